@@ -1,0 +1,62 @@
+"""What this package raises on purpose.
+
+    PsoAttnError
+    ├── ConfigurationError   a space file, flag or setting that cannot work     (exit code 2)
+    │   └── ConstraintError  an expression that does not parse or cannot hold   (exit code 2)
+    ├── DataError            data that is missing, unreadable or changed        (exit code 2)
+    ├── DeviceError          a device that is absent or too small               (exit code 2)
+    ├── RunError             a run that is missing, taken, locked or damaged    (exit code 2)
+    └── StorageError         a storage that does not answer                     (exit code 1)
+
+Every message is one sentence that says what came, what was expected and what to do.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class PsoAttnError(Exception):
+    """Base of everything raised on purpose; `exit_code` is what the command line returns."""
+
+    exit_code = 1
+
+
+class ConfigurationError(PsoAttnError):
+    """A space file, flag or setting that cannot work."""
+
+    exit_code = 2
+
+
+class ConstraintError(ConfigurationError):
+    """A constraint expression that does not parse, names nothing known, or cannot hold."""
+
+
+class DataError(PsoAttnError):
+    """Data that is missing, unreadable, too short, or not what the run started with."""
+
+    exit_code = 2
+
+
+class DeviceError(PsoAttnError):
+    """A device that is absent, or too small for one particle."""
+
+    exit_code = 2
+
+
+class RunError(PsoAttnError):
+    """A run that does not exist, exists already, is in use, or is not one."""
+
+    exit_code = 2
+
+
+class StorageError(PsoAttnError):
+    """A storage that does not answer or does not hold what it should."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return `; did you mean "x"?` for the nearest known name, or the list of them all."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    if close:
+        return f'; did you mean "{close[0]}"?'
+    return f"; choose one of {', '.join(names)}" if names else ""
