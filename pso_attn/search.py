@@ -41,7 +41,8 @@ def run_search(
             sampler.propose(search.space, history), history
         )
         store.begin(generation)  # idempotent: writes what is missing of it
-        for event in evaluator.evaluate(generation, history):  # only what is unfinished
+        # only what is unfinished, and no further chunk once the time is over
+        for event in evaluator.evaluate(generation, history, stop=search.is_late):
             store.record(event)
             for observe in observers:
                 observe(event, history)

@@ -3,7 +3,7 @@
     Proposal ──plan──> Generation of Candidates ──evaluate──> Outcomes ──store──> Trials, History
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
@@ -37,6 +37,25 @@ class Objective:
     def loss(self, value: float) -> float:
         """Return `value` as a loss: lower is better."""
         return -value if self.direction == "maximize" else value
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much is spent. Validated where it is read (`pso_attn.config`).
+
+    particles: size of the swarm. batch: how many move and train at once, at most `particles`.
+    generations: batches proposed. steps: optimiser steps of one training. rungs: fractions of
+    the steps, ascending and ending at 1, at which particles in the worst third leave.
+    seeds: trainings per evaluation. common_random_numbers: whether particles share their seeds.
+    """
+
+    particles: int = 16
+    batch: int = 16
+    generations: int = 10
+    steps: int = 300
+    rungs: tuple[float, ...] = (0.25, 0.5, 1.0)
+    seeds: int = 1
+    common_random_numbers: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,8 +196,13 @@ class Evaluator(Protocol):
         """Return the proposal with constraints repaired, settings, seeds and chunks."""
         ...
 
-    def evaluate(self, generation: Generation, history: History) -> Iterator[Event]:
-        """Yield an outcome for each unfinished candidate, and a new plan where one is needed."""
+    def evaluate(
+        self, generation: Generation, history: History, stop: Callable[[], bool]
+    ) -> Iterator[Event]:
+        """Yield an outcome for each unfinished candidate, and a new plan where one is needed.
+
+        `stop` is asked before each chunk; once it says yes the rest is left for a resume.
+        """
         ...
 
 
