@@ -15,6 +15,8 @@ class Knob:
     """One thing that may vary.
 
     low, high, log, step: for float and int, in the knob's own unit; both ends are included.
+    They are the range of `{}` in a space file; minimum and maximum bound what may be asked for
+    at all (None: no bound).
     choices: for ordered and categorical; `ordered` means that neighbours are alike.
     default: what an unmentioned knob takes; None means derived elsewhere (`doc` says how).
     neutral: the value at which the knob changes nothing; None where there is none.
@@ -28,6 +30,8 @@ class Knob:
     doc: str
     low: float | None = None
     high: float | None = None
+    minimum: float | None = None
+    maximum: float | None = None
     log: bool = False
     step: float | None = None
     choices: tuple[Scalar, ...] = ()
