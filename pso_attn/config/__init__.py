@@ -1,0 +1,20 @@
+"""What a run was asked to do: a space file, `--set` and flags, read into one frozen record.
+
+file or built-in name ──> --set ──> flags ──> Configuration ──> config.toml, study attributes
+"""
+
+from pso_attn.config.builtin import builtin_spaces, find_space
+from pso_attn.config.configuration import Configuration
+from pso_attn.config.reading import apply_overrides, read_configuration, read_toml
+from pso_attn.config.schema import check_document, configuration_from
+
+__all__ = [
+    "Configuration",
+    "apply_overrides",
+    "builtin_spaces",
+    "check_document",
+    "configuration_from",
+    "find_space",
+    "read_configuration",
+    "read_toml",
+]

@@ -1,0 +1,79 @@
+"""The record of what a run was asked to do, and the document that it is written as."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from pso_attn.types import Budget
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """Everything that decides what a run does; two runs with equal ones do the same.
+
+    source: the space's name or path, for messages. task: a built-in name or "module:Class".
+    data, target, group, time: what a task reads, and which columns; absolute path or None.
+    model: fixed settings. search: what varies, as written. constraints: expressions.
+    starts: settings to try first. swarm: the sampler's options. storage: an Optuna URL, or None
+    for the run folder's journal. fingerprint: of the data, once it was read.
+    planned_generations: the budget of the first invocation, which schedules are laid out for;
+    `budget.generations` may grow when the run is resumed.
+    """
+
+    source: str
+    task: str
+    data: str | None = None
+    target: str | None = None
+    group: str | None = None
+    time: str | None = None
+    objectives: tuple[str, ...] = ("loss",)
+    model: Mapping[str, Any] = field(default_factory=dict)
+    search: Mapping[str, Any] = field(default_factory=dict)
+    constraints: tuple[str, ...] = ()
+    starts: tuple[Mapping[str, Any], ...] = ()
+    budget: Budget = field(default_factory=Budget)
+    swarm: Mapping[str, Any] = field(default_factory=dict)
+    sampler: str = "pso"
+    seed: int = 0
+    device: str = "auto"
+    storage: str | None = None
+    fingerprint: str | None = None
+    planned_generations: int = Budget.generations
+
+    @property
+    def task_options(self) -> dict[str, str]:
+        """What the task is constructed with: those of data, target, group and time given."""
+        given = {name: getattr(self, name) for name in ("data", "target", "group", "time")}
+        return {name: value for name, value in given.items() if value is not None}
+
+    def document(self) -> dict[str, Any]:
+        """Return the configuration as a TOML document that reads back to an equal one."""
+        budget = asdict(self.budget)
+        run = {
+            "source": self.source,
+            "sampler": self.sampler,
+            "seed": self.seed,
+            "device": self.device,
+            "storage": self.storage,
+            "fingerprint": self.fingerprint,
+            "planned_generations": self.planned_generations,
+        }
+        return {
+            "task": self.task,
+            **self.task_options,
+            "objectives": list(self.objectives),
+            "model": _plain(self.model),
+            "search": _plain(self.search),
+            "constraints": {"expressions": list(self.constraints)},
+            "budget": {**budget, "rungs": list(self.budget.rungs)},
+            "swarm": _plain(self.swarm),
+            "run": {name: value for name, value in run.items() if value is not None},
+            "start": [_plain(start) for start in self.starts],
+        }
+
+
+def _plain(table: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: _plain(value) if isinstance(value, Mapping) else value
+        for name, value in table.items()
+    }

@@ -1,0 +1,115 @@
+"""From a file, `--set` and flags to one configuration; what comes later in that list wins."""
+
+import copy
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pso_attn.config.builtin import builtin_spaces, find_space
+from pso_attn.config.configuration import Configuration
+from pso_attn.config.schema import check_document, configuration_from
+from pso_attn.errors import ConfigurationError
+
+FLAGS: Mapping[str, tuple[str, str]] = {
+    "particles": ("budget", "particles"),
+    "batch": ("budget", "batch"),
+    "generations": ("budget", "generations"),
+    "sampler": ("run", "sampler"),
+    "seed": ("run", "seed"),
+    "device": ("run", "device"),
+    "storage": ("run", "storage"),
+}
+
+
+def read_configuration(
+    space: str, sets: Sequence[str] = (), flags: Mapping[str, Any] | None = None
+) -> Configuration:
+    """Return the configuration of a space file or built-in name.
+
+    sets: `key=value`, dotted keys of the file, each value TOML, else text. flags: by the names
+    in `FLAGS`; None means not given. A swarm made smaller there takes its batch with it.
+    Raises ConfigurationError for whatever cannot be meant.
+    """
+    path = find_space(space)
+    where = space if space in builtin_spaces() else str(path)
+    document = read_toml(path)
+    check_document(document, where)
+    overrides = [_parse_set(text) for text in sets]
+    overrides += [
+        (FLAGS[name], value) for name, value in (flags or {}).items() if value is not None
+    ]
+    document = _locate_data(document, path.parent)
+    document = _locate_data(apply_overrides(document, overrides), Path.cwd())
+    document.setdefault("run", {})
+    for fixed_by_the_run in ("fingerprint", "planned_generations"):
+        document["run"].pop(fixed_by_the_run, None)
+    document["run"]["source"] = where
+    return configuration_from(document, f"{where} with --set and flags" if overrides else where)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return the document of a TOML file; raises ConfigurationError naming file and line."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path} cannot be read as UTF-8 text: {error}") from error
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        found = re.search(r"\(at line (\d+)", str(error))
+        line = int(found.group(1)) if found else len(text.splitlines())
+        raise ConfigurationError(f"{path}, line {line}: not valid TOML: {error}") from error
+
+
+def apply_overrides(
+    document: Mapping[str, Any], overrides: Sequence[tuple[tuple[str, ...], Any]]
+) -> dict[str, Any]:
+    """Return the document with each dotted key set, in order; missing tables are made."""
+    result: dict[str, Any] = copy.deepcopy(dict(document))
+    for keys, value in overrides:
+        table = result
+        for depth, key in enumerate(keys[:-1]):
+            table = table.setdefault(key, {})
+            if not isinstance(table, dict):
+                parent, name = ".".join(keys[: depth + 1]), ".".join(keys)
+                raise ConfigurationError(
+                    f'--set {name}: "{parent}" is not a table; set "{parent}" itself'
+                )
+        table[keys[-1]] = value
+    return _with_batch_inside_swarm(result, {keys for keys, _ in overrides})
+
+
+def _with_batch_inside_swarm(
+    document: dict[str, Any], given: set[tuple[str, ...]]
+) -> dict[str, Any]:
+    budget = document.get("budget")
+    if ("budget", "particles") in given and ("budget", "batch") not in given:
+        assert isinstance(budget, dict)  # the key was just set inside it
+        particles, batch = budget["particles"], budget.get("batch")
+        if isinstance(batch, int) and isinstance(particles, int) and batch > particles:
+            budget["batch"] = particles
+    return document
+
+
+def _parse_set(text: str) -> tuple[tuple[str, ...], Any]:
+    key, equals, value = text.partition("=")
+    keys = tuple(part.strip() for part in key.split("."))
+    if not equals or not all(keys):
+        raise ConfigurationError(
+            f'--set {text}: expected key=value with a dotted key, such as "model.layers=1"'
+        )
+    try:
+        parsed = tomllib.loads(f"value = {value}")
+    except tomllib.TOMLDecodeError:
+        return keys, value.strip()
+    return keys, parsed["value"] if set(parsed) == {"value"} else value.strip()
+
+
+def _locate_data(document: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Make `data` absolute if it names something in `folder`, so that any folder may resume."""
+    data = document.get("data")
+    if isinstance(data, str) and (folder / Path(data).expanduser()).exists():
+        return {**document, "data": str((folder / Path(data).expanduser()).resolve())}
+    return document

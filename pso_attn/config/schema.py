@@ -1,0 +1,207 @@
+"""What a space file may say: its keys, their types, and the sentences for what it may not."""
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+from pso_attn.config.configuration import Configuration
+from pso_attn.errors import ConfigurationError, nearest
+from pso_attn.types import Budget
+
+Document = Mapping[str, Any]
+
+_COLUMNS = ("target", "group", "time")
+_TEXT_KEYS = ("task", "data", *_COLUMNS)
+_TABLES = ("model", "search", "constraints", "budget", "swarm", "run")
+_TOP = (*_TEXT_KEYS, "objectives", *_TABLES, "start")
+_LATER = ("objective", "objective_batched")
+_BUDGET = (
+    "particles",
+    "batch",
+    "generations",
+    "steps",
+    "rungs",
+    "seeds",
+    "common_random_numbers",
+)
+_RUN_TEXT = ("source", "sampler", "device", "storage", "fingerprint")
+_RUN = (*_RUN_TEXT, "seed", "planned_generations")
+
+
+def check_document(document: Document, where: str) -> None:
+    """Raise ConfigurationError at the first key or type that a space file may not have.
+
+    where: the file's name, for messages. Knobs and their ranges are checked by
+    `pso_attn.space.read_space`, and the sampler's options by the sampler.
+    """
+    _check_top(document, where)
+    _check_model(document, where)
+    _known(document.get("constraints", {}), ("expressions",), "constraints.", where)
+    _known(document.get("budget", {}), _BUDGET, "budget.", where)
+    _known(document.get("run", {}), _RUN, "run.", where)
+    for name in _RUN_TEXT:
+        if name in document.get("run", {}):
+            _text(document["run"][name], f"run.{name}", where)
+
+
+def configuration_from(document: Document, where: str) -> Configuration:
+    """Return the configuration that a document describes.
+
+    Raises ConfigurationError, naming `where`, for anything that cannot be meant.
+    """
+    check_document(document, where)
+    if "task" not in document:
+        raise ConfigurationError(f'{where}: "task" is missing; name one, such as task = "digits"')
+    run = document.get("run", {})
+    budget = _budget(document.get("budget", {}), where)
+    planned = run.get("planned_generations", budget.generations)
+    return Configuration(
+        source=run.get("source", where),
+        task=document["task"],
+        **{name: document.get(name) for name in ("data", *_COLUMNS)},
+        objectives=_objectives(document.get("objectives", ["loss"]), where),
+        model=dict(document.get("model", {})),
+        search=dict(document.get("search", {})),
+        constraints=_expressions(document.get("constraints", {}), where),
+        starts=tuple(dict(start) for start in document.get("start", ())),
+        budget=budget,
+        swarm=dict(document.get("swarm", {})),
+        sampler=run.get("sampler", "pso"),
+        seed=_whole(run.get("seed", 0), "run.seed", where, low=0),
+        device=run.get("device", "auto"),
+        storage=run.get("storage"),
+        fingerprint=run.get("fingerprint"),
+        planned_generations=_whole(planned, "run.planned_generations", where),
+    )
+
+
+def _check_top(document: Document, where: str) -> None:
+    for name in _LATER:
+        if name in document:
+            raise ConfigurationError(
+                f'{where}: "{name}" is not in this version; name a task instead, built in or '
+                'your own as task = "module:Class"'
+            )
+    _known(document, _TOP, "", where)
+    for name in _TEXT_KEYS:
+        if name in document:
+            _text(document[name], name, where)
+    for name in _TABLES:
+        if not isinstance(document.get(name, {}), Mapping):
+            raise _wrong(where, name, document[name], f"a table, [{name}]")
+    starts = document.get("start", [])
+    if not isinstance(starts, list) or not all(isinstance(start, Mapping) for start in starts):
+        raise _wrong(where, "start", starts, "a list of tables, [[start]]")
+    given = [name for name in _COLUMNS if name in document]
+    if given and ":" not in document.get("task", ""):
+        raise ConfigurationError(
+            f'{where}: "{given[0]}" names a column, and task "{document.get("task", "")}" has '
+            "none; leave it out"
+        )
+
+
+def _check_model(document: Document, where: str) -> None:
+    model = document.get("model", {})
+    family = model.get("family", "transformer")
+    if family != "transformer":
+        raise ConfigurationError(
+            f'{where}: model.family is {_show(family)}; this version has "transformer" alone'
+        )
+    both = [name for name in document.get("search", {}) if name in model]
+    if both:
+        raise ConfigurationError(
+            f'{where}: "{both[0]}" is fixed in [model] and varied in [search]; keep one of them'
+        )
+
+
+def _budget(table: Document, where: str) -> Budget:
+    numbers = {
+        name: _whole(table.get(name, getattr(Budget, name)), f"budget.{name}", where)
+        for name in ("particles", "generations", "steps", "seeds")
+    }
+    batch = _whole(table.get("batch", numbers["particles"]), "budget.batch", where)
+    if batch > numbers["particles"]:
+        raise ConfigurationError(
+            f"{where}: budget.batch is {batch}, more than the swarm's {numbers['particles']} "
+            "particles; lower it, or raise budget.particles"
+        )
+    common = table.get("common_random_numbers", True)
+    if not isinstance(common, bool):
+        raise _wrong(where, "budget.common_random_numbers", common, "true or false")
+    return Budget(
+        **numbers,
+        batch=batch,
+        rungs=_rungs(table.get("rungs", list(Budget.rungs)), where),
+        common_random_numbers=common,
+    )
+
+
+def _rungs(value: Any, where: str) -> tuple[float, ...]:
+    expected = "fractions of the steps, ascending, above 0 and at most 1, such as [0.25, 0.5, 1.0]"
+    if not isinstance(value, list) or not all(_is_number(rung) for rung in value):
+        raise _wrong(where, "budget.rungs", value, expected)
+    rungs = [float(rung) for rung in value]
+    if not all(0 < rung <= 1 for rung in rungs) or any(a >= b for a, b in pairwise(rungs)):
+        raise _wrong(where, "budget.rungs", value, expected)
+    return tuple(rungs) if rungs and rungs[-1] == 1 else (*rungs, 1.0)
+
+
+def _objectives(value: Any, where: str) -> tuple[str, ...]:
+    _texts(value, "objectives", where)
+    if len(value) != 1:
+        raise ConfigurationError(
+            f"{where}: objectives has {len(value)} names; this version searches for exactly one, "
+            'such as objectives = ["loss"]'
+        )
+    return tuple(value)
+
+
+def _expressions(table: Document, where: str) -> tuple[str, ...]:
+    expressions = table.get("expressions", [])
+    _texts(expressions, "constraints.expressions", where)
+    return tuple(expressions)
+
+
+def _known(table: Document, names: Sequence[str], prefix: str, where: str) -> None:
+    for name in table:
+        if name not in names:
+            raise ConfigurationError(
+                f'{where}: "{prefix}{name}" is not a key of a space file{nearest(name, names)}'
+            )
+
+
+def _whole(value: Any, name: str, where: str, low: int = 1) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value < 2**63:
+        raise _wrong(where, name, value, f"a whole number of at least {low}")
+    return value
+
+
+def _text(value: Any, name: str, where: str) -> None:
+    if not isinstance(value, str) or not value.strip():
+        raise _wrong(where, name, value, "text in quotes")
+
+
+def _texts(value: Any, name: str, where: str) -> None:
+    if not isinstance(value, list):
+        raise _wrong(where, name, value, "a list of text")
+    for item in value:
+        _text(item, name, where)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _wrong(where: str, name: str, value: Any, expected: str) -> ConfigurationError:
+    return ConfigurationError(f'{where}: "{name}" is {_show(value)}; expected {expected}')
+
+
+_SHOWN: Mapping[type, Callable[[Any], str]] = {
+    bool: lambda value: str(value).lower(),
+    str: lambda value: f'"{value}"',
+    dict: lambda value: "a table",
+}
+
+
+def _show(value: Any) -> str:
+    return _SHOWN.get(type(value), str)(value)

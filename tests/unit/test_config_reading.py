@@ -1,0 +1,148 @@
+import tomllib
+from pathlib import Path
+
+import pytest
+import tomli_w
+
+from pso_attn.config import builtin_spaces, configuration_from, find_space, read_configuration
+from pso_attn.errors import ConfigurationError
+
+SPACE = """
+task = "digits"
+[model]
+family = "transformer"
+d_model = 16
+[search]
+heads = [1, 2, 4]
+lr = { low = 1e-4, high = 1e-2, log = true }
+weight_decay = {}
+[constraints]
+expressions = ["parameters <= 60000"]
+[budget]
+particles = 8
+generations = 3
+[[start]]
+heads = 4
+"""
+
+
+@pytest.fixture
+def space(tmp_path: Path) -> Path:
+    path = tmp_path / "a.toml"
+    path.write_text(SPACE)
+    return path
+
+
+def test_a_document_reads_back_to_an_equal_configuration(space: Path) -> None:
+    read = read_configuration(
+        str(space), ["search.lr.high=0.5"], {"seed": 7, "sampler": "random", "storage": "x://y"}
+    )
+    written = tomli_w.dumps(read.document())
+    assert configuration_from(tomllib.loads(written), "config.toml") == read
+
+
+def test_a_flag_beats_set_and_set_beats_the_file_and_the_file_beats_the_default(
+    space: Path,
+) -> None:
+    budget = read_configuration(
+        str(space),
+        ["budget.generations=4", "budget.steps=20", "run.seed=3"],
+        {"generations": 5, "batch": None},
+    ).budget
+    assert (budget.particles, budget.steps, budget.generations) == (8, 20, 5)
+    assert (budget.batch, budget.seeds) == (8, 1)
+    assert read_configuration(str(space), ["run.seed=3"]).seed == 3
+
+
+def test_a_set_value_is_toml_where_it_parses_and_text_where_it_does_not(space: Path) -> None:
+    read = read_configuration(
+        str(space),
+        ["search.temperature={low=0.5, high=2}", "swarm.topology=ring", "model.layers=1"],
+    )
+    assert read.search["temperature"] == {"low": 0.5, "high": 2}
+    assert read.swarm == {"topology": "ring"}
+    assert read.model["layers"] == 1
+
+
+def test_a_set_value_cannot_smuggle_in_a_second_key(space: Path) -> None:
+    assert read_configuration(str(space), ["swarm.topology=1\nx=2"]).swarm["topology"] == "1\nx=2"
+
+
+def test_a_smaller_swarm_takes_the_files_batch_with_it(space: Path) -> None:
+    space.write_text(SPACE.replace("particles = 8", "particles = 8\nbatch = 8"))
+    assert read_configuration(str(space), (), {"particles": 4}).budget.batch == 4
+    assert read_configuration(str(space), ["budget.particles=4"]).budget.batch == 4
+    with pytest.raises(ConfigurationError, match=r"budget\.batch is 8, more than"):
+        read_configuration(str(space), (), {"particles": 4, "batch": 8})
+
+
+def test_the_first_budget_is_remembered_when_a_later_one_grows(space: Path) -> None:
+    document = read_configuration(str(space)).document()
+    document["budget"]["generations"] = 9
+    assert configuration_from(document, "config.toml").planned_generations == 3
+
+
+def test_a_new_search_from_a_runs_configuration_forgets_that_runs_data_and_plan(
+    space: Path, tmp_path: Path
+) -> None:
+    document = read_configuration(str(space)).document()
+    document["run"] |= {"fingerprint": "abc", "planned_generations": 99}
+    again = tmp_path / "config.toml"
+    again.write_text(tomli_w.dumps(document))
+    read = read_configuration(str(again))
+    assert (read.fingerprint, read.planned_generations) == (None, 3)
+
+
+def test_data_is_found_beside_the_file_or_in_the_current_folder_and_made_absolute(
+    space: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "beside.txt").write_text("x")
+    space.write_text('data = "beside.txt"\n' + SPACE)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "here.txt").write_text("x")
+    monkeypatch.chdir(elsewhere)
+    assert read_configuration(str(space)).data == str(tmp_path / "beside.txt")
+    assert read_configuration(str(space), ["data=here.txt"]).data == str(elsewhere / "here.txt")
+    assert read_configuration(str(space), ["data=gone.txt"]).data == "gone.txt"
+
+
+def test_malformed_toml_names_file_and_line(space: Path) -> None:
+    space.write_text('task = "digits"\n[search\nheads = 3\n')
+    with pytest.raises(ConfigurationError, match=r"a\.toml, line 2: not valid TOML"):
+        read_configuration(str(space))
+    space.write_text('task = "digits"\n[search]\nheads = [')
+    with pytest.raises(ConfigurationError, match=r"a\.toml, line 3"):
+        read_configuration(str(space))
+
+
+def test_a_file_that_is_not_text_is_one_sentence(space: Path) -> None:
+    space.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigurationError, match="cannot be read as UTF-8 text"):
+        read_configuration(str(space))
+
+
+def test_a_missing_space_names_the_nearest_or_the_path(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"gone\.toml does not exist"):
+        find_space(str(tmp_path / "gone.toml"))
+    with pytest.raises(ConfigurationError, match="is a folder"):
+        find_space(str(tmp_path))
+    with pytest.raises(ConfigurationError, match='did you mean "digits"'):
+        find_space("digts")
+
+
+@pytest.mark.parametrize("text", ["nokey", "=3", "a..b=3", ""])
+def test_a_set_without_key_or_value_is_refused(space: Path, text: str) -> None:
+    with pytest.raises(ConfigurationError, match="expected key=value"):
+        read_configuration(str(space), [text])
+
+
+def test_a_set_below_something_that_is_not_a_table_is_refused(space: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r'"search\.heads" is not a table'):
+        read_configuration(str(space), ["search.heads.high=4"])
+
+
+def test_every_built_in_space_reads() -> None:
+    assert {"digits", "text"} <= set(builtin_spaces())
+    for name in builtin_spaces():
+        assert read_configuration(name).source == name

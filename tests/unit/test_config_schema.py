@@ -1,0 +1,91 @@
+from typing import Any
+
+import pytest
+
+from pso_attn.config import configuration_from
+from pso_attn.errors import ConfigurationError
+
+
+def read(**keys: Any) -> Any:
+    return configuration_from({"task": "digits", **keys}, "a.toml")
+
+
+@pytest.mark.parametrize(
+    ("keys", "sentence"),
+    [
+        ({"serch": {}}, 'a.toml: "serch" is not a key of a space file; did you mean "search"'),
+        ({"budget": {"particels": 3}}, r'"budget\.particels" .* did you mean "particles"'),
+        ({"constraints": {"expression": []}}, 'did you mean "expressions"'),
+        ({"run": {"sead": 3}}, 'did you mean "seed"'),
+        ({"search": [1]}, r'"search" is \[1\]; expected a table, \[search\]'),
+        ({"start": {"heads": 8}}, r"expected a list of tables, \[\[start\]\]"),
+        ({"task": 3}, '"task" is 3; expected text in quotes'),
+        ({"task": ""}, '"task" is ""; expected text'),
+        ({"objectives": "loss"}, "expected a list of text"),
+        ({"objectives": ["loss", "flops"]}, "has 2 names; this version searches for exactly one"),
+        ({"objectives": []}, "has 0 names"),
+        ({"objective": "m:f"}, '"objective" is not in this version'),
+        ({"objective_batched": True}, "not in this version"),
+        ({"model": {"family": "lstm"}}, 'model.family is "lstm"; this version has "transformer"'),
+        ({"model": {"family": "m:factory"}}, 'this version has "transformer" alone'),
+        ({"model": {"heads": 2}, "search": {"heads": [1]}}, "fixed in .* and varied in"),
+        ({"target": "price"}, '"target" names a column, and task "digits" has none'),
+        ({"constraints": {"expressions": "a < 3"}}, "expected a list of text"),
+        ({"constraints": {"expressions": [3]}}, "expected text in quotes"),
+        ({"run": {"device": 3}}, r'"run\.device" is 3; expected text'),
+        ({"run": {"seed": -1}}, "expected a whole number of at least 0"),
+        ({"run": {"seed": 2**63}}, "expected a whole number"),
+        ({"run": {"planned_generations": 0}}, "at least 1"),
+    ],
+)
+def test_a_key_or_type_that_cannot_be_meant_is_one_sentence(
+    keys: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=sentence):
+        read(**keys)
+
+
+@pytest.mark.parametrize("name", ["particles", "batch", "generations", "steps", "seeds"])
+@pytest.mark.parametrize("value", [0, -1, 1.5, True, "4", float("nan")])
+def test_a_budget_that_is_no_positive_whole_number_is_refused(name: str, value: Any) -> None:
+    with pytest.raises(ConfigurationError, match=rf'"budget\.{name}" is .* whole number'):
+        read(budget={name: value})
+
+
+def test_common_random_numbers_is_true_or_false() -> None:
+    assert not read(budget={"common_random_numbers": False}).budget.common_random_numbers
+    with pytest.raises(ConfigurationError, match="expected true or false"):
+        read(budget={"common_random_numbers": 0})
+
+
+def test_batch_is_the_swarm_by_default_and_never_more() -> None:
+    assert read(budget={"particles": 5}).budget.batch == 5
+    assert read(budget={"particles": 5, "batch": 1}).budget.batch == 1
+    with pytest.raises(ConfigurationError, match=r"budget\.batch is 6, more than"):
+        read(budget={"particles": 5, "batch": 6})
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [([], (1.0,)), ([0.5], (0.5, 1.0)), ([0.2, 1], (0.2, 1.0)), ([1.0], (1.0,))],
+)
+def test_rungs_always_end_at_the_full_budget(given: list[float], kept: tuple[float, ...]) -> None:
+    assert read(budget={"rungs": given}).budget.rungs == kept
+
+
+@pytest.mark.parametrize(
+    "given", [[0.5, 0.5], [0.5, 0.25], [0], [1.5], [float("nan")], ["a"], [True], 0.5]
+)
+def test_rungs_that_do_not_ascend_inside_the_budget_are_refused(given: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"budget\.rungs"):
+        read(budget={"rungs": given})
+
+
+def test_a_task_of_ones_own_may_name_columns() -> None:
+    read_ = configuration_from({"task": "m:Mine", "target": "price"}, "a.toml")
+    assert read_.task_options == {"target": "price"}
+
+
+def test_a_missing_task_is_one_sentence() -> None:
+    with pytest.raises(ConfigurationError, match=r'a\.toml: "task" is missing'):
+        configuration_from({}, "a.toml")
