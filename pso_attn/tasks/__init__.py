@@ -1,0 +1,56 @@
+"""Tasks: data in three splits, a loss, metrics with directions, and simple baselines.
+
+`TASKS` holds the built-in ones. Adding one is a file with a factory, and a line here.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from pso_attn.errors import ConfigurationError, nearest
+from pso_attn.tasks.digits import make_digits
+from pso_attn.tasks.task import Split, Task, TaskInfo
+from pso_attn.tasks.text import make_text
+
+__all__ = ["TASKS", "BuiltIn", "Split", "Task", "TaskInfo", "make_task"]
+
+
+@dataclass(frozen=True)
+class BuiltIn:
+    """A task that a space file may name: how it is made, and one line for people.
+
+    make: called with `data` (a path, or None) and the options by keyword.
+    """
+
+    make: Callable[..., Task]
+    summary: str
+
+
+TASKS: Mapping[str, BuiltIn] = MappingProxyType(
+    {
+        "digits": BuiltIn(
+            make_digits, "which digit an 8 x 8 image shows, read as 16 patches (scikit-learn)"
+        ),
+        "text": BuiltIn(
+            make_text, "the next character of a text; data = any UTF-8 file, else Python's manual"
+        ),
+    }
+)
+
+
+def make_task(name: str, data: str | None = None, **options: Any) -> Task:
+    """Return the built-in task of that name, on the file `data` or on its own data.
+
+    Raises ConfigurationError for an unknown name or option, DataError for data that cannot work.
+    """
+    if name not in TASKS:
+        raise ConfigurationError(f'"{name}" is not a task{nearest(name, TASKS)}')
+    make = TASKS[name].make
+    known = [option for option in inspect.signature(make).parameters if option != "data"]
+    for option in options:
+        if option not in known:
+            hint = nearest(option, known) if known else "; it has none, take the key away"
+            raise ConfigurationError(f'task "{name}" has no option "{option}"{hint}')
+    return make(data, **options)

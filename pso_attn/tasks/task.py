@@ -1,0 +1,117 @@
+"""What a task is: data in three splits, a loss, metrics with directions, and simple baselines.
+
+A task of your own is any class with the attributes and methods of `Task`; inherit
+`pso_attn.testing.tasks.TaskContract` in a test to see that it keeps what is promised here.
+
+Axes: N particles, B examples of a batch, T positions of an example.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from pso_attn.models.info import TaskInfo
+from pso_attn.types import Direction
+
+__all__ = ["Split", "Task", "TaskInfo"]
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Examples, numbered from 0; `index_select(0, rows)` on both tensors gathers a batch.
+
+    inputs: (n, T) int64 ids, or (n, T, features) float32. targets: (n, T) or (n,), int64.
+    Either may be a view whose examples overlap in memory, as a text's windows do: gather rows
+    from it, and move it with `to`, which keeps it a view.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+
+    def __len__(self) -> int:
+        """Return the number of examples."""
+        return len(self.inputs)
+
+    def to(self, device: torch.device | str) -> "Split":
+        """Return the split on `device`; overlapping examples still share their memory there."""
+        return Split(_moved(self.inputs, device), _moved(self.targets, device))
+
+
+class Task(Protocol):
+    """Data, how a model's answers to it are scored, and what simple methods reach on it.
+
+    The search trains on `train` and is scored on `validation`; `test` is for confirming alone.
+    """
+
+    @property
+    def name(self) -> str:
+        """The name that a space file gives it."""
+        ...
+
+    @property
+    def info(self) -> TaskInfo:
+        """What a model must know of it."""
+        ...
+
+    @property
+    def metrics(self) -> Mapping[str, Direction]:
+        """What `score` returns, each with the direction that is better; has "loss"."""
+        ...
+
+    @property
+    def train(self) -> Split:
+        """What models learn from, and what input scaling and vocabulary are taken from."""
+        ...
+
+    @property
+    def validation(self) -> Split:
+        """What the search sees."""
+        ...
+
+    @property
+    def test(self) -> Split:
+        """What the search never sees."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the data, in hexadecimal: a run refuses to resume on other data."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """Return what was found: source, licence, sizes. Plain values that JSON can hold."""
+        ...
+
+    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return the mean loss of each particle, (N,), to be differentiated.
+
+        logits: (N, B, outputs), or (N, B, T, outputs) where `info.per_token`.
+        targets: (N or 1, B), or (N or 1, B, T); 1 means that the particles share a batch.
+        """
+        ...
+
+    def score(self, logits: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        """Return every metric of each particle, (N,), in the logits' dtype.
+
+        Arguments as in `loss`. Each metric is a mean over examples, so that batches average by
+        their sizes.
+        """
+        ...
+
+    def baselines(self) -> dict[str, dict[str, float]]:
+        """Return method -> metric -> value on `test`, each method fitted on `train` alone.
+
+        It looks at the test split: a search never calls it.
+        """
+        ...
+
+
+def _moved(tensor: Tensor, device: torch.device | str) -> Tensor:
+    """Return a tensor of the same values, strides and offset on `device`."""
+    if tensor.device == torch.device(device):
+        return tensor
+    memory = torch.empty(0, dtype=tensor.dtype).set_(tensor.untyped_storage())
+    return memory.to(device).as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())
