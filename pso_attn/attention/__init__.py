@@ -1,0 +1,29 @@
+"""What is tuned: one file a mechanism, each with its knobs, on tensors (P, B, H, T, d).
+
+P particle, B batch, H head, T token, d head width.
+"""
+
+from pso_attn.attention.layer import LayerSettings, Noise, read_layer
+from pso_attn.attention.linear import Linear
+from pso_attn.attention.low_rank import KNOBS as LOW_RANK_KNOBS
+from pso_attn.attention.low_rank import LowRank
+from pso_attn.attention.softmax import KNOBS as SOFTMAX_KNOBS
+from pso_attn.attention.softmax import Softmax
+from pso_attn.space.knob import Knob
+
+MECHANISMS = {"softmax": Softmax, "linear": Linear, "low_rank": LowRank}
+
+KNOBS = (
+    Knob(
+        "mechanism",
+        "categorical",
+        "how tokens attend: softmax over all pairs, linear in T, or through r projected rows",
+        choices=tuple(MECHANISMS),
+        default="softmax",
+        per=("model", "layer"),
+    ),
+    *SOFTMAX_KNOBS,
+    *LOW_RANK_KNOBS,
+)
+
+__all__ = ["KNOBS", "MECHANISMS", "LayerSettings", "Noise", "read_layer"]

@@ -1,0 +1,1 @@
+"""How good: batched training, scoring, rungs, and what a training costs."""

@@ -1,0 +1,52 @@
+"""Linear attention: a kernel feature map in place of the softmax, in time linear in T.
+
+    o_i = φ(q_i) Σ_j φ(k_j) v_jᵀ / φ(q_i) Σ_j φ(k_j),  φ(x) = elu(x) + 1
+
+Katharopoulos et al. 2020, arXiv 2006.16236, eqs. 5 and 7; causal, the sums run over j ≤ i
+(eqs. 8 and 9) and are taken by a scan over blocks.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch.nn.functional import elu, pad
+
+from pso_attn.attention.layer import LayerSettings, Noise
+
+BLOCK_TOKENS = 64
+
+
+class Linear:
+    """Attends for one group of particles that share heads and head width."""
+
+    def __init__(
+        self,
+        members: Sequence[LayerSettings],
+        length: int,
+        causal: bool,
+        like: torch.Tensor,
+    ) -> None:
+        """Remember whether tokens may look ahead; nothing else of a particle enters."""
+        self.causal = causal
+
+    def __call__(
+        self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, noise: Noise | None
+    ) -> torch.Tensor:
+        """Return (P, B, H, T, d) from q, k, v of that shape."""
+        q, k = elu(q) + 1, elu(k) + 1
+        v = pad(v, (0, 1), value=1.0)  # one more column sums φ(k): the denominator
+        out = _scan(q, k, v) if self.causal else q @ (k.transpose(-1, -2) @ v)
+        return out[..., :-1] / (out[..., -1:] + 1e-6)
+
+
+def _scan(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    """Return Σ_{j ≤ i} (q_i·k_j) v_j, block by block: earlier blocks through their sum of k vᵀ."""
+    length = q.shape[-2]
+    if length <= BLOCK_TOKENS:
+        return (q @ k.transpose(-1, -2)).tril() @ v
+    missing = -length % BLOCK_TOKENS
+    q, k, v = (pad(x, (0, 0, 0, missing)).unflatten(-2, (-1, BLOCK_TOKENS)) for x in (q, k, v))
+    sums = k.transpose(-1, -2) @ v  # (P, B, H, blocks, d, d + 1)
+    before = sums.cumsum(-3) - sums
+    out = (q @ k.transpose(-1, -2)).tril() @ v + q @ before
+    return out.flatten(-3, -2)[..., :length, :]

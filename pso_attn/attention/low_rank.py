@@ -1,0 +1,53 @@
+"""Low-rank attention: keys and values are projected from T tokens to r rows.
+
+    softmax(q (E k)ᵀ / (τ √d)) (F v),  E, F: (r, T) learned, shared by the heads of a layer
+
+Wang et al. 2020 (Linformer), arXiv 2006.04768, eq. 7. Every row mixes all tokens, so it is not
+defined for a causal task.
+"""
+
+from collections.abc import Sequence
+
+import torch
+
+from pso_attn.attention.layer import LayerSettings, Noise
+from pso_attn.attention.softmax import inverse_temperature
+from pso_attn.space.knob import Knob
+
+KNOBS = (
+    Knob(
+        "rank",
+        "int",
+        "rows to which keys and values are projected; by default a quarter of the tokens",
+        low=1,
+        high=64,
+        log=True,
+        minimum=1,
+        when={"mechanism": ("low_rank",)},
+        per=("model", "layer"),
+        source="Wang et al. 2020 (Linformer), arXiv 2006.04768, eq. 7",
+    ),
+)
+
+
+class LowRank:
+    """Attends for one group of particles that share heads, head width and rank."""
+
+    def __init__(
+        self,
+        members: Sequence[LayerSettings],
+        length: int,
+        causal: bool,
+        like: torch.Tensor,
+    ) -> None:
+        """Prepare the temperatures; `like` gives dtype and device."""
+        self.scale = inverse_temperature(members, like)
+
+    def __call__(
+        self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, noise: Noise | None
+    ) -> torch.Tensor:
+        """Return (P, B, H, T, d) from q (P, B, H, T, d) and projected k, v (P, B, H, r, d)."""
+        weights = ((q * self.scale) @ k.transpose(-1, -2)).softmax(-1)
+        if noise is not None:
+            weights = noise.drop(weights)
+        return weights @ v

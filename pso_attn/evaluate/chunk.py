@@ -1,0 +1,113 @@
+"""One chunk from start to finish: advance, score, let the worst leave, compact, go on."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import isfinite
+
+import torch
+
+from pso_attn.evaluate.rungs import leavers, losses_at, rung_steps, scored_steps
+from pso_attn.evaluate.training import Member, SwarmTraining
+from pso_attn.tasks.task import Task
+from pso_attn.types import Budget, History, Objective, State
+
+
+@dataclass(eq=False)
+class ChunkResult:
+    """What became of one candidate; grows while it trains.
+
+    metrics: means over its seeds when last scored. weights: of its first seed's stand-alone
+    model, once complete. step: the last at which it was scored.
+    """
+
+    state: State = State.COMPLETE
+    curve: dict[int, float] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    weights: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    step: int = 0
+    error: str | None = None
+
+
+def train_chunk(
+    task: Task,
+    candidates: Sequence[Sequence[Member]],
+    budget: Budget,
+    objective: Objective,
+    history: History,
+    device: torch.device,
+    report: Callable[[int, int], None],
+) -> list[ChunkResult]:
+    """Return each candidate's result; candidates: their trainings, one per seed.
+
+    report: called with (step, candidates still training) a hundred times or less.
+    """
+    owner = [row for row, members in enumerate(candidates) for _ in members]
+    training = SwarmTraining(
+        task, [m for members in candidates for m in members], budget.steps, device
+    )
+    results = [ChunkResult() for _ in candidates]
+    rungs, often = set(rung_steps(budget)), max(1, budget.steps // 100)
+    for until in scored_steps(budget):
+        going = {owner[row] for row in training.rows}
+        training.advance(
+            until, lambda step, n=len(going): step % often or report(step, n)
+        )
+        _score(training, owner, results, objective, until)
+        alive = [row for row in sorted(going) if results[row].state is State.COMPLETE]
+        if until in rungs and alive:
+            _prune(results, alive, objective, losses_at(history, until), until)
+        staying = {row for row in alive if results[row].state is State.COMPLETE}
+        if not staying:
+            break
+        if until in rungs and staying != going:
+            training.keep([i for i, row in enumerate(training.rows) if owner[row] in staying])
+    _take_weights(training, owner, results)
+    return results
+
+
+def _score(
+    training: SwarmTraining,
+    owner: Sequence[int],
+    results: Sequence[ChunkResult],
+    objective: Objective,
+    step: int,
+) -> None:
+    """Record every candidate's metrics, means over its seeds, or that it diverged."""
+    seen: dict[int, list[dict[str, float]]] = {}
+    bad = training.first_bad_steps()
+    for row, metrics, failed in zip(training.rows, training.score(), bad, strict=True):
+        result = results[owner[row]]
+        if result.state is State.FAIL:
+            continue
+        if failed is not None or not all(isfinite(value) for value in metrics.values()):
+            where = f"the training loss at step {failed}" if failed else f"the score at {step}"
+            result.state, result.error = State.FAIL, f"diverged: {where} is not a finite number"
+            continue
+        seen.setdefault(owner[row], []).append(metrics)
+    for candidate, rows in seen.items():
+        result = results[candidate]
+        if result.state is State.COMPLETE:
+            result.metrics = {name: sum(m[name] for m in rows) / len(rows) for name in rows[0]}
+            result.curve[step], result.step = result.metrics[objective.name], step
+
+
+def _prune(
+    results: Sequence[ChunkResult],
+    alive: Sequence[int],
+    objective: Objective,
+    earlier: Sequence[float],
+    step: int,
+) -> None:
+    losses = [objective.loss(results[row].curve[step]) for row in alive]
+    for row, leaves in zip(alive, leavers(losses, earlier), strict=True):
+        if leaves:
+            results[row].state = State.PRUNED
+
+
+def _take_weights(
+    training: SwarmTraining, owner: Sequence[int], results: Sequence[ChunkResult]
+) -> None:
+    for position, row in sorted(enumerate(training.rows), key=lambda pair: -pair[1]):
+        result = results[owner[row]]
+        if result.state is State.COMPLETE:  # the first seed's row comes last and stays
+            result.weights = training.swarm.storage.true_parameters(position)

@@ -1,0 +1,43 @@
+"""Which device trains, and how much memory a chunk may take there."""
+
+import psutil
+import torch
+
+from pso_attn.errors import DeviceError
+
+MEMORY_SHARE = 0.5  # of the device's whole memory, so that a resumed run plans the same chunks
+
+
+def resolve_device(name: str) -> torch.device:
+    """Return the device of "auto", "cpu", "cuda" or "cuda:i"; DeviceError if it is absent."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    kind, _, index = name.partition(":")
+    if kind not in ("cpu", "cuda") or (index and not index.isdigit()) or name == "cpu:":
+        raise DeviceError(f'device "{name}" is unknown; choose auto, cpu, cuda or cuda:0')
+    if kind == "cpu":
+        return torch.device("cpu")
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if count == 0:
+        raise DeviceError(
+            f"device {name} was asked for, but PyTorch sees no CUDA device here; "
+            "use --device cpu, or install a CUDA build of PyTorch"
+        )
+    if index and int(index) >= count:
+        raise DeviceError(f"device {name} was asked for, but there are {count}, from cuda:0")
+    return torch.device(name)
+
+
+def memory_budget_bytes(device: torch.device) -> int:
+    """Return how many bytes one chunk may be estimated to need."""
+    if device.type == "cuda":
+        total = torch.cuda.get_device_properties(device).total_memory
+    else:
+        total = psutil.virtual_memory().total
+    return int(total * MEMORY_SHARE)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether an allocation failed; on a CPU, PyTorch says so by a plain RuntimeError."""
+    known = (MemoryError, torch.OutOfMemoryError)
+    return isinstance(error, known) or "DefaultCPUAllocator" in str(error)

@@ -1,0 +1,257 @@
+"""How good each particle is: plans a proposal, trains its chunks, and yields outcomes."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from pso_attn.evaluate.chunk import ChunkResult, train_chunk
+from pso_attn.errors import ConfigurationError
+from pso_attn.evaluate.device import is_out_of_memory, memory_budget_bytes
+from pso_attn.evaluate.optimiser import read_recipe
+from pso_attn.evaluate.training import Member, read_member
+from pso_attn.models import read_transformer, transformer_cost
+from pso_attn.seeding import training_seed
+from pso_attn.space import Space
+from pso_attn.tasks.task import Task
+from pso_attn.types import (
+    Budget,
+    Candidate,
+    Event,
+    Generation,
+    History,
+    Objective,
+    Outcome,
+    Proposal,
+    Replan,
+    Settings,
+    State,
+)
+
+BestSink = Callable[[Outcome, Settings, Mapping[str, torch.Tensor]], None]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a generation's training is; particles: those still training in this chunk."""
+
+    generation: int
+    chunk: int
+    chunks: int
+    step: int
+    steps: int
+    particles: int
+
+
+def cost(settings: Settings, task: Task) -> dict[str, int]:
+    """Return `parameters`, `flops` and `memory_bytes` of a stand-alone training.
+
+    Raises ConfigurationError where the settings cannot work on the task.
+    """
+    batch = read_recipe(settings).batch_size
+    return transformer_cost(read_transformer(settings, task.info), task.info, batch)
+
+
+class SwarmEvaluator:
+    """Trains the particles of a chunk as one batched job."""
+
+    def __init__(
+        self,
+        space: Space,
+        task: Task,
+        objectives: tuple[Objective, ...],
+        budget: Budget,
+        seed: int,
+        device: torch.device,
+        on_progress: Callable[[Progress], None] | None = None,
+        on_best: BestSink | None = None,
+    ) -> None:
+        """Remember what to train on; `on_best` gets the weights of each new best particle."""
+        self.space, self.task, self.objectives = space, task, objectives
+        self.budget, self.seed, self.device = budget, seed, device
+        self.on_progress, self.on_best = on_progress, on_best
+
+    def plan(self, proposal: Proposal, history: History) -> Generation:
+        """Return the proposal with constraints repaired, settings, seeds and chunks."""
+        number = len(history)
+        trainings = Counter[Any]()
+        for trial in history.trials:
+            identity = tuple(sorted(trial.candidate.params.items()))
+            trainings[identity] += len(trial.candidate.seeds)
+        candidates = []
+        for slot, particle in enumerate(proposal.particles):
+            repaired = self.space.repair(proposal.positions[slot], self.seed, number, particle)
+            settings = self.space.settings(repaired.params)
+            violations = repaired.violations or self._impossible(settings)
+            count = 0 if violations else self.budget.seeds
+            identity = tuple(sorted(repaired.params.items()))
+            earlier = trainings[identity]
+            candidate = Candidate(
+                trial=number * self.budget.batch + slot,
+                particle=particle,
+                position=repaired.position,
+                params=repaired.params,
+                settings=settings,
+                seeds=tuple(self._seed(number, particle, earlier + k) for k in range(count)),
+                violations=violations,
+            )
+            trainings[identity] += count
+            candidates.append(candidate)
+        return Generation(number, tuple(candidates), self._chunks(candidates))
+
+    def evaluate(
+        self, generation: Generation, history: History, stop: Callable[[], bool]
+    ) -> Iterator[Event]:
+        """Yield an outcome for each unfinished candidate, and a new plan where one is needed."""
+        by_trial = {candidate.trial: candidate for candidate in generation.candidates}
+        for candidate in generation.candidates:
+            if candidate.violations and candidate.trial not in generation.outcomes:
+                yield _infeasible(candidate)
+        chunks = list(generation.chunks)
+        index = 0
+        while index < len(chunks):
+            chunk = chunks[index]
+            if all(trial in generation.outcomes for trial in chunk):
+                index += 1
+                continue
+            if stop():
+                return
+            members = [by_trial[trial] for trial in chunk]
+            try:
+                outcomes = self._train(generation.number, members, (index, len(chunks)), history)
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                if len(chunk) > 1:  # a fresh attempt on two halves; nothing was recorded yet
+                    half = len(chunk) // 2
+                    chunks[index : index + 1] = [chunk[:half], chunk[half:]]
+                    yield Replan(generation.number, tuple(chunks))
+                    continue
+                outcomes = [self._too_large(members[0], error)]
+            yield from (o for o in outcomes if o.trial not in generation.outcomes)
+            index += 1
+
+    def _impossible(self, settings: Settings) -> Mapping[str, float]:
+        """Return a violation that says why no model of these settings exists, or none."""
+        try:
+            read_member(settings, 0, self.task)
+        except ConfigurationError as error:
+            return {str(error): 1.0}
+        return {}
+
+    def _seed(self, generation: int, particle: int, k: int) -> int:
+        if self.budget.common_random_numbers:
+            return training_seed(self.seed, k)
+        return training_seed(self.seed, generation, particle, k)
+
+    def _chunks(self, candidates: Sequence[Candidate]) -> tuple[tuple[int, ...], ...]:
+        """Return trials by bucket, in order of slots, each chunk within the memory budget."""
+        buckets: dict[Any, list[Candidate]] = {}
+        for candidate in candidates:
+            if not candidate.violations:
+                member = read_member(candidate.settings, 0, self.task)
+                buckets.setdefault(member.bucket, []).append(candidate)
+        limit, chunks = memory_budget_bytes(self.device), []
+        for bucket in buckets.values():
+            room = 0
+            for candidate in bucket:
+                needed = cost(candidate.settings, self.task)["memory_bytes"] * self.budget.seeds
+                if needed > room:
+                    chunks.append([])
+                    room = limit
+                room -= needed
+                chunks[-1].append(candidate.trial)
+        return tuple(tuple(chunk) for chunk in chunks)
+
+    def _train(
+        self,
+        number: int,
+        candidates: Sequence[Candidate],
+        place: tuple[int, int],
+        history: History,
+    ) -> list[Outcome]:
+        """Return the outcomes of one chunk, all of whose trials are trained."""
+        start = time.perf_counter()
+        members = [
+            [read_member(candidate.settings, seed, self.task) for seed in candidate.seeds]
+            for candidate in candidates
+        ]
+
+        def report(step: int, particles: int) -> None:
+            if self.on_progress is not None:
+                steps = self.budget.steps
+                self.on_progress(Progress(number, *place, step, steps, particles))
+
+        results = train_chunk(
+            self.task, members, self.budget, self.objectives[0], history, self.device, report
+        )
+        seconds = (time.perf_counter() - start) / len(candidates)
+        pairs = list(zip(candidates, results, strict=True))
+        outcomes = [self._outcome(c, r, seconds) for c, r in pairs]
+        self._offer_best(pairs, outcomes, history)
+        return outcomes
+
+    def _outcome(self, candidate: Candidate, result: ChunkResult, seconds: float) -> Outcome:
+        objective = self.objectives[0].name
+        metrics = {**cost(candidate.settings, self.task), **result.metrics}
+        return Outcome(
+            trial=candidate.trial,
+            state=result.state,
+            values=None if result.state is State.FAIL else (result.metrics[objective],),
+            curve=result.curve,
+            metrics=metrics,
+            seconds=seconds,
+            fidelity=result.step / self.budget.steps,
+            error=result.error,
+        )
+
+    def _offer_best(
+        self,
+        pairs: Sequence[tuple[Candidate, ChunkResult]],
+        outcomes: Sequence[Outcome],
+        history: History,
+    ) -> None:
+        """Hand over the weights of the chunk's best particle if it beats the history's."""
+        if self.on_best is None:
+            return
+        record = min((history.loss(t) for t in history.trials if t.is_full), default=float("inf"))
+        objective, winner = self.objectives[0], None
+        for (candidate, result), outcome in zip(pairs, outcomes, strict=True):
+            if outcome.state is State.COMPLETE and outcome.values is not None:
+                loss = objective.loss(outcome.values[0])
+                if loss < record:
+                    record, winner = loss, (outcome, candidate.settings, result.weights)
+        if winner is not None:
+            self.on_best(*winner)
+
+    def _too_large(self, candidate: Candidate, error: BaseException) -> Outcome:
+        needed = cost(candidate.settings, self.task)["memory_bytes"] / 2**20
+        return Outcome(
+            trial=candidate.trial,
+            state=State.FAIL,
+            values=None,
+            curve={},
+            metrics={**cost(candidate.settings, self.task)},
+            seconds=0.0,
+            fidelity=0.0,
+            error=f"one particle alone does not fit into memory: about {needed:.0f} MiB are "
+            f"needed on {self.device} ({error})",
+        )
+
+
+def _infeasible(candidate: Candidate) -> Outcome:
+    expression = next(iter(candidate.violations))
+    return Outcome(
+        trial=candidate.trial,
+        state=State.FAIL,
+        values=None,
+        curve={},
+        metrics={},
+        seconds=0.0,
+        fidelity=0.0,
+        error=f"infeasible: {expression}",
+    )
+

@@ -1,0 +1,188 @@
+"""AdamW for a whole swarm: every particle has its own learning rate, decay, momentum and clip."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pso_attn.space.knob import Knob
+
+EPSILON = 1e-8
+_ADAM = "Kingma & Ba 2014, arXiv 1412.6980, algorithm 1"
+
+KNOBS = (
+    Knob(
+        "lr",
+        "float",
+        "peak learning rate",
+        low=1e-4,
+        high=3e-2,
+        log=True,
+        minimum=1e-8,
+        maximum=10.0,
+        default=1e-3,
+        source=_ADAM,
+    ),
+    Knob(
+        "weight_decay",
+        "float",
+        "decoupled weight decay, per unit of learning rate",
+        low=1e-4,
+        high=1.0,
+        log=True,
+        minimum=0.0,
+        maximum=100.0,
+        default=0.01,
+        neutral=0.0,
+        source="Loshchilov & Hutter 2017, arXiv 1711.05101, algorithm 2",
+    ),
+    Knob(
+        "beta1",
+        "float",
+        "decay of the gradient's running mean",
+        low=0.8,
+        high=0.95,
+        minimum=0.0,
+        maximum=0.9999,
+        default=0.9,
+        source=_ADAM,
+    ),
+    Knob(
+        "beta2",
+        "float",
+        "decay of the squared gradient's running mean",
+        low=0.9,
+        high=0.999,
+        minimum=0.0,
+        maximum=0.99999,
+        default=0.999,
+        source=_ADAM,
+    ),
+    Knob(
+        "warmup",
+        "float",
+        "fraction of the steps over which the learning rate rises from zero",
+        low=0.0,
+        high=0.3,
+        minimum=0.0,
+        maximum=0.9,
+        default=0.0,
+        neutral=0.0,
+        source="Goyal et al. 2017, arXiv 1706.02677, section 2.2",
+    ),
+    Knob(
+        "schedule",
+        "categorical",
+        "how the learning rate falls to zero after the warm-up",
+        choices=("cosine", "linear", "constant"),
+        default="cosine",
+        neutral="constant",
+        source="Loshchilov & Hutter 2016, arXiv 1608.03983, eq. 5",
+    ),
+    Knob(
+        "clip_norm",
+        "float",
+        "largest norm of a particle's gradient",
+        low=0.1,
+        high=10.0,
+        log=True,
+        minimum=1e-6,
+        default=1.0,
+        source="Pascanu et al. 2012, arXiv 1211.5063, algorithm 1",
+    ),
+    Knob(
+        "batch_size",
+        "ordered",
+        "examples per step",
+        choices=(16, 32, 64),
+        minimum=1,
+        default=32,
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one particle is trained."""
+
+    lr: float
+    weight_decay: float
+    beta1: float
+    beta2: float
+    warmup: float
+    schedule: str
+    clip_norm: float
+    batch_size: int
+
+    def rate(self, step: int, steps: int) -> float:
+        """Return the learning rate of a step, from 0, of a training of `steps`."""
+        rise = self.warmup * steps
+        if step + 1 <= rise:
+            return self.lr * (step + 1) / rise
+        done = (step - rise) / (steps - rise) if step > rise else 0.0
+        if self.schedule == "cosine":
+            return self.lr * 0.5 * (1 + math.cos(math.pi * done))
+        return self.lr * (1 - done) if self.schedule == "linear" else self.lr
+
+
+def read_recipe(settings: Mapping[str, Any]) -> Recipe:
+    """Return the training part of a particle's settings, with declared defaults."""
+    given = {knob.name: settings.get(knob.name, knob.default) for knob in KNOBS}
+    return Recipe(**given)
+
+
+class SwarmAdamW:
+    """Steps all particles at once over flat weights and gradients, both (N, P).
+
+    Loshchilov & Hutter 2017, arXiv 1711.05101, algorithm 2, after clipping each particle's
+    gradient to its own norm. Columns that a particle does not own have zero gradient and stay.
+    """
+
+    def __init__(
+        self, weights: Tensor, gradients: Tensor, recipes: Sequence[Recipe], steps: int
+    ) -> None:
+        """Start with zero moments; `steps` is the full budget, whoever leaves early."""
+        self.weights, self.gradients = weights, gradients
+        self.first, self.second = torch.zeros_like(weights), torch.zeros_like(weights)
+        column = {"dtype": weights.dtype, "device": weights.device}
+
+        def each(values: Sequence[Any]) -> Tensor:
+            return torch.tensor(values, **column)[..., None]
+
+        rates = [[recipe.rate(step, steps) for recipe in recipes] for step in range(steps)]
+        counts = range(1, steps + 1)
+        scale = [
+            [rate / (1 - r.beta1**count) for rate, r in zip(row, recipes, strict=True)]
+            for count, row in zip(counts, rates, strict=True)
+        ]
+        root = [[math.sqrt(1 - r.beta2**count) for r in recipes] for count in counts]
+        shrink = [
+            [1 - rate * r.weight_decay for rate, r in zip(row, recipes, strict=True)]
+            for row in rates
+        ]
+        self._scale, self._root, self._shrink = each(scale), each(root), each(shrink)
+        self._clip = each([recipe.clip_norm for recipe in recipes])
+        self._new1 = each([1 - recipe.beta1 for recipe in recipes])
+        self._new2 = each([1 - recipe.beta2 for recipe in recipes])
+
+    def step(self, step: int) -> None:
+        """Move the weights by the gradients; `step` counts from 0."""
+        weights, gradients = self.weights, self.gradients
+        norm = torch.linalg.vector_norm(gradients, dim=1, keepdim=True)
+        gradients.mul_((self._clip / (norm + 1e-6)).clamp_(max=1.0))
+        self.first.lerp_(gradients, self._new1)
+        self.second.lerp_(gradients.square_(), self._new2)
+        denominator = self.second.sqrt().div_(self._root[step]).add_(EPSILON)
+        weights.mul_(self._shrink[step])
+        weights.sub_(torch.div(self.first, denominator).mul_(self._scale[step]))
+
+    def keep(self, rows: Tensor, weights: Tensor, gradients: Tensor) -> None:
+        """Go on with these rows alone, over the new flat tensors."""
+        self.weights, self.gradients = weights, gradients
+        self.first, self.second = self.first[rows], self.second[rows]
+        self._scale, self._root = self._scale[:, rows], self._root[:, rows]
+        self._shrink, self._clip = self._shrink[:, rows], self._clip[rows]
+        self._new1, self._new2 = self._new1[rows], self._new2[rows]

@@ -1,0 +1,146 @@
+"""One batched job: many trainings of one outer shape advance together, step by step."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pso_attn.counter import keys
+from pso_attn.evaluate.optimiser import Recipe, SwarmAdamW, read_recipe
+from pso_attn.models import SwarmTransformer, TransformerSettings, read_transformer
+from pso_attn.seeding import generator
+from pso_attn.tasks.task import Split, Task
+
+SCORED_TOGETHER = 128  # validation examples per forward pass
+
+
+@dataclass(frozen=True, eq=False)
+class Member:
+    """One training: settings, typed, and the seed of its start, data order and dropout."""
+
+    model: TransformerSettings
+    recipe: Recipe
+    seed: int
+
+    @property
+    def bucket(self) -> tuple[int, ...]:
+        """What must be equal for trainings to share a batched job."""
+        return (*self.model.outer_shape, self.recipe.batch_size)
+
+
+def read_member(settings: Mapping[str, Any], seed: int, task: Task) -> Member:
+    """Return a training of these settings; ConfigurationError where they cannot work."""
+    return Member(read_transformer(settings, task.info), read_recipe(settings), seed)
+
+
+class SwarmTraining:
+    """N trainings in one batch. Rows keep the order of `members`, whatever the batch's own."""
+
+    def __init__(
+        self,
+        task: Task,
+        members: Sequence[Member],
+        steps: int,
+        device: torch.device,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        """Start the members, who share a bucket, from their seeds; `steps` is the full budget."""
+        self.task, self.steps, self.step = task, steps, 0
+        order = sorted(range(len(members)), key=lambda row: members[row].model.group)
+        self.rows = order  # which of `members` each particle of the batch is
+        placed = [members[row] for row in order]
+        seeds = np.array([member.seed for member in placed], dtype=np.int64)
+        self.swarm = SwarmTransformer.started(
+            [member.model for member in placed], task.info, seeds.tolist(), dtype, device
+        )
+        self.optimiser = SwarmAdamW(
+            self.swarm.storage.weights,
+            self.swarm.storage.gradients,
+            [member.recipe for member in placed],
+            steps,
+        )
+        self._train = _to(task.train, device, dtype)
+        self._splits: dict[str, Split] = {}
+        self._keys = keys(seeds, steps, self.swarm.sites).to(device)  # (steps, sites, N)
+        batch = placed[0].recipe.batch_size
+        self._order = data_order(seeds, len(self._train), steps, batch).to(device)
+        self._losses = torch.zeros(steps, len(placed), dtype=dtype, device=device)
+
+    def advance(self, until: int, on_step: Callable[[int], None] | None = None) -> None:
+        """Train up to step `until`; nothing here waits for the device."""
+        train, swarm = self._train, self.swarm
+        for step in range(self.step, until):
+            chosen = self._order[step]  # (N or 1, B)
+            inputs = train.inputs.index_select(0, chosen.flatten()).unflatten(0, chosen.shape)
+            targets = train.targets.index_select(0, chosen.flatten()).unflatten(0, chosen.shape)
+            losses = self.task.loss(swarm.forward(inputs, self._keys[step]), targets)
+            self._losses[step] = losses.detach()
+            swarm.storage.differentiate(losses.sum())  # particles share no weight
+            self.optimiser.step(step)
+            if on_step is not None:
+                on_step(step + 1)
+        self.step = until
+
+    @torch.no_grad()
+    def score(self, split: str = "validation") -> list[dict[str, float]]:
+        """Return the task's metrics on a split for each row still in training."""
+        weights = self.swarm.storage.weights
+        if split not in self._splits:
+            self._splits[split] = _to(getattr(self.task, split), weights.device, weights.dtype)
+        data = self._splits[split]
+        sums: dict[str, Tensor] = {}
+        for first in range(0, len(data), SCORED_TOGETHER):
+            inputs = data.inputs[None, first : first + SCORED_TOGETHER]
+            targets = data.targets[None, first : first + SCORED_TOGETHER]
+            for name, value in self.task.score(self.swarm.forward(inputs), targets).items():
+                sums[name] = sums.get(name, 0) + value.double() * inputs.shape[1]
+        names = list(sums)
+        table = torch.stack([sums[name] for name in names]).div(len(data)).T.tolist()
+        return [dict(zip(names, row, strict=True)) for row in table]
+
+    def first_bad_steps(self) -> list[int | None]:
+        """Return for each row the first step, from 1, whose training loss was not finite."""
+        bad = ~self._losses[: self.step].isfinite()
+        first = torch.where(bad.any(0), bad.int().argmax(0) + 1, 0).tolist()
+        return [step or None for step in first]
+
+    def keep(self, positions: Sequence[int]) -> None:
+        """Compact the batch to these of its present particles; schedules stay as they were."""
+        kept = torch.tensor(positions, device=self._keys.device)
+        swarm = self.swarm
+        weights = swarm.storage.weights[kept]
+        self.swarm = SwarmTransformer([swarm.settings[i] for i in positions], swarm.info, weights)
+        self.optimiser.keep(kept, weights, self.swarm.storage.gradients)
+        self.rows = [self.rows[i] for i in positions]
+        self._keys, self._losses = self._keys[:, :, kept], self._losses[:, kept]
+        if self._order.shape[1] > 1:
+            self._order = self._order[:, kept]
+
+
+def data_order(
+    seeds: np.ndarray[Any, np.dtype[np.int64]], examples: int, steps: int, batch: int
+) -> Tensor:
+    """Return which examples each step trains on: int64 (steps, N, B), N = 1 for equal seeds.
+
+    A fresh permutation each epoch, keyed by the training seed and the epoch.
+    """
+    needed = steps * batch
+    unique, inverse = np.unique(seeds, return_inverse=True)
+    orders = []
+    for seed in unique:
+        epochs = range(-(-needed // examples))
+        drawn = [generator(int(seed), epoch, "order").permutation(examples) for epoch in epochs]
+        orders.append(np.concatenate(drawn)[:needed].reshape(steps, batch))
+    table = np.stack(orders, axis=1)
+    return torch.from_numpy(table if len(unique) == 1 else table[:, inverse])
+
+
+def _to(split: Split, device: torch.device, dtype: torch.dtype) -> Split:
+    """Return the split on the device, vectors in the model's dtype."""
+    moved = split.to(device)
+    if moved.inputs.is_floating_point():
+        return Split(moved.inputs.to(dtype), moved.targets)
+    return moved

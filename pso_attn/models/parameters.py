@@ -1,0 +1,77 @@
+"""Which parameters a transformer of given settings has, and with what they start.
+
+Weights are stored (in, out), so that a batch of particles multiplies with one `bmm`. Blocks have
+no biases and their norms no gains: both would be absorbed by the linear map that follows.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pso_attn.models.info import TaskInfo
+from pso_attn.models.settings import TransformerSettings
+from pso_attn.seeding import generator
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter of one particle.
+
+    shape: as stored. true: the parts of the stand-alone model, name -> columns of the last axis
+    that it owns; columns that nobody owns stay zero. std: of the normal start; 0 starts at zero.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    std: float
+    true: tuple[tuple[str, int, int], ...]
+
+
+def parameters_of(settings: TransformerSettings, info: TaskInfo) -> Iterator[Parameter]:
+    """Yield the parameters in the order of storage."""
+    c = settings.d_model
+    inputs = info.tokens if info.tokens is not None else info.features or 0
+    embedding_std = c**-0.5 if info.tokens is not None else inputs**-0.5
+    yield _whole("embedding", (inputs, c), embedding_std)
+    yield _whole("positions", (info.length, c), c**-0.5)
+    residual = (2 * settings.layers) ** -0.5  # GPT-2: keeps the residual stream's variance
+    for index, layer in enumerate(settings.attention):
+        prefix = f"blocks.{index}"
+        inner, kv_dim = layer.inner_dim, layer.kv_heads * layer.head_dim
+        yield Parameter(
+            f"{prefix}.attention.qkv",
+            (c, 3 * inner),
+            c**-0.5,
+            (
+                (f"{prefix}.attention.query", 0, inner),
+                (f"{prefix}.attention.key", inner, inner + kv_dim),
+                (f"{prefix}.attention.value", 2 * inner, 2 * inner + kv_dim),
+            ),
+        )
+        if layer.mechanism == "low_rank":
+            shape = (layer.rank, info.length)
+            yield _whole(f"{prefix}.attention.project_keys", shape, info.length**-0.5)
+            yield _whole(f"{prefix}.attention.project_values", shape, info.length**-0.5)
+        yield _whole(f"{prefix}.attention.output", (inner, c), inner**-0.5 * residual)
+        yield _whole(f"{prefix}.expand", (c, settings.feedforward), c**-0.5)
+        contract_std = settings.feedforward**-0.5 * residual
+        yield _whole(f"{prefix}.contract", (settings.feedforward, c), contract_std)
+    yield _whole("head", (c, info.outputs), 0.02)
+    yield _whole("head_bias", (info.outputs,), 0.0)
+
+
+def start(parameter: Parameter, seed: int) -> NDArray[np.float64]:
+    """Return the parameter's start for one training seed, drawn for each true part by name."""
+    values = np.zeros(parameter.shape)
+    if parameter.std:
+        for name, first, last in parameter.true:
+            rng = generator(seed, "start", name)
+            shape = (*parameter.shape[:-1], last - first)
+            values[..., first:last] = parameter.std * rng.standard_normal(shape)
+    return values
+
+
+def _whole(name: str, shape: tuple[int, ...], std: float) -> Parameter:
+    return Parameter(name, shape, std, ((name, 0, shape[-1]),))

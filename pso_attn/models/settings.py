@@ -1,0 +1,140 @@
+"""A transformer's settings, read from a particle's settings and checked; and what they cost."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pso_attn.attention import LayerSettings, read_layer
+from pso_attn.errors import ConfigurationError
+from pso_attn.models.info import TaskInfo
+from pso_attn.space.knob import Knob
+
+BYTES = 4  # float32
+
+KNOBS = (
+    Knob(
+        "layers",
+        "int",
+        "transformer blocks",
+        low=1,
+        high=4,
+        minimum=1,
+        default=2,
+        source="Vaswani et al. 2017, arXiv 1706.03762, section 3.1",
+    ),
+    Knob(
+        "d_model",
+        "ordered",
+        "width of the residual stream",
+        choices=(16, 32, 64, 128),
+        minimum=1,
+        default=32,
+        source="Vaswani et al. 2017, arXiv 1706.03762, section 3.1",
+    ),
+    Knob(
+        "feedforward_ratio",
+        "ordered",
+        "hidden width of the feed-forward part, as a multiple of d_model",
+        choices=(1, 2, 4),
+        minimum=0.25,
+        default=4,
+        source="Vaswani et al. 2017, arXiv 1706.03762, section 3.3",
+    ),
+    Knob(
+        "dropout",
+        "float",
+        "probability with which an entry of a block's two outputs is dropped in training",
+        low=0.0,
+        high=0.5,
+        minimum=0.0,
+        maximum=0.95,
+        default=0.0,
+        neutral=0.0,
+        source="Vaswani et al. 2017, arXiv 1706.03762, section 5.4",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class TransformerSettings:
+    """What one particle's transformer is. feedforward: hidden width of the MLP."""
+
+    layers: int
+    d_model: int
+    feedforward: int
+    dropout: float
+    attention: tuple[LayerSettings, ...]
+
+    @property
+    def outer_shape(self) -> tuple[int, int, int]:
+        """What must be equal for particles to train as one batch."""
+        return (self.layers, self.d_model, self.feedforward)
+
+    @property
+    def group(self) -> tuple[Any, ...]:
+        """Sort key that brings particles together which share attention kernels."""
+        return tuple((layer.inner_dim, *layer.group) for layer in self.attention)
+
+
+def read_transformer(settings: Mapping[str, Any], info: TaskInfo) -> TransformerSettings:
+    """Return the typed settings; ConfigurationError where they cannot work on this task."""
+    defaults = {knob.name: knob.default for knob in KNOBS}
+    given = {**defaults, **settings}
+    layers, d_model = int(given["layers"]), int(given["d_model"])
+    feedforward = round(d_model * given["feedforward_ratio"])
+    if layers < 1 or d_model < 1 or feedforward < 1:
+        raise ConfigurationError(
+            f"layers = {layers}, d_model = {d_model} and feedforward_ratio = "
+            f"{given['feedforward_ratio']} leave an empty model; each must give at least 1"
+        )
+    attention = tuple(
+        read_layer(given, layer, info.length, info.causal) for layer in range(layers)
+    )
+    return TransformerSettings(layers, d_model, feedforward, float(given["dropout"]), attention)
+
+
+def transformer_cost(settings: TransformerSettings, info: TaskInfo, batch: int) -> dict[str, int]:
+    """Return what a stand-alone training costs.
+
+    parameters: trainable scalars. flops: forward and backward of one example, 2 per
+    multiply-add, backward counted as twice the forward. memory_bytes: weights, gradients and
+    two moments, and the activations saved for one batch of `batch` examples, in float32.
+    """
+    c, t = settings.d_model, info.length
+    inputs = info.tokens if info.tokens is not None else info.features or 0
+    parameters = inputs * c + t * c + (c + 1) * info.outputs
+    macs = (0 if info.tokens is not None else t * inputs * c) + c * info.outputs * (
+        t if info.per_token else 1
+    )
+    saved = 3 * t * c
+    for layer in settings.attention:
+        keys = layer.rank or t
+        kv_dim = layer.kv_heads * layer.head_dim
+        weights = c * (2 * layer.inner_dim + 2 * kv_dim) + 2 * c * settings.feedforward
+        parameters += weights + 2 * layer.rank * t
+        macs += t * weights + 2 * layer.rank * t * kv_dim
+        macs += 2 * layer.head_dim * _scored(layer, t, info.causal)
+        saved += t * (8 * c + 2 * settings.feedforward + 5 * layer.inner_dim)
+        if layer.mechanism != "linear":
+            saved += (3 if layer.attention_dropout else 2) * layer.heads * t * keys
+    return {
+        "parameters": parameters,
+        "flops": 3 * 2 * macs,
+        "memory_bytes": BYTES * (4 * parameters + batch * saved),
+    }
+
+
+def _scored(layer: LayerSettings, length: int, causal: bool) -> int:
+    """Return how many (query, key) pairs all heads score; for linear, its equivalent in pairs."""
+    if layer.mechanism == "linear":
+        return layer.heads * length * layer.head_dim  # φ(k)vᵀ and its product with φ(q)
+    if layer.mechanism == "low_rank":
+        return layer.heads * length * layer.rank
+    windows = layer.window_tokens or (length,) * layer.heads
+    return sum(_pairs(min(window, length - 1), length, causal) for window in windows)
+
+
+def _pairs(window: int, length: int, causal: bool) -> int:
+    """Return the number of (i, j) with |i − j| ≤ window, or 0 ≤ i − j ≤ window if causal."""
+    behind = window * length - window * (window + 1) // 2
+    return length + behind * (1 if causal else 2)

@@ -1,0 +1,111 @@
+"""Flat storage: one (N, P) tensor for the weights of all particles and one for their gradients.
+
+Each parameter has one column range, as wide as its widest particle; particles that follow each
+other and agree on its true shape share one view of it. An optimiser then works on two tensors
+instead of thousands, and gradients need no gathering.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from math import prod
+
+import numpy as np
+import torch
+
+from pso_attn.models.parameters import Parameter, start
+
+
+@dataclass(frozen=True, eq=False)
+class Segment:
+    """One parameter of consecutive particles of one shape: (stop − start, *shape) each."""
+
+    start: int
+    stop: int
+    value: torch.Tensor
+    gradient: torch.Tensor
+
+
+class FlatStorage:
+    """Weights and gradients of N particles as two flat tensors, and views of true shape."""
+
+    def __init__(self, particles: Sequence[Sequence[Parameter]], weights: torch.Tensor) -> None:
+        """Lay parameters over `weights` (N, P)."""
+        self.weights = weights
+        self.gradients = torch.zeros_like(weights)
+        self._tables = [{parameter.name: parameter for parameter in row} for row in particles]
+        self._offsets = _offsets(self._tables)
+        self.segments = {name: self._segments(name) for name in self._offsets}
+
+    def _segments(self, name: str) -> tuple[Segment, ...]:
+        offset, segments = self._offsets[name], []
+        rows = range(len(self._tables))
+        for shape, run in groupby(rows, key=lambda row: _shape(self._tables[row], name)):
+            members = list(run)
+            if shape is None:
+                continue
+            first, last = members[0], members[-1] + 1
+            columns = slice(offset, offset + prod(shape))
+            value, gradient = (
+                flat[first:last, columns].view(last - first, *shape).detach()
+                for flat in (self.weights, self.gradients)
+            )
+            segments.append(Segment(first, last, value.requires_grad_(), gradient))
+        return tuple(segments)
+
+    def differentiate(self, loss: torch.Tensor) -> None:
+        """Put the gradient of a scalar with respect to every weight into `gradients`."""
+        segments = [segment for run in self.segments.values() for segment in run]
+        found = torch.autograd.grad(loss, [segment.value for segment in segments])
+        torch._foreach_copy_([segment.gradient for segment in segments], found)
+
+    def whole(self, name: str) -> torch.Tensor:
+        """Return a parameter that all particles share the shape of: (N, *shape)."""
+        (segment,) = self.segments[name]
+        return segment.value
+
+    def true_parameters(self, row: int) -> dict[str, torch.Tensor]:
+        """Return copies of one particle's parameters of the stand-alone model, by name."""
+        parts = {}
+        for name, parameter in self._tables[row].items():
+            offset = self._offsets[name]
+            stored = self.weights[row, offset : offset + prod(parameter.shape)]
+            for part, first, last in parameter.true:
+                parts[part] = stored.view(parameter.shape)[..., first:last].clone()
+        return parts
+
+
+def starting_weights(
+    particles: Sequence[Sequence[Parameter]],
+    seeds: Sequence[int],
+    dtype: torch.dtype,
+    device: torch.device,
+) -> torch.Tensor:
+    """Return (N, P) weights, each particle started from its own seed."""
+    tables = [{parameter.name: parameter for parameter in row} for row in particles]
+    offsets = _offsets(tables)
+    width = max(
+        offsets[name] + prod(parameter.shape)
+        for table in tables
+        for name, parameter in table.items()
+    )
+    weights = np.zeros((len(tables), width))
+    for row, (table, seed) in enumerate(zip(tables, seeds, strict=True)):
+        for name, parameter in table.items():
+            values = start(parameter, seed).ravel()
+            weights[row, offsets[name] : offsets[name] + values.size] = values
+    return torch.from_numpy(weights).to(device=device, dtype=dtype)
+
+
+def _shape(table: dict[str, Parameter], name: str) -> tuple[int, ...] | None:
+    return table[name].shape if name in table else None
+
+
+def _offsets(tables: Sequence[dict[str, Parameter]]) -> dict[str, int]:
+    """Return the first column of each parameter, in the order of first mention."""
+    widths: dict[str, int] = {}
+    for table in tables:
+        for name, parameter in table.items():
+            widths[name] = max(widths.get(name, 0), prod(parameter.shape))
+    ends = np.cumsum([0, *widths.values()])
+    return {name: int(end) for name, end in zip(widths, ends, strict=False)}

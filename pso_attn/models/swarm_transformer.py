@@ -1,0 +1,206 @@
+"""A whole swarm of transformers as one model: tensors carry a leading particle axis.
+
+Particles are sorted by the shape of their attention. Everything outside attention is one batched
+product over all of them; inside, one kernel call serves each run of particles that agree on
+mechanism, heads, head width and rank. Nothing is padded.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import torch
+from torch import Tensor
+from torch.nn.functional import embedding, gelu, layer_norm
+
+from pso_attn.attention import MECHANISMS, LayerSettings, Noise
+from pso_attn.attention.linear import Linear
+from pso_attn.attention.low_rank import LowRank
+from pso_attn.attention.softmax import Softmax
+from pso_attn.models.info import TaskInfo
+from pso_attn.models.parameters import parameters_of
+from pso_attn.models.settings import TransformerSettings
+from pso_attn.models.storage import FlatStorage, starting_weights
+
+SITES_PER_LAYER = 3  # attention weights, attention's output, the MLP's output
+
+
+@dataclass(frozen=True, eq=False)
+class _Group:
+    """Particles start … stop-1 of one layer: they share a kernel."""
+
+    start: int
+    stop: int
+    layer: LayerSettings
+    kernel: Softmax | Linear | LowRank
+    dropout: Tensor | None  # (P,), or None where nobody drops attention weights
+
+
+@dataclass(frozen=True, eq=False)
+class _Projection:
+    """Particles start … stop-1 of one layer: their heads are as wide together.
+
+    columns: (P, 1, 3 · inner), which column of the stored map each head uses, or None where
+    every head has its own key and value.
+    """
+
+    start: int
+    stop: int
+    columns: Tensor | None
+    groups: tuple[_Group, ...]
+
+
+class SwarmTransformer:
+    """N transformers of one depth and width, of any attention, with flat storage.
+
+    settings must be sorted by `group`. Kernel inputs are (P, B, H, T, d).
+    """
+
+    def __init__(
+        self, settings: Sequence[TransformerSettings], info: TaskInfo, weights: Tensor
+    ) -> None:
+        """Lay the parameters over `weights` (N, P), which gives dtype and device."""
+        self.settings, self.info = tuple(settings), info
+        self.storage = FlatStorage([tuple(parameters_of(s, info)) for s in settings], weights)
+        rate = torch.tensor([s.dropout for s in settings], dtype=weights.dtype)
+        self._dropout = rate.to(weights.device) if bool(rate.any()) else None
+        self._layers = [self._projections(index) for index in range(settings[0].layers)]
+        rows = torch.arange(len(settings), device=weights.device)
+        self._first_token = (rows * (info.tokens or 0))[:, None, None]
+
+    @classmethod
+    def started(
+        cls,
+        settings: Sequence[TransformerSettings],
+        info: TaskInfo,
+        seeds: Sequence[int],
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> "SwarmTransformer":
+        """Return a swarm whose particles start from their own seeds."""
+        tables = [tuple(parameters_of(s, info)) for s in settings]
+        weights = starting_weights(tables, seeds, dtype, torch.device(device))
+        return cls(settings, info, weights)
+
+    def __len__(self) -> int:
+        """Return the number of particles."""
+        return len(self.settings)
+
+    @property
+    def sites(self) -> int:
+        """How many places of the model draw dropout masks."""
+        return SITES_PER_LAYER * len(self._layers)
+
+    def forward(self, inputs: Tensor, keys: Tensor | None = None) -> Tensor:
+        """Return logits (N, B, outputs), or (N, B, T, outputs) where each token has a target.
+
+        inputs: (N or 1, B, T) ids or (N or 1, B, T, features). keys: int32 (sites, N) to train
+        with dropout, None to evaluate.
+        """
+        whole = self.storage.whole
+        batch, width = inputs.shape[1], self.settings[0].d_model
+        x = self._embedded(inputs) + whole("positions")[:, None]
+        x = x.flatten(1, 2)  # (N, B·T, C)
+        for index, projections in enumerate(self._layers):
+            prefix, site = f"blocks.{index}", SITES_PER_LAYER * index
+            normed = layer_norm(x, (width,))
+            x = x + self._dropped(self._attended(index, projections, normed, keys), keys, site + 1)
+            hidden = gelu(layer_norm(x, (width,)) @ whole(f"{prefix}.expand"))
+            x = x + self._dropped(hidden @ whole(f"{prefix}.contract"), keys, site + 2)
+        x = layer_norm(x, (width,))
+        if not self.info.per_token:
+            x = x.unflatten(1, (batch, -1)).mean(2)
+        logits = torch.baddbmm(whole("head_bias")[:, None], x, whole("head"))
+        return logits.unflatten(1, (batch, -1)) if self.info.per_token else logits
+
+    def _embedded(self, inputs: Tensor) -> Tensor:
+        """Return (N, B, T, C)."""
+        table, count = self.storage.whole("embedding"), len(self)
+        if self.info.tokens is not None:
+            ids = inputs.flatten(1, 2)[:, :, None] + self._first_token  # rows of all tables
+            found = embedding(ids.flatten(1), table.flatten(0, 1))
+            return found.unflatten(1, inputs.shape[1:])
+        flat = inputs.flatten(1, 2).expand(count, -1, -1)
+        return (flat @ table).unflatten(1, inputs.shape[1:3])
+
+    def _dropped(self, x: Tensor, keys: Tensor | None, site: int) -> Tensor:
+        if keys is None or self._dropout is None:
+            return x
+        return Noise(keys[site], self._dropout).drop(x)
+
+    def _attended(
+        self, index: int, projections: tuple[_Projection, ...], x: Tensor, keys: Tensor | None
+    ) -> Tensor:
+        """Return the layer's attention output (N, B·T, C) for normed inputs of that shape."""
+        maps = self.storage.segments[f"blocks.{index}.attention.qkv"]
+        outputs = self.storage.segments[f"blocks.{index}.attention.output"]
+        key = None if keys is None else keys[SITES_PER_LAYER * index]
+        parts = x.split([p.stop - p.start for p in projections])
+        results = []
+        for part, projection, qkv, output in zip(parts, projections, maps, outputs, strict=True):
+            weight = qkv.value
+            if projection.columns is not None:
+                weight = weight.gather(2, projection.columns.expand(-1, weight.shape[1], -1))
+            projected = (part @ weight).split([g.stop - g.start for g in projection.groups])
+            heads = [
+                self._kernel(index, group, values, key)
+                for group, values in zip(projection.groups, projected, strict=True)
+            ]
+            results.append(_joined(heads) @ output.value)
+        return _joined(results)
+
+    def _kernel(self, index: int, group: _Group, qkv: Tensor, key: Tensor | None) -> Tensor:
+        """Return the heads' outputs (P, B·T, H·d) from projected q, k, v (P, B·T, 3·H·d)."""
+        shape = (-1, self.info.length, 3, group.layer.heads, group.layer.head_dim)
+        q, k, v = qkv.unflatten(1, shape[:2]).unflatten(3, shape[2:]).permute(3, 0, 1, 4, 2, 5)
+        if group.layer.mechanism == "low_rank":
+            k = self._rows(index, "project_keys", group)[:, None, None] @ k
+            v = self._rows(index, "project_values", group)[:, None, None] @ v
+        noise = None
+        if key is not None and group.dropout is not None:
+            noise = Noise(key[group.start : group.stop], group.dropout)
+        return group.kernel(q, k, v, noise).transpose(2, 3).flatten(3).flatten(1, 2)
+
+    def _rows(self, index: int, name: str, group: _Group) -> Tensor:
+        """Return low-rank attention's (P, r, T) map of one group."""
+        segments = self.storage.segments[f"blocks.{index}.attention.{name}"]
+        segment = next(s for s in segments if s.start <= group.start < s.stop)
+        return segment.value[group.start - segment.start : group.stop - segment.start]
+
+    def _projections(self, index: int) -> tuple[_Projection, ...]:
+        layers = [settings.attention[index] for settings in self.settings]
+        projections = []
+        for segment in self.storage.segments[f"blocks.{index}.attention.qkv"]:
+            members = layers[segment.start : segment.stop]
+            columns = None
+            if any(member.kv_heads != member.heads for member in members):
+                columns = torch.stack([_columns(member) for member in members])[:, None]
+                columns = columns.to(segment.value.device)
+            groups = tuple(self._groups(layers, segment.start, segment.stop))
+            projections.append(_Projection(segment.start, segment.stop, columns, groups))
+        return tuple(projections)
+
+    def _groups(self, layers: Sequence[LayerSettings], start: int, stop: int) -> list[_Group]:
+        like, groups = self.storage.weights, []
+        for _, run in groupby(range(start, stop), key=lambda row: layers[row].group):
+            rows = list(run)
+            members = [layers[row] for row in rows]
+            kernel = MECHANISMS[members[0].mechanism](
+                members, self.info.length, self.info.causal, like
+            )
+            rate = torch.tensor([member.attention_dropout for member in members]).to(like)
+            dropout = rate if bool(rate.any()) else None
+            groups.append(_Group(rows[0], rows[-1] + 1, members[0], kernel, dropout))
+        return groups
+
+
+def _columns(layer: LayerSettings) -> Tensor:
+    """Return which stored column each of the 3 · H · d columns uses; head h takes ⌊h·G/H⌋."""
+    inner, width = layer.inner_dim, layer.head_dim
+    shared = torch.arange(layer.heads) * layer.kv_heads // layer.heads  # (H,)
+    kv = (shared[:, None] * width + torch.arange(width)).flatten()
+    return torch.cat([torch.arange(inner), inner + kv, 2 * inner + kv])
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
