@@ -7,6 +7,9 @@ process, in any order, which is what lets a run resume to the same trajectory.
 import zlib
 
 import numpy as np
+from numpy.typing import NDArray
+
+from pso_attn.errors import ConfigurationError
 
 _TRAINING = zlib.crc32(b"training")
 
@@ -27,3 +30,24 @@ def training_seed(seed: int, *key: int) -> int:
     compared on common random numbers, or by (run seed, generation, particle, r) without them.
     """
     return int(np.random.SeedSequence([seed, _TRAINING, *key]).generate_state(1)[0] >> 1)
+
+
+def sobol(seed: int, dimension: int, first: int, count: int) -> NDArray[np.float64]:
+    """Return points first .. first + count - 1 of the seed's scrambled Sobol sequence.
+
+    Shape (count, dimension), in [0, 1). Point n does not depend on how many are drawn together.
+    Owen (1998), the linear matrix scramble of `scipy.stats.qmc.Sobol`. Raises ConfigurationError
+    beyond the dimensions for which direction numbers are tabulated (21201).
+    """
+    from scipy.stats import qmc  # takes longer to import than the command line may take to start
+
+    if dimension > qmc.Sobol.MAXDIM:
+        raise ConfigurationError(
+            f"a Sobol sequence has at most {qmc.Sobol.MAXDIM} dimensions and this space has "
+            f"{dimension}; search fewer knobs or choose the sampler random"
+        )
+    engine = qmc.Sobol(dimension, scramble=True, seed=generator(seed, "sobol"))
+    if first == 0:  # in a power of two, else scipy warns that the points are not balanced
+        return engine.random_base2((count - 1).bit_length())[:count]  # type: ignore[no-any-return]  # scipy has no types
+    engine.fast_forward(first)
+    return engine.random(count)  # type: ignore[no-any-return]  # scipy has no types

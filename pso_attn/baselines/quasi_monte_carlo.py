@@ -1,0 +1,36 @@
+"""Quasi-Monte Carlo search: a design that fills the cube evenly."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from pso_attn.baselines.slots import refuse_options, slots
+from pso_attn.seeding import sobol
+from pso_attn.space import Space
+from pso_attn.types import History, Proposal
+
+
+class QuasiMonteCarlo:
+    """Scrambled Sobol sequence: trial n is its point n.
+
+    Options are refused with ConfigurationError. The budget of generations does not matter.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        particles: int,
+        batch: int,
+        generations: int,
+        options: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
+        """Refuse options."""
+        refuse_options("qmc", options)
+        self.seed, self.particles, self.batch = seed, particles, batch
+
+    def propose(self, space: Space, history: History) -> Proposal:
+        """Return the sequence's next points; of the history only its length matters."""
+        first = len(history) * self.batch
+        positions = sobol(self.seed, space.dimension, first, self.batch)
+        particles = slots(len(history), self.batch, self.particles)
+        return Proposal(space.with_starts(positions, first), particles)

@@ -1,0 +1,43 @@
+"""Uniform random search (Bergstra & Bengio 2012): what any sampler has to beat."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from pso_attn.baselines.slots import refuse_options, slots
+from pso_attn.seeding import generator
+from pso_attn.space import Space
+from pso_attn.types import History, Proposal
+
+
+class RandomSearch:
+    """Uniform random search: every trial drawn on its own.
+
+    Options are refused with ConfigurationError. The budget of generations does not matter.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        particles: int,
+        batch: int,
+        generations: int,
+        options: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
+        """Refuse options."""
+        refuse_options("random", options)
+        self.seed, self.particles, self.batch = seed, particles, batch
+
+    def propose(self, space: Space, history: History) -> Proposal:
+        """Return uniform positions; of the history only its length matters."""
+        generation = len(history)
+        particles = slots(generation, self.batch, self.particles)
+        positions = np.stack(
+            [
+                generator(self.seed, generation, particle, "random").random(space.dimension)
+                for particle in particles
+            ]
+        )
+        return Proposal(space.with_starts(positions, generation * self.batch), particles)

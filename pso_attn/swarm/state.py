@@ -1,0 +1,122 @@
+"""What the swarm remembers, folded from history one generation at a time.
+
+Stored positions are the truth: a particle's velocity is the difference of its last two, which in
+the interior is the velocity that moved it, and at a face the one "adjusted" to where it went
+(Helwig 2010).
+"""
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pso_attn.errors import ConfigurationError
+from pso_attn.types import Array, History, State, Trial
+
+Flags = NDArray[np.bool_]
+Counts = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class SwarmState:
+    """The swarm after some generations; P particles, D dimensions.
+
+    position, velocity, best_position: (P, D); the velocity of a label is 0. best_loss: (P,),
+    infinity where there is no personal best. best_fidelity: (P,), the fraction of the steps that
+    the best was trained for. idle: (P,), moves since the personal best improved. evaluated: (P,).
+    """
+
+    position: Array
+    velocity: Array
+    best_position: Array
+    best_loss: Array
+    best_fidelity: Array
+    idle: Counts
+    evaluated: Flags
+
+    @property
+    def has_best(self) -> Flags:
+        """(P,): whether the particle has a personal best."""
+        return np.isfinite(self.best_loss)
+
+    def ranks(self) -> Array:
+        """Return the personal bests' ranks, (P,): 0 is best, equals share one, none is infinity.
+
+        Fidelity first, then loss, so that a pruned loss never beats a full one.
+        """
+        order = np.lexsort((self.best_loss, -self.best_fidelity))
+        loss, fidelity = self.best_loss[order], self.best_fidelity[order]
+        rises = (loss[1:] != loss[:-1]) | (fidelity[1:] != fidelity[:-1])
+        ranks = np.empty(len(order))
+        ranks[order] = np.concatenate(([0.0], np.cumsum(rises)))
+        return np.where(self.has_best, ranks, np.inf)
+
+    def attractors(self) -> Array:
+        """Return the personal bests, (P, D), with the position where there is none: no pull."""
+        return np.where(self.has_best[:, None], self.best_position, self.position)
+
+
+def unborn(particles: int, dimension: int) -> SwarmState:
+    """Return the state of a swarm of which nothing was evaluated yet."""
+    matrix = np.zeros((particles, dimension))
+    return SwarmState(
+        position=matrix,
+        velocity=matrix,
+        best_position=matrix,
+        best_loss=np.full(particles, np.inf),
+        best_fidelity=np.zeros(particles),
+        idle=np.zeros(particles, dtype=np.int64),
+        evaluated=np.zeros(particles, dtype=bool),
+    )
+
+
+def advance(
+    state: SwarmState,
+    trials: tuple[Trial, ...],
+    history: History,
+    redrawn: Flags,
+    categorical: Flags,
+) -> SwarmState:
+    """Return the state after one more generation's trials.
+
+    redrawn: (P,), the particles that this generation placed afresh instead of moving them; they
+    start without velocity and without a personal best. A failed or infeasible trial moves its
+    particle and never becomes a best. Raises ConfigurationError for trials of another swarm.
+    """
+    after = SwarmState(*(getattr(state, field.name).copy() for field in fields(state)))
+    for trial in trials:
+        i, position = trial.candidate.particle, trial.candidate.position
+        _check_fits(trial, state)
+        if redrawn[i]:
+            after.best_loss[i], after.best_fidelity[i], after.idle[i] = np.inf, 0.0, 0
+        if redrawn[i] or not state.evaluated[i]:
+            after.velocity[i] = 0.0
+        else:
+            after.velocity[i] = np.where(categorical, 0.0, position - state.position[i])
+        after.position[i] = position
+        after.evaluated[i] = True
+        loss, fidelity = _merit(trial, history)
+        if np.isfinite(loss) and (-fidelity, loss) < (-after.best_fidelity[i], after.best_loss[i]):
+            after.best_position[i] = position
+            after.best_loss[i], after.best_fidelity[i], after.idle[i] = loss, fidelity, 0
+        else:
+            after.idle[i] += 1
+    return after
+
+
+def _merit(trial: Trial, history: History) -> tuple[float, float]:
+    """Return (loss, fidelity); the loss is infinity for a trial that failed."""
+    if trial.outcome.state is State.FAIL:
+        return float("inf"), 0.0
+    return history.loss(trial), 1.0 if trial.is_full else trial.outcome.fidelity
+
+
+def _check_fits(trial: Trial, state: SwarmState) -> None:
+    particles, dimension = state.position.shape
+    candidate = trial.candidate
+    if candidate.particle >= particles or candidate.position.shape != (dimension,):
+        raise ConfigurationError(
+            f"trial {trial.number} belongs to particle {candidate.particle} in "
+            f"{candidate.position.size} dimensions, and this swarm has {particles} particles in "
+            f"{dimension}; continue with the swarm and the space that the search began with"
+        )
