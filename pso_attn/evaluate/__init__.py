@@ -1,1 +1,20 @@
 """How good: batched training, scoring, rungs, and what a training costs."""
+
+from pso_attn.evaluate.device import resolve_device
+from pso_attn.evaluate.evaluator import Progress, SwarmEvaluator, cost
+from pso_attn.evaluate.optimiser import KNOBS
+from pso_attn.evaluate.rehearsal import rehearse
+from pso_attn.evaluate.swarm_runs import Scored, train_swarm
+
+TRAINING_KNOBS = {knob.name: knob for knob in KNOBS}
+
+__all__ = [
+    "TRAINING_KNOBS",
+    "Progress",
+    "Scored",
+    "SwarmEvaluator",
+    "cost",
+    "rehearse",
+    "resolve_device",
+    "train_swarm",
+]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from math import isfinite
 
 import torch
@@ -49,9 +50,7 @@ def train_chunk(
     rungs, often = set(rung_steps(budget)), max(1, budget.steps // 100)
     for until in scored_steps(budget):
         going = {owner[row] for row in training.rows}
-        training.advance(
-            until, lambda step, n=len(going): step % often or report(step, n)
-        )
+        training.advance(until, partial(_tick, report, often, len(going)))
         _score(training, owner, results, objective, until)
         alive = [row for row in sorted(going) if results[row].state is State.COMPLETE]
         if until in rungs and alive:
@@ -63,6 +62,11 @@ def train_chunk(
             training.keep([i for i, row in enumerate(training.rows) if owner[row] in staying])
     _take_weights(training, owner, results)
     return results
+
+
+def _tick(report: Callable[[int, int], None], often: int, particles: int, step: int) -> None:
+    if step % often == 0:
+        report(step, particles)
 
 
 def _score(

@@ -8,12 +8,13 @@ from typing import Any
 
 import torch
 
-from pso_attn.evaluate.chunk import ChunkResult, train_chunk
 from pso_attn.errors import ConfigurationError
+from pso_attn.evaluate.chunk import ChunkResult, train_chunk
 from pso_attn.evaluate.device import is_out_of_memory, memory_budget_bytes
 from pso_attn.evaluate.optimiser import read_recipe
-from pso_attn.evaluate.training import Member, read_member
-from pso_attn.models import read_transformer, transformer_cost
+from pso_attn.evaluate.packing import pack
+from pso_attn.evaluate.training import read_member
+from pso_attn.models import TaskInfo, read_transformer, transformer_cost
 from pso_attn.seeding import training_seed
 from pso_attn.space import Space
 from pso_attn.tasks.task import Task
@@ -46,13 +47,13 @@ class Progress:
     particles: int
 
 
-def cost(settings: Settings, task: Task) -> dict[str, int]:
+def cost(settings: Settings, info: TaskInfo) -> dict[str, int]:
     """Return `parameters`, `flops` and `memory_bytes` of a stand-alone training.
 
     Raises ConfigurationError where the settings cannot work on the task.
     """
     batch = read_recipe(settings).batch_size
-    return transformer_cost(read_transformer(settings, task.info), task.info, batch)
+    return transformer_cost(read_transformer(settings, info), info, batch)
 
 
 class SwarmEvaluator:
@@ -148,23 +149,11 @@ class SwarmEvaluator:
         return training_seed(self.seed, generation, particle, k)
 
     def _chunks(self, candidates: Sequence[Candidate]) -> tuple[tuple[int, ...], ...]:
-        """Return trials by bucket, in order of slots, each chunk within the memory budget."""
-        buckets: dict[Any, list[Candidate]] = {}
-        for candidate in candidates:
-            if not candidate.violations:
-                member = read_member(candidate.settings, 0, self.task)
-                buckets.setdefault(member.bucket, []).append(candidate)
-        limit, chunks = memory_budget_bytes(self.device), []
-        for bucket in buckets.values():
-            room = 0
-            for candidate in bucket:
-                needed = cost(candidate.settings, self.task)["memory_bytes"] * self.budget.seeds
-                if needed > room:
-                    chunks.append([])
-                    room = limit
-                room -= needed
-                chunks[-1].append(candidate.trial)
-        return tuple(tuple(chunk) for chunk in chunks)
+        """Return the trials that share a job, by outer shape and in the order of slots."""
+        trained = [c for c in candidates if not c.violations]
+        members = [[read_member(c.settings, s, self.task) for s in c.seeds] for c in trained]
+        packed = pack(members, self.task.info, memory_budget_bytes(self.device))
+        return tuple(tuple(trained[index].trial for index in chunk) for chunk in packed)
 
     def _train(
         self,
@@ -196,7 +185,7 @@ class SwarmEvaluator:
 
     def _outcome(self, candidate: Candidate, result: ChunkResult, seconds: float) -> Outcome:
         objective = self.objectives[0].name
-        metrics = {**cost(candidate.settings, self.task), **result.metrics}
+        metrics = {**cost(candidate.settings, self.task.info), **result.metrics}
         return Outcome(
             trial=candidate.trial,
             state=result.state,
@@ -228,13 +217,13 @@ class SwarmEvaluator:
             self.on_best(*winner)
 
     def _too_large(self, candidate: Candidate, error: BaseException) -> Outcome:
-        needed = cost(candidate.settings, self.task)["memory_bytes"] / 2**20
+        needed = cost(candidate.settings, self.task.info)["memory_bytes"] / 2**20
         return Outcome(
             trial=candidate.trial,
             state=State.FAIL,
             values=None,
             curve={},
-            metrics={**cost(candidate.settings, self.task)},
+            metrics={**cost(candidate.settings, self.task.info)},
             seconds=0.0,
             fidelity=0.0,
             error=f"one particle alone does not fit into memory: about {needed:.0f} MiB are "
@@ -254,4 +243,3 @@ def _infeasible(candidate: Candidate) -> Outcome:
         fidelity=0.0,
         error=f"infeasible: {expression}",
     )
-

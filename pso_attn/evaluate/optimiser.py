@@ -147,10 +147,9 @@ class SwarmAdamW:
         """Start with zero moments; `steps` is the full budget, whoever leaves early."""
         self.weights, self.gradients = weights, gradients
         self.first, self.second = torch.zeros_like(weights), torch.zeros_like(weights)
-        column = {"dtype": weights.dtype, "device": weights.device}
 
         def each(values: Sequence[Any]) -> Tensor:
-            return torch.tensor(values, **column)[..., None]
+            return torch.tensor(values, dtype=weights.dtype, device=weights.device)[..., None]
 
         rates = [[recipe.rate(step, steps) for recipe in recipes] for step in range(steps)]
         counts = range(1, steps + 1)

@@ -62,7 +62,7 @@ class SwarmTraining:
             [member.recipe for member in placed],
             steps,
         )
-        self._train = _to(task.train, device, dtype)
+        self._train = on_device(task.train, device, dtype)
         self._splits: dict[str, Split] = {}
         self._keys = keys(seeds, steps, self.swarm.sites).to(device)  # (steps, sites, N)
         batch = placed[0].recipe.batch_size
@@ -74,8 +74,8 @@ class SwarmTraining:
         train, swarm = self._train, self.swarm
         for step in range(self.step, until):
             chosen = self._order[step]  # (N or 1, B)
-            inputs = train.inputs.index_select(0, chosen.flatten()).unflatten(0, chosen.shape)
-            targets = train.targets.index_select(0, chosen.flatten()).unflatten(0, chosen.shape)
+            inputs = train.inputs[chosen]  # (N or 1, B, T[, features])
+            targets = train.targets[chosen]
             losses = self.task.loss(swarm.forward(inputs, self._keys[step]), targets)
             self._losses[step] = losses.detach()
             swarm.storage.differentiate(losses.sum())  # particles share no weight
@@ -89,7 +89,9 @@ class SwarmTraining:
         """Return the task's metrics on a split for each row still in training."""
         weights = self.swarm.storage.weights
         if split not in self._splits:
-            self._splits[split] = _to(getattr(self.task, split), weights.device, weights.dtype)
+            self._splits[split] = on_device(
+                getattr(self.task, split), weights.device, weights.dtype
+            )
         data = self._splits[split]
         sums: dict[str, Tensor] = {}
         for first in range(0, len(data), SCORED_TOGETHER):
@@ -138,7 +140,7 @@ def data_order(
     return torch.from_numpy(table if len(unique) == 1 else table[:, inverse])
 
 
-def _to(split: Split, device: torch.device, dtype: torch.dtype) -> Split:
+def on_device(split: Split, device: torch.device, dtype: torch.dtype) -> Split:
     """Return the split on the device, vectors in the model's dtype."""
     moved = split.to(device)
     if moved.inputs.is_floating_point():

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import elu, gelu, scaled_dot_product_attention
+from torch.nn.functional import dropout, elu, gelu, scaled_dot_product_attention
 
 from pso_attn.attention import LayerSettings, Noise
 from pso_attn.attention.softmax import score_bias
@@ -61,7 +61,8 @@ class Attention(nn.Module):
     ) -> Tensor:
         q = q / self.temperature.to(q)
         if noise is None:
-            return scaled_dot_product_attention(q, k, v, attn_mask=bias)
+            rate = self.layer.attention_dropout if self.training else 0.0
+            return scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=rate)
         scores = q @ k.transpose(-1, -2) / self.layer.head_dim**0.5
         weights = (scores if bias is None else scores + bias).softmax(-1)
         return noise.drop(weights[None])[0] @ v
@@ -80,6 +81,7 @@ class Block(nn.Module):
     def __init__(self, settings: TransformerSettings, index: int, info: TaskInfo) -> None:
         """Make the block of layer `index`."""
         super().__init__()
+        self.rate = settings.dropout
         self.attention = Attention(settings.attention[index], info, settings.d_model)
         self.norm = nn.LayerNorm(settings.d_model, elementwise_affine=False)
         self.expand = nn.Linear(settings.d_model, settings.feedforward, bias=False)
@@ -87,8 +89,14 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, noise: tuple[Noise | None, Noise | None, Noise | None]) -> Tensor:
         """Return (B, T, C) from (B, T, C); noise: for attention weights and both outputs."""
-        x = x + _dropped(self.attention(self.norm(x), noise[0]), noise[1])
-        return x + _dropped(self.contract(gelu(self.expand(self.norm(x)))), noise[2])
+        x = x + self._dropped(self.attention(self.norm(x), noise[0]), noise[1])
+        return x + self._dropped(self.contract(gelu(self.expand(self.norm(x)))), noise[2])
+
+    def _dropped(self, x: Tensor, noise: Noise | None) -> Tensor:
+        if noise is None:
+            return dropout(x, self.rate, self.training)
+        flat = x.flatten(0, 1)  # (B·T, C): the swarm's own coordinates
+        return noise.drop(flat[None])[0].view_as(x)
 
 
 class Transformer(nn.Module):
@@ -110,8 +118,8 @@ class Transformer(nn.Module):
     def forward(self, inputs: Tensor, keys: Tensor | None = None) -> Tensor:
         """Return logits (B, outputs) or (B, T, outputs).
 
-        inputs: (B, T) ids or (B, T, features). keys: int32 (sites, 1) to train with the dropout
-        masks that a swarm draws for the same seed and step, None to evaluate.
+        inputs: (B, T) ids or (B, T, features). keys: int32 (sites, 1), to drop what a swarm drops
+        for the same seed and step; None for torch's own dropout, while in training mode.
         """
         x = self.embedding(inputs) + self.positions
         for index, block in enumerate(self.blocks):
@@ -147,10 +155,3 @@ class Transformer(nn.Module):
             Noise(keys[3 * index + site], self.positions.new_full((1,), rate)) if rate else None
             for site, rate in enumerate(rates)
         )
-
-
-def _dropped(x: Tensor, noise: Noise | None) -> Tensor:
-    if noise is None:
-        return x
-    flat = x.flatten(0, 1)  # (B·T, C): the swarm's own coordinates
-    return noise.drop(flat[None])[0].view_as(x)

@@ -1,0 +1,70 @@
+"""One training by itself, with a plain module: what the batched job is compared with."""
+
+import numpy as np
+import torch
+
+from pso_attn.counter import keys
+from pso_attn.evaluate.training import Member, data_order, on_device
+from pso_attn.models import SwarmTransformer, Transformer
+from pso_attn.tasks.task import Task
+
+
+class AloneTraining:
+    """A stand-alone module of true size under torch's own AdamW, from the swarm's start and data.
+
+    swarm_dropout: draw the swarm's dropout masks in place of torch's, to compare float by float.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        member: Member,
+        steps: int,
+        device: torch.device,
+        dtype: torch.dtype = torch.float32,
+        swarm_dropout: bool = False,
+    ) -> None:
+        """Start from the member's seed; `steps` is the full budget."""
+        self.task, self.member, self.steps, self.step = task, member, steps, 0
+        started = SwarmTransformer.started([member.model], task.info, [member.seed], dtype, device)
+        self.model = Transformer(member.model, task.info).to(device=device, dtype=dtype)
+        self.model.load_swarm_parameters(started.storage.true_parameters(0))
+        recipe = member.recipe
+        self.optimiser = torch.optim.AdamW(
+            self.model.parameters(),
+            lr=recipe.lr,
+            betas=(recipe.beta1, recipe.beta2),
+            weight_decay=recipe.weight_decay,
+            fused=True,
+        )
+        self._train = on_device(task.train, device, dtype)
+        seeds = np.array([member.seed], dtype=np.int64)
+        self._order = data_order(seeds, len(task.train), steps, recipe.batch_size).to(device)
+        self._keys = keys(seeds, steps, started.sites).to(device) if swarm_dropout else None
+
+    def advance(self, until: int) -> None:
+        """Train up to step `until`."""
+        recipe, parameters = self.member.recipe, list(self.model.parameters())
+        self.model.train()
+        for step in range(self.step, until):
+            rows = self._order[step, 0]
+            inputs = self._train.inputs.index_select(0, rows)
+            targets = self._train.targets.index_select(0, rows)
+            drawn = None if self._keys is None else self._keys[step]
+            logits = self.model(inputs, drawn)
+            loss = self.task.loss(logits[None], targets[None])[0]
+            self.optimiser.zero_grad()
+            torch.autograd.backward(loss)
+            torch.nn.utils.clip_grad_norm_(parameters, recipe.clip_norm)
+            self.optimiser.param_groups[0]["lr"] = recipe.rate(step, self.steps)
+            self.optimiser.step()
+        self.step = until
+
+    @torch.no_grad()
+    def score(self, split: str = "validation") -> dict[str, float]:
+        """Return the task's metrics on a split."""
+        device, dtype = self._train.inputs.device, next(self.model.parameters()).dtype
+        data = on_device(getattr(self.task, split), device, dtype)
+        self.model.eval()
+        scores = self.task.score(self.model(data.inputs)[None], data.targets[None])
+        return {name: float(value[0]) for name, value in scores.items()}

@@ -1,0 +1,81 @@
+"""A few steps of the first generation, to tell what the whole search will take."""
+
+import time
+from collections.abc import Sequence
+
+import torch
+
+from pso_attn.evaluate.alone import AloneTraining
+from pso_attn.evaluate.packing import memory_bytes
+from pso_attn.evaluate.rungs import scored_steps
+from pso_attn.evaluate.training import Member, SwarmTraining, read_member
+from pso_attn.tasks.task import Task
+from pso_attn.types import Budget, Generation
+
+STEPS, WARM_UP, ALONE = 12, 3, 3  # timed steps, untimed ones before, trainings timed alone
+
+
+def rehearse(
+    generation: Generation, task: Task, budget: Budget, device: torch.device
+) -> dict[str, float]:
+    """Return what was measured on the chunks of a planned generation; nothing is stored.
+
+    seconds_per_training: batched, at full length, the scoring included. batching_gain: time of
+    trainings one by one with plain modules / batched. memory_bytes_per_training,
+    memory_bytes_per_chunk: the largest, estimated. search_seconds: all generations at full
+    length, so at most; early leaving saves some of it.
+    """
+    by_trial = {candidate.trial: candidate for candidate in generation.candidates}
+    batched = alone = 0.0
+    memory, trainings = [], 0
+    for chunk in generation.chunks:
+        members = [
+            read_member(by_trial[trial].settings, seed, task)
+            for trial in chunk
+            for seed in by_trial[trial].seeds
+        ]
+        training = SwarmTraining(task, members, STEPS + WARM_UP, device)
+        batched += _seconds(training, budget, device)
+        alone += _alone_seconds(task, members, budget, device) * len(members)
+        memory.append([memory_bytes(member, task.info) for member in members])
+        trainings += len(members)
+    return {
+        "trainings_per_generation": trainings,
+        "seconds_per_training": batched / trainings,
+        "seconds_per_training_alone": alone / trainings,
+        "batching_gain": alone / batched,
+        "memory_bytes_per_training": max(max(row) for row in memory),
+        "memory_bytes_per_chunk": max(sum(row) for row in memory),
+        "search_seconds": batched * budget.generations,
+    }
+
+
+def _alone_seconds(
+    task: Task, members: Sequence[Member], budget: Budget, device: torch.device
+) -> float:
+    """Return the mean time of one training by itself, over an even choice of the members."""
+    chosen = members[:: max(1, len(members) // ALONE)][:ALONE]
+    total = 0.0
+    for member in chosen:
+        total += _seconds(AloneTraining(task, member, STEPS + WARM_UP, device), budget, device)
+    return total / len(chosen)
+
+
+def _seconds(
+    training: SwarmTraining | AloneTraining, budget: Budget, device: torch.device
+) -> float:
+    """Return what the full budget would take, from a few steps and one scoring."""
+    training.advance(WARM_UP)
+    _finish(device)
+    start = time.perf_counter()
+    training.advance(WARM_UP + STEPS)
+    _finish(device)
+    trained = time.perf_counter()
+    training.score()
+    scoring = time.perf_counter() - trained
+    return (trained - start) / STEPS * budget.steps + scoring * len(scored_steps(budget))
+
+
+def _finish(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

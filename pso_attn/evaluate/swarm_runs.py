@@ -1,0 +1,62 @@
+"""Trainings outside a search, at full length: to confirm finalists, and to measure noise."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import isfinite
+
+import torch
+
+from pso_attn.evaluate.device import memory_budget_bytes
+from pso_attn.evaluate.packing import pack
+from pso_attn.evaluate.training import SwarmTraining, read_member
+from pso_attn.tasks.task import Task
+from pso_attn.types import Settings
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One training's metrics on a split, or why there are none. seconds: its share of the job."""
+
+    metrics: Mapping[str, float] | None
+    error: str | None
+    seconds: float
+
+
+def train_swarm(
+    task: Task,
+    settings: Sequence[Settings],
+    seeds: Sequence[int],
+    steps: int,
+    device: torch.device,
+    split: str = "validation",
+    report: Callable[[int, int], None] | None = None,
+) -> list[Scored]:
+    """Return the result of each (settings, seed) pair, trained together at full length.
+
+    settings, seeds: of equal length. report: called with (steps done, steps in all).
+    """
+    members = [[read_member(s, seed, task)] for s, seed in zip(settings, seeds, strict=True)]
+    chunks = pack(members, task.info, memory_budget_bytes(device))
+    results: dict[int, Scored] = {}
+    for number, chunk in enumerate(chunks):
+        start = time.perf_counter()
+        training = SwarmTraining(task, [members[index][0] for index in chunk], steps, device)
+        for until in sorted({max(1, steps * part // 20) for part in range(1, 21)}):
+            training.advance(until)
+            if report is not None:
+                report(number * steps + until, len(chunks) * steps)
+        rows = zip(training.rows, training.score(split), training.first_bad_steps(), strict=True)
+        found = list(rows)
+        seconds = (time.perf_counter() - start) / len(chunk)
+        for row, metrics, bad in found:
+            results[chunk[row]] = _scored(metrics, bad, seconds)
+    return [results[index] for index in range(len(members))]
+
+
+def _scored(metrics: Mapping[str, float], bad: int | None, seconds: float) -> Scored:
+    if bad is not None:
+        return Scored(None, f"diverged: the loss at step {bad} is not a finite number", seconds)
+    if not all(isfinite(value) for value in metrics.values()):
+        return Scored(None, "diverged: the score is not a finite number", seconds)
+    return Scored(metrics, None, seconds)
