@@ -3,7 +3,7 @@
 P particle, B batch, H head, T token, d head width.
 """
 
-from pso_attn.attention.layer import LayerSettings, Noise, read_layer
+from pso_attn.attention.layer import Kernel, LayerSettings, Noise, read_layer
 from pso_attn.attention.linear import Linear
 from pso_attn.attention.low_rank import KNOBS as LOW_RANK_KNOBS
 from pso_attn.attention.low_rank import LowRank
@@ -11,7 +11,7 @@ from pso_attn.attention.softmax import KNOBS as SOFTMAX_KNOBS
 from pso_attn.attention.softmax import Softmax
 from pso_attn.space.knob import Knob
 
-MECHANISMS = {"softmax": Softmax, "linear": Linear, "low_rank": LowRank}
+MECHANISMS: dict[str, type[Kernel]] = {"softmax": Softmax, "linear": Linear, "low_rank": LowRank}
 
 KNOBS = (
     Knob(
@@ -26,4 +26,4 @@ KNOBS = (
     *LOW_RANK_KNOBS,
 )
 
-__all__ = ["KNOBS", "MECHANISMS", "LayerSettings", "Noise", "read_layer"]
+__all__ = ["KNOBS", "MECHANISMS", "Kernel", "LayerSettings", "Noise", "read_layer"]

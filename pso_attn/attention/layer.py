@@ -1,8 +1,8 @@
 """One attention layer's settings, read from a particle's settings and checked."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -45,6 +45,22 @@ class Noise:
     def drop(self, values: torch.Tensor) -> torch.Tensor:
         """Return `values` (P, …) with entries dropped and the rest scaled up."""
         return values * dropout_scale(self.key, self.rate, tuple(values.shape[1:]))
+
+
+class Kernel(Protocol):
+    """A mechanism: attends for one group of particles, P in all, that agree on `group`."""
+
+    def __init__(
+        self, members: Sequence[LayerSettings], length: int, causal: bool, like: torch.Tensor
+    ) -> None:
+        """Prepare the data of each particle. length: T; `like` gives dtype and device."""
+        ...
+
+    def __call__(
+        self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, noise: Noise | None
+    ) -> torch.Tensor:
+        """Return (P, B, H, T, d) from q of that shape and k, v (P, B, H, keys, d)."""
+        ...
 
 
 def read_layer(

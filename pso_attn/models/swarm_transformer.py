@@ -13,10 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding, gelu, layer_norm
 
-from pso_attn.attention import MECHANISMS, LayerSettings, Noise
-from pso_attn.attention.linear import Linear
-from pso_attn.attention.low_rank import LowRank
-from pso_attn.attention.softmax import Softmax
+from pso_attn.attention import MECHANISMS, Kernel, LayerSettings, Noise
 from pso_attn.models.info import TaskInfo
 from pso_attn.models.parameters import parameters_of
 from pso_attn.models.settings import TransformerSettings
@@ -32,7 +29,7 @@ class _Group:
     start: int
     stop: int
     layer: LayerSettings
-    kernel: Softmax | Linear | LowRank
+    kernel: Kernel
     dropout: Tensor | None  # (P,), or None where nobody drops attention weights
 
 
@@ -66,7 +63,7 @@ class SwarmTransformer:
         self._dropout = rate.to(weights.device) if bool(rate.any()) else None
         self._layers = [self._projections(index) for index in range(settings[0].layers)]
         rows = torch.arange(len(settings), device=weights.device)
-        self._first_token = (rows * (info.tokens or 0))[:, None, None]
+        self._first_token = (rows * (info.tokens or 0))[:, None]
 
     @classmethod
     def started(
@@ -116,12 +113,11 @@ class SwarmTransformer:
     def _embedded(self, inputs: Tensor) -> Tensor:
         """Return (N, B, T, C)."""
         table, count = self.storage.whole("embedding"), len(self)
+        shape = (count, *inputs.shape[1:3], table.shape[-1])
         if self.info.tokens is not None:
-            ids = inputs.flatten(1, 2)[:, :, None] + self._first_token  # rows of all tables
-            found = embedding(ids.flatten(1), table.flatten(0, 1))
-            return found.unflatten(1, inputs.shape[1:])
-        flat = inputs.flatten(1, 2).expand(count, -1, -1)
-        return (flat @ table).unflatten(1, inputs.shape[1:3])
+            ids = inputs.flatten(1, 2) + self._first_token  # (N, B·T), rows of all tables
+            return embedding(ids, table.flatten(0, 1)).view(shape)
+        return (inputs.flatten(1, 2).expand(count, -1, -1) @ table).view(shape)
 
     def _dropped(self, x: Tensor, keys: Tensor | None, site: int) -> Tensor:
         if keys is None or self._dropout is None:

@@ -18,7 +18,8 @@ from pso_attn.models.settings import TransformerSettings
 class Attention(nn.Module):
     """Multi-head self-attention of one layer."""
 
-    bias: Tensor
+    bias: Tensor  # (H, T, T)
+    temperature: Tensor  # (H, 1, 1)
 
     def __init__(self, layer: LayerSettings, info: TaskInfo, d_model: int) -> None:
         """Make the maps of true size."""
@@ -54,7 +55,8 @@ class Attention(nn.Module):
             heads = self._softmax(q, k, v, None, noise)
         else:
             heads = self._softmax(q, k, v, self.bias.to(q), noise)
-        return self.output(heads.transpose(1, 2).flatten(-2))
+        joined: Tensor = self.output(heads.transpose(1, 2).flatten(-2))
+        return joined
 
     def _softmax(
         self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, noise: Noise | None
@@ -125,7 +127,8 @@ class Transformer(nn.Module):
         for index, block in enumerate(self.blocks):
             x = block(x, self._noise(index, keys))
         x = self.norm(x)
-        return self.head(x if self.info.per_token else x.mean(1))
+        logits: Tensor = self.head(x if self.info.per_token else x.mean(1))
+        return logits
 
     def load_swarm_parameters(self, parameters: Mapping[str, Tensor]) -> None:
         """Take one particle's parameters as `FlatStorage.true_parameters` names them."""
