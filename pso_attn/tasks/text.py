@@ -40,7 +40,7 @@ class TextTask:
 
     ids: (L,) the whole text as int64. symbols: the training part's characters; a character's id is
     its place in there, and any other character has the id len(symbols), "unknown".
-    test_starts: position in the text of the first character of each test window.
+    test_positions: (n, T) where in the text each of the test split's targets stands.
     """
 
     corpus: Corpus
@@ -50,7 +50,7 @@ class TextTask:
     test: Split
     ids: Tensor
     symbols: str
-    test_starts: NDArray[np.int64]
+    test_positions: NDArray[np.int64]
     name: ClassVar[str] = "text"
     metrics: ClassVar[Mapping[str, Direction]] = {
         "loss": "minimize",
@@ -93,9 +93,11 @@ class TextTask:
 
     def baselines(self) -> dict[str, dict[str, float]]:
         """Return what character n-grams reach on exactly the characters that `test` scores."""
-        scored = self.test_starts[:, None] + 1 + np.arange(self.info.length)
         losses = ngram_losses(
-            self.ids.numpy(), self.info.outputs, _border(len(self.ids), 0), scored.ravel()
+            self.ids.numpy(),
+            self.info.outputs,
+            fitted=_border(len(self.ids), 0),
+            scored=self.test_positions.ravel(),
         )
         return {
             f"{order}-gram": {"loss": loss, "bits_per_character": loss / math.log(2)}
@@ -144,7 +146,7 @@ def make_text(data: str | None = None, context: int = 64) -> TextTask:
         test=_gathered(_windows(ids, context), test_starts),
         ids=ids,
         symbols="".join(symbols),
-        test_starts=test_starts,
+        test_positions=test_starts[:, None] + 1 + np.arange(context),
     )
 
 

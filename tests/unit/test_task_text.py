@@ -54,7 +54,7 @@ def test_the_last_training_window_ends_where_validation_begins(tmp_path: Path) -
 
 
 def test_scored_windows_do_not_overlap_and_spread_over_their_part(manual: TextTask) -> None:
-    length, starts = len(manual.ids), manual.test_starts
+    length, starts = len(manual.ids), manual.test_positions[:, 0] - 1
     assert len(manual.validation) == 128
     assert len(starts) == len(manual.test) == 512
     assert min(b - a for a, b in pairwise(starts)) >= 64
@@ -89,6 +89,10 @@ def test_longer_ngrams_predict_the_manual_better(manual: TextTask) -> None:
     losses = {name: scores["loss"] for name, scores in manual.baselines().items()}
     assert list(losses) == ["2-gram", "3-gram", "4-gram"]
     assert 1.2 < losses["4-gram"] < losses["3-gram"] < losses["2-gram"] < 2.6
+
+
+def test_ngrams_are_scored_on_the_very_characters_that_a_model_is(manual: TextTask) -> None:
+    assert torch.equal(manual.ids[manual.test_positions], manual.test.targets)
 
 
 def test_a_shortest_text_works_and_one_character_less_is_refused(tmp_path: Path) -> None:
