@@ -132,7 +132,7 @@ class Softmax:
 def inverse_temperature(members: Sequence[LayerSettings], like: torch.Tensor) -> torch.Tensor:
     """Return 1 / (τ √d), the factor of the scores, per particle and head: (P, 1, H, 1, 1)."""
     tau = torch.tensor([member.temperature for member in members], dtype=torch.float64)
-    scale = (tau * members[0].head_dim ** 0.5).reciprocal()
+    scale: torch.Tensor = (tau * members[0].head_dim ** 0.5).reciprocal()
     return scale[:, None, :, None, None].to(like)
 
 
