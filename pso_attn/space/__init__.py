@@ -1,0 +1,12 @@
+"""What may vary: knobs, the unit cube and settings, conditions and constraints.
+
+TOML tables --read_space--> Space;  position --repair, decode--> params --settings--> settings
+"""
+
+from pso_attn.space.codec import Coordinate
+from pso_attn.space.knob import Knob
+from pso_attn.space.reading import read_space
+from pso_attn.space.repair import Repaired
+from pso_attn.space.space import Space
+
+__all__ = ["Coordinate", "Knob", "Repaired", "Space", "read_space"]

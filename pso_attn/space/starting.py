@@ -1,0 +1,104 @@
+"""What a search tries first: the defaults and the file's [[start]] tables, made feasible."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from pso_attn.errors import ConfigurationError, ConstraintError, nearest
+from pso_attn.space.knob import Knob
+from pso_attn.space.layers import COUNTS, head_count, unnest
+from pso_attn.space.ranges import admit, place, shown
+from pso_attn.space.repair import find_anchors
+from pso_attn.space.space import Space
+from pso_attn.types import Array, Params, Scalar
+
+
+def with_first_points(
+    space: Space, starts: Sequence[Mapping[str, Any]], knobs: Mapping[str, Knob], where: str
+) -> Space:
+    """Return the space with its anchors and starts; notes say what a constraint changed.
+
+    Raises ConstraintError where an expression makes no sense or nothing meets all of them.
+    """
+    tables = [{}, *starts]
+    wanted = np.stack([_position(space, tables[k], knobs, where, k) for k in range(len(tables))])
+    _check_expressions(space, space.decode(space.settled(wanted[0])), where)
+    space = replace(space, anchors=find_anchors(space, wanted, where))
+    repairs = [space.repair(position, 0, 0, k) for k, position in enumerate(wanted)]
+    notes = []
+    for k, (position, repair) in enumerate(zip(wanted, repairs, strict=True)):
+        params = space.decode(position)
+        if repair.params != params:
+            moved = _changes(params, repair.params)
+            broken = " and ".join(f'"{text}"' for text in space.violations(params))
+            notes.append(f"{f'start {k}' if k else 'the defaults'}: {moved}, to meet {broken}")
+    positions = np.stack([repair.position for repair in repairs])
+    return replace(space, starts=positions, notes=(*space.notes, *notes))
+
+
+def _position(
+    space: Space, table: Mapping[str, Any], knobs: Mapping[str, Knob], where: str, k: int
+) -> Array:
+    """Return the position of one table's settings; what it does not name has its default."""
+    params: dict[str, Scalar] = {}
+    for name in sorted(table, key=lambda name: name not in COUNTS):
+        label = f"{where}: start {k}: {name}"
+        own = {c.name: c for c in space.coordinates if name in (c.path[0], c.name)}
+        if not own:
+            known = {part for c in space.coordinates for part in (c.path[0], c.name)}
+            raise ConfigurationError(f"{label} is not searched{nearest(name, known)}")
+        declared = knobs[next(iter(own.values())).path[0]]
+        raw = space.fixed | {c.name: c.knob.default for c in space.coordinates} | params
+        for flat, value in _entries(table[name], own, raw, label).items():
+            admitted = admit(declared, value, label)
+            params[flat] = place(own[flat].knob, own[flat].scale, admitted, label)
+    return space.encode(params)
+
+
+def _entries(
+    value: Any, own: Mapping[str, Any], raw: Mapping[str, Any], label: str
+) -> dict[str, Any]:
+    """Return one value for each flat name that `value`, a scalar or a nested list, gives one."""
+    if len(own) == 1 or not isinstance(value, list):
+        return dict.fromkeys(own, value)
+    entries = unnest(value, raw["layers"], lambda layer: head_count(raw, layer), label)
+    found = {}
+    for flat, coordinate in own.items():
+        _, layer, head = coordinate.path
+        for place_ in ((layer, head), (layer, None)):
+            if place_ in entries:
+                found[flat] = entries[place_]
+                break
+    return found
+
+
+def _check_expressions(space: Space, params: Params, where: str) -> None:
+    """Raise ConstraintError for an expression that has no meaning, whatever the values."""
+    try:
+        values = space.values(params)
+    except ConfigurationError:
+        return  # the defaults cannot work; other points are tried next
+    for constraint in space.constraints:
+        missing = sorted(constraint.names - values.keys())
+        if missing:
+            raise ConstraintError(
+                f'{where}: constraint "{constraint.text}" needs {missing[0]}, which has no value '
+                "of its own; name it in [model] or [search]"
+            )
+        try:
+            constraint.violation(values)
+        except ConstraintError as error:
+            raise ConstraintError(f"{where}: {error}") from None
+
+
+def _changes(before: Params, after: Params) -> str:
+    parts = [
+        f"{name} {shown(before[name])} became {shown(after[name])}"
+        if name in before and name in after
+        else f"{name} {'acts' if name in after else 'no longer acts'}"
+        for name in dict.fromkeys((*before, *after))
+        if before.get(name) != after.get(name)
+    ]
+    return ", ".join(parts)
