@@ -1,0 +1,34 @@
+# Thin over commands that the README also shows without make.
+PYTHON ?= python3
+BIN := .venv/bin
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: demo test check bench clean
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet -c constraints.txt "torch"
+	$(BIN)/pip install --quiet -c constraints.txt -e ".[dev]"
+	touch .venv/installed
+
+demo: .venv/installed  ## search, confirm and report on real data
+	$(BIN)/pso-attn delete demo --yes --quiet 2>/dev/null || true
+	$(BIN)/pso-attn search digits --run demo
+	$(BIN)/pso-attn confirm demo
+	$(BIN)/pso-attn report demo
+
+test: .venv/installed  ## the whole test suite
+	$(BIN)/pytest
+
+check: .venv/installed  ## format, lint, types, layers, fast tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest -m "not slow" tests/unit tests/property
+
+bench: .venv/installed  ## one batch against one by one
+	$(BIN)/python benchmarks/batched_training.py
+
+clean:
+	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,188 @@
+"""One batch against one by one: time of N all-different trainings, as one swarm and alone.
+
+    python benchmarks/batched_training.py [--repeats 7] [--json] [--device cpu]
+
+The peer is a loop over plain modules of true size (scaled_dot_product_attention, fused AdamW,
+gradient clipping, torch's dropout), on the same data, in the same run, in turns with the swarm.
+A figure is the peer's time / the swarm's: above 1, the swarm is faster. One intra-op thread,
+because two made everything slower at these sizes. Printed: median, least and greatest.
+"""
+
+import argparse
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+
+from pso_attn.evaluate.alone import AloneTraining
+from pso_attn.evaluate.training import Member, SwarmTraining, read_member
+from pso_attn.models import TaskInfo
+from pso_attn.tasks.classification import cross_entropy
+from pso_attn.tasks.task import Split
+
+STEPS, WARM_UP = 8, 2
+
+
+@dataclass(frozen=True)
+class Work:
+    """A size: batch, tokens, width, layers, particles; a language model or a classifier."""
+
+    batch: int
+    length: int
+    d_model: int
+    layers: int
+    particles: int
+    is_language_model: bool = False
+
+
+WORKS = {
+    "nano-64": Work(16, 8, 16, 2, 64),
+    "micro-16": Work(16, 16, 32, 2, 16),
+    "tiny-32": Work(32, 16, 32, 2, 32),
+    "lm-8": Work(16, 64, 64, 2, 8, is_language_model=True),
+}
+
+
+def make_task(work: Work) -> Any:
+    """Return random examples of the work's shape; speed does not depend on what they say."""
+    rng = np.random.default_rng(0)
+    t, classes, examples = work.length, 10, 512
+    if work.is_language_model:
+        info = TaskInfo(64, None, t, 64, causal=True, per_token=True)
+        words = torch.from_numpy(rng.integers(0, 64, (examples, t + 1)))
+        split = Split(words[:, :-1], words[:, 1:])
+    else:
+        info = TaskInfo(None, 4, t, classes, causal=False, per_token=False)
+        inputs = torch.from_numpy(rng.standard_normal((examples, t, 4), dtype=np.float32))
+        split = Split(inputs, torch.from_numpy(rng.integers(0, classes, examples)))
+    return SimpleNamespace(info=info, train=split, loss=cross_entropy)
+
+
+def make_members(work: Work, task: Any) -> list[Member]:
+    """Return trainings that differ in every knob; their attention has four shapes."""
+    rng = np.random.default_rng(1)
+    shapes = [("softmax", 2), ("softmax", 4), ("softmax", 8), ("linear", 4)]
+    members = []
+    for index in range(work.particles):
+        mechanism, heads = shapes[index % len(shapes)]
+        settings = {
+            "layers": work.layers,
+            "d_model": work.d_model,
+            "mechanism": mechanism,
+            "heads": heads,
+            "kv_heads": int(rng.choice([1, heads])),
+            "temperature": float(rng.uniform(0.5, 2)),
+            "decay": float(rng.choice([0.0, 1.0])),
+            "window_tokens": int(rng.integers(2, work.length)),
+            "attention_dropout": float(rng.uniform(0, 0.2)),
+            "dropout": float(rng.uniform(0, 0.2)),
+            "lr": float(10 ** rng.uniform(-3.5, -2)),
+            "batch_size": work.batch,
+        }
+        members.append(read_member(settings, index, task))
+    return members
+
+
+def seconds(run: Callable[[int], None], device: torch.device, steps: int) -> float:
+    """Return the time of steps 0 … steps-1 after the warm-up that `run` already had."""
+    _finish(device)
+    start = time.perf_counter()
+    run(steps)
+    _finish(device)
+    return time.perf_counter() - start
+
+
+def ratios(work: Work, repeats: int, device: torch.device) -> list[float]:
+    """Return peer / swarm for each repetition; both train the same members, in turns."""
+    task = make_task(work)
+    members, total = make_members(work, task), WARM_UP + repeats * STEPS
+    swarm = SwarmTraining(task, members, total, device)
+    alone = [AloneTraining(task, member, total, device) for member in members]
+
+    def one_by_one(until: int) -> None:
+        for training in alone:
+            training.advance(until)
+
+    swarm.advance(WARM_UP)
+    one_by_one(WARM_UP)
+    found = []
+    for repeat in range(repeats):
+        until = WARM_UP + (repeat + 1) * STEPS
+        batched = seconds(swarm.advance, device, until)
+        found.append(seconds(one_by_one, device, until) / batched)
+    return found
+
+
+def operations(work: Work) -> dict[str, int]:
+    """Return how many operations a step of the swarm and of one peer dispatches."""
+    task, device = make_task(work), torch.device("cpu")
+    members = make_members(work, task)
+    swarm = SwarmTraining(task, members, 3, device)
+    alone = AloneTraining(task, members[0], 3, device)
+    return {"swarm": _dispatched(swarm), "one": _dispatched(alone)}
+
+
+def _dispatched(training: SwarmTraining | AloneTraining) -> int:
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Counting(TorchDispatchMode):
+        count = 0
+
+        def __torch_dispatch__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            self.count += not any(view in str(func) for view in VIEWS)
+            return func(*args, **(kwargs or {}))
+
+    training.advance(1)
+    with Counting() as counting:
+        training.advance(2)
+    return counting.count
+
+
+VIEWS = ("view", "expand", "permute", "transpose", "split", "unbind", "detach", "slice", "select",
+         "unsqueeze", "squeeze", "alias", ".t.", "as_strided")  # fmt: skip
+
+
+def _finish(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def main() -> None:
+    """Print a line for each size, or one JSON document of medians."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    device = torch.device(options.device)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor()
+    medians: dict[str, float] = {}
+    if not options.json:
+        print(f"{device.type} {name or platform.machine()}, torch {torch.__version__}, 1 thread")
+        print(f"{'work':10} {'one by one / swarm: median':>27} {'least':>6} {'greatest':>9}")
+    for key, work in WORKS.items():
+        found = ratios(work, options.repeats, device)
+        medians[key] = round(statistics.median(found), 3)
+        if not options.json:
+            print(f"{key:10} {medians[key]:27.2f} {min(found):6.2f} {max(found):9.2f}", flush=True)
+    counts = operations(WORKS["nano-64"])
+    medians["ops-64"] = counts["swarm"]
+    if options.json:
+        print(json.dumps(medians))
+    else:
+        peer = counts["one"] * WORKS["nano-64"].particles
+        print(f"operations a step, nano-64: {counts['swarm']} against {peer} one by one")
+
+
+if __name__ == "__main__":
+    main()
