@@ -1,0 +1,162 @@
+"""An open Optuna storage: the run's own journal, or the database that a URL names.
+
+Whatever goes wrong on the way there becomes one StorageError; Optuna's own messages stay quiet.
+"""
+
+import json
+import re
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.exceptions import StorageInternalError
+from optuna.storages import BaseStorage, JournalStorage
+
+from pso_attn.errors import StorageError
+from pso_attn.store.journal import BatchingJournal
+
+_CONNECT_TIMEOUT_S = 5.0
+_PORTS = {"postgresql": 5432, "mysql": 3306, "mariadb": 3306}
+_EXPECTED = "expected an Optuna URL such as sqlite:///runs.db or postgresql://user@host/name"
+
+
+@dataclass(frozen=True)
+class Connection:
+    """An open storage, and how to speak of it.
+
+    where: the journal's path or the URL without its password. failures: what the storage raises
+    when it does not answer. together: a block whose writes may be made durable at its end;
+    reads inside it may not see them yet. close: lets go of connections.
+    """
+
+    storage: BaseStorage
+    where: str
+    failures: tuple[type[Exception], ...]
+    together: Callable[[], AbstractContextManager[None]]
+    close: Callable[[], None]
+
+    @contextmanager
+    def guard(self) -> Iterator[None]:
+        """Turn a storage's failure inside the block into a StorageError of one sentence."""
+        try:
+            with _quiet():
+                yield
+        except self.failures as error:
+            raise StorageError(
+                f"the storage {self.where} failed: {_reason(error)}; "
+                "the run can be resumed once it answers"
+            ) from error
+
+
+def connect(url: str | None, journal: Path | None, create: bool) -> Connection:
+    """Return the storage that `url` names, or the journal file where there is no URL.
+
+    create: make the file or the tables where they are missing, instead of refusing.
+    Raises StorageError within seconds where nothing answers.
+    """
+    with _quiet():
+        if url is not None:
+            return _open_database(url, create)
+        assert journal is not None, "a journal where there is no URL"
+        return _open_journal(journal, create)
+
+
+def _open_journal(path: Path, create: bool) -> Connection:
+    if not create and not path.exists():
+        raise StorageError(f"the journal {path} is missing; the run has not begun")
+    try:
+        backend = BatchingJournal(path)
+        storage = JournalStorage(backend)
+    except OSError as error:
+        raise StorageError(f"the journal {path} cannot be used: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError, AssertionError) as error:
+        raise StorageError(
+            f"the journal {path} is damaged before its last line ({_reason(error)}); "
+            "restore it from a copy"
+        ) from error
+    failures = (OSError, json.JSONDecodeError)
+    return Connection(storage, str(path), failures, backend.together, lambda: None)
+
+
+def _open_database(url: str, create: bool) -> Connection:
+    # sqlalchemy takes a tenth of a second to load and most runs never need it
+    from sqlalchemy.exc import SQLAlchemyError
+
+    where = redacted(url)
+    failures = (OSError, StorageInternalError, SQLAlchemyError)
+    _check_reachable(url, where, create)
+    try:
+        backend = optuna.storages.RDBStorage(url, skip_table_creation=not create)
+    except ImportError as error:
+        raise StorageError(
+            f"the storage {where} needs a database driver that is not installed: "
+            f"{_reason(error.__cause__ or error)}"
+        ) from error
+    except (*failures, ValueError, RuntimeError) as error:
+        raise StorageError(f"the storage {where} does not answer: {_reason(error)}") from error
+
+    def close() -> None:
+        backend.remove_session()
+        backend.engine.dispose()
+
+    storage = optuna.storages.get_storage(backend)
+    return Connection(storage, where, failures, nullcontext, close)
+
+
+def redacted(url: str) -> str:
+    """Return the URL as it may be shown: without its password."""
+    return re.sub(r"(://[^:/@]*):.*@", r"\1:***@", url)
+
+
+def _check_reachable(url: str, where: str, create: bool) -> None:
+    """Raise StorageError where the URL is none, its host is silent, or its file is missing.
+
+    A database driver may wait minutes for a silent host; a bare socket tells within seconds.
+    """
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+
+    try:
+        parsed = make_url(url)
+        backend = parsed.get_backend_name()
+        parsed.get_dialect()
+    except (ArgumentError, NoSuchModuleError, ValueError) as error:
+        raise StorageError(f"the storage {where} is not a database URL; {_EXPECTED}") from error
+    except ImportError:
+        return  # the driver is missing, and opening says which
+    file = Path(parsed.database) if backend == "sqlite" and parsed.database else None
+    if file is not None and not create and not file.exists():
+        raise StorageError(f"the storage {where} is missing: there is no such file")
+    port = parsed.port or _PORTS.get(backend)
+    if parsed.host and port and not parsed.host.startswith("/"):
+        try:
+            socket.create_connection((parsed.host, port), timeout=_CONNECT_TIMEOUT_S).close()
+        except (OSError, UnicodeError) as error:
+            raise StorageError(
+                f"the storage {where} does not answer: {_reason(error)} at "
+                f"{parsed.host}:{port}; check that the database runs there"
+            ) from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Optuna's own messages from the person inside the block."""
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(before)
+
+
+def _reason(error: BaseException) -> str:
+    """Return the first line of what went wrong, without a wrapper's preamble."""
+    cause: Any = error
+    while getattr(cause, "orig", None) is None and cause.__cause__ is not None:
+        cause = cause.__cause__
+    text = str(getattr(cause, "orig", None) or cause).strip()
+    return text.splitlines()[0] if text else type(error).__name__

@@ -1,0 +1,276 @@
+"""A run's history in an Optuna storage: what `run_search` reads and writes.
+
+Everything of a generation stands in the study before its first trial does, and a trial's state
+is the last thing written of it. So whatever a crash leaves behind says what is still to be done.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from optuna.trial import FrozenTrial, TrialState
+
+from pso_attn.errors import StorageError
+from pso_attn.space import Space
+from pso_attn.store import records
+from pso_attn.store.folder import RunFolder
+from pso_attn.store.lease import check_lease
+from pso_attn.store.opening import OpenStudy, open_existing, open_for_reading, open_new
+from pso_attn.store.positions import LARGEST_INLINE, read_positions, write_positions
+from pso_attn.store.studies import CONFIGURATION, SCHEMA_KEY
+from pso_attn.types import Candidate, Event, Generation, History, Objective, Outcome, Replan, Trial
+
+_PLAN = "generation:"
+
+
+class OptunaStore:
+    """A `types.Store` over one study; made by `create` and `load`, and closed after use.
+
+    The only writer of its study, which it holds a lock on; a store opened for reading holds
+    none, and sees what a driver has written by the time it is asked.
+    """
+
+    def __init__(self, study: OpenStudy, space: Space, objectives: Sequence[Objective]) -> None:
+        """Take over an open study and read the plans that it holds."""
+        self._study = study
+        self._connection = study.connection
+        self._storage = study.connection.storage
+        self._study_id = study.study_id
+        self._dimension = space.dimension
+        self._distributions = records.distributions(space)
+        self._history = History(tuple(objectives))
+        self._plans: dict[int, dict[str, Any]] = {}  # of generations that history lacks
+        self._planned = 0  # trials that all plans hold together
+        with self._connection.guard():
+            self._read_plans()
+
+    @classmethod
+    def create(
+        cls,
+        url: str | None,
+        folder: RunFolder,
+        space: Space,
+        objectives: Sequence[Objective],
+        configuration: Mapping[str, Any],
+    ) -> "OptunaStore":
+        """Begin a run's study, in its journal or at `url`, and return its locked store.
+
+        Raises RunError where the study exists already or the run is in use, StorageError where
+        the storage does not answer.
+        """
+        return cls(open_new(url, folder, objectives, configuration), space, objectives)
+
+    @classmethod
+    def load(
+        cls,
+        url: str | None,
+        folder: RunFolder,
+        space: Space,
+        objectives: Sequence[Objective],
+        read_only: bool = False,
+        break_lock: bool = False,
+    ) -> "OptunaStore":
+        """Return the store of a run that exists: locked and repaired, or only for reading.
+
+        A run that was killed before its study was complete gets it from its config.toml.
+        break_lock: take over a run that another host holds in a database; a lock that is held
+        on this host is never broken.
+        Raises RunError where the run is in use or is another one, StorageError where the storage
+        does not answer or is damaged.
+        """
+        if read_only:
+            return cls(open_for_reading(url, folder, objectives), space, objectives)
+        return cls(open_existing(url, folder, objectives, break_lock), space, objectives)
+
+    def history(self) -> History:
+        """Return every finished generation; those returned before are the same objects."""
+        with self._connection.guard():
+            if self._study.read_only:
+                self._read_plans()
+            trials = self._trials()
+            while (trials_done := self._finished(len(self._history), trials)) is not None:
+                del self._plans[len(self._history)]
+                generations = (*self._history.generations, trials_done)
+                self._history = History(self._history.objectives, generations)
+        return self._history
+
+    def open(self, number: int) -> Generation | None:
+        """Return a generation that was begun and not finished, or None."""
+        plan = self._plans.get(number)
+        if plan is None:
+            return None
+        with self._connection.guard():
+            candidates = self._candidates(plan)
+            trials = self._of_generation(self._trials(), number, candidates)
+        outcomes = {t.number: records.read_outcome(t) for t in trials if t.state.is_finished()}
+        if len(outcomes) == len(candidates):
+            return None
+        return Generation(number, candidates, records.plan_chunks(plan), outcomes)
+
+    def begin(self, generation: Generation) -> None:
+        """Write the plan and the running trials of a generation; what is there already stays.
+
+        Raises RunError where another host has taken the run over.
+        """
+        self._refuse_reading()
+        number, candidates = generation.number, generation.candidates
+        assert number >= len(self._history), "a finished generation cannot begin"
+        with self._connection.guard():
+            if self._study.leased:
+                check_lease(self._storage, self._study_id, self._study.folder.name)
+            if number not in self._plans:
+                self._write_plan(generation)
+            trials = self._trials()
+            there = self._of_generation(trials, number, candidates)
+            missing = candidates[len(there) :]
+            if missing:
+                self._add_trials(number, missing, exist=len(trials))
+                self._of_generation(self._trials(), number, candidates)
+
+    def record(self, event: Event) -> None:
+        """Write an outcome or a new plan; an outcome of a finished trial is left out."""
+        self._refuse_reading()
+        with self._connection.guard():
+            if isinstance(event, Replan):
+                plan = self._plans[event.generation]
+                self._set_plan(event.generation, records.replanned(plan, event.chunks))
+            else:
+                self._write_outcome(records.storable(event, len(self._history.objectives)))
+
+    def set_attribute(self, name: str, value: Any) -> None:
+        """Write one JSON value of the run, such as its uses of the test split."""
+        self._refuse_reading()
+        assert not name.startswith((CONFIGURATION, SCHEMA_KEY, _PLAN)), f"{name} is the store's"
+        with self._connection.guard():
+            self._storage.set_study_user_attr(self._study_id, name, value)
+
+    def get_attribute(self, name: str) -> Any:
+        """Return a value of the study, such as one that `set_attribute` wrote, or None."""
+        with self._connection.guard():
+            return self._storage.get_study_user_attrs(self._study_id).get(name)
+
+    def close(self) -> None:
+        """Release the lock and the storage's connections; does nothing the second time."""
+        self._study.resources.close()
+
+    def __enter__(self) -> "OptunaStore":
+        """Return the open store."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the store."""
+        self.close()
+
+    def _refuse_reading(self) -> None:
+        assert not self._study.read_only, "a store that was opened for reading writes nothing"
+
+    def _read_plans(self) -> None:
+        """Take in the plans that stand in the study and are not history yet."""
+        for name, plan in self._storage.get_study_user_attrs(self._study_id).items():
+            if name.startswith(_PLAN):
+                number = int(name.removeprefix(_PLAN))
+                if number >= len(self._history):
+                    self._keep_plan(number, plan)
+
+    def _keep_plan(self, number: int, plan: dict[str, Any]) -> None:
+        self._plans[number] = plan
+        self._planned = max(self._planned, plan["trials"][-1]["trial"] + 1)
+
+    def _write_plan(self, generation: Generation) -> None:
+        """Write all of a generation as one attribute, its positions before it."""
+        file = None
+        if self._dimension > LARGEST_INLINE:
+            positions = np.stack([candidate.position for candidate in generation.candidates])
+            file = write_positions(self._study.folder.path, generation.number, positions)
+        self._set_plan(generation.number, records.plan_document(generation, file))
+
+    def _set_plan(self, number: int, plan: dict[str, Any]) -> None:
+        """Write a plan, and keep it as it will read back."""
+        self._storage.set_study_user_attr(self._study_id, f"{_PLAN}{number}", plan)
+        self._keep_plan(number, json.loads(json.dumps(plan)))
+
+    def _candidates(self, plan: Mapping[str, Any]) -> tuple[Candidate, ...]:
+        """Return a plan's candidates, positions from their file where they lie in one."""
+        file = plan.get("positions")
+        positions = None if file is None else read_positions(self._study.folder.path, file)
+        return records.plan_candidates(plan, positions)
+
+    def _finished(self, number: int, trials: list[FrozenTrial]) -> tuple[Trial, ...] | None:
+        """Return a generation's trials once all of them are finished, else None."""
+        plan = self._plans.get(number)
+        if plan is None:
+            return None
+        rows = plan["trials"]
+        mine = trials[rows[0]["trial"] : rows[-1]["trial"] + 1]
+        if len(mine) < len(rows) or not all(trial.state.is_finished() for trial in mine):
+            return None
+        candidates = self._candidates(plan)
+        self._of_generation(trials, number, candidates)
+        return tuple(
+            Trial(number, candidate, records.read_outcome(trial))
+            for candidate, trial in zip(candidates, mine, strict=True)
+        )
+
+    def _trials(self) -> list[FrozenTrial]:
+        """Return the study's trials, in order; not copies, so not to be changed.
+
+        Raises StorageError where there are more than all plans together hold.
+        """
+        trials = self._storage.get_all_trials(self._study_id, deepcopy=False)
+        if len(trials) > self._planned and self._study.read_only:
+            self._read_plans()  # a driver went on meanwhile: plans are written before trials
+        if len(trials) > self._planned:
+            raise self._unplanned(self._planned)
+        return trials
+
+    def _of_generation(
+        self, trials: list[FrozenTrial], number: int, candidates: Sequence[Candidate]
+    ) -> list[FrozenTrial]:
+        """Return those of a generation's trials that exist; StorageError for a stranger's."""
+        first = candidates[0].trial
+        mine = trials[first : first + len(candidates)]
+        for candidate, trial in zip(candidates, mine, strict=False):
+            attributes = trial.user_attrs
+            held = (attributes.get("generation"), attributes.get("particle"))
+            if held != (number, candidate.particle):
+                raise self._unplanned(trial.number)
+        return mine
+
+    def _add_trials(self, number: int, candidates: Sequence[Candidate], exist: int) -> None:
+        """Add the RUNNING trials of candidates, whose numbers must follow those that exist."""
+        assert candidates[0].trial == exist, f"trial {candidates[0].trial} after {exist} trials"
+        new = [records.running_trial(number, c, self._distributions) for c in candidates]
+        # Optuna's journal asks which trial it has just made, and gets no answer before the
+        # first one of this process is written; later answers are not used
+        self._storage.create_new_trial(self._study_id, new[0])
+        with self._connection.together():
+            for trial in new[1:]:
+                self._storage.create_new_trial(self._study_id, trial)
+
+    def _write_outcome(self, outcome: Outcome) -> None:
+        """Write all of an outcome, and last the state and values that make it count."""
+        storage = self._storage
+        trial_id = storage.get_trial_id_from_study_id_trial_number(self._study_id, outcome.trial)
+        if storage.get_trial(trial_id).state.is_finished():
+            return
+        with self._connection.together():
+            for step, value in outcome.curve.items():
+                storage.set_trial_intermediate_value(trial_id, step, value)
+            for name, attribute in records.outcome_attributes(outcome).items():
+                storage.set_trial_user_attr(trial_id, name, attribute)
+            state = TrialState[outcome.state.name]
+            storage.set_trial_state_values(trial_id, state, outcome.values)
+
+    def _unplanned(self, number: int) -> StorageError:
+        """Return the error for a trial that somebody else added."""
+        return StorageError(
+            f"the study {self._study.folder.name} in {self._connection.where} holds trial "
+            f"{number}, which this run did not plan; search anew with another --run"
+        )

@@ -1,0 +1,49 @@
+"""Positions of a weight search: one `positions/<generation>.npy` for each generation.
+
+Thousands of coordinates would swamp the study's attributes, so the plan names the file and its
+SHA-256 instead. The file is written before the plan that names it.
+"""
+
+import hashlib
+import io
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from pso_attn.errors import StorageError
+from pso_attn.store.atomic import write_atomically
+from pso_attn.types import Array
+
+LARGEST_INLINE = 256  # coordinates that a trial still holds itself
+
+
+def write_positions(folder: Path, generation: int, positions: Array) -> dict[str, str]:
+    """Write (P, D) float64 positions into a run's folder; return {"file": …, "sha256": …}."""
+    buffer = io.BytesIO()
+    np.save(buffer, np.asarray(positions, dtype=np.float64), allow_pickle=False)
+    data = buffer.getvalue()
+    name = f"positions/{generation}.npy"
+    write_atomically(folder / name, data)
+    return {"file": name, "sha256": hashlib.sha256(data).hexdigest()}
+
+
+def read_positions(folder: Path, reference: Mapping[str, str]) -> Array:
+    """Return the (P, D) positions that a plan refers to.
+
+    Raises StorageError where the file is missing or is not the one that was written.
+    """
+    path = folder / reference["file"]
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise StorageError(
+            f"the positions {path} cannot be read ({error.strerror}); copy the run's folder "
+            "to where it is resumed"
+        ) from error
+    if hashlib.sha256(data).hexdigest() != reference["sha256"]:
+        raise StorageError(
+            f"the positions {path} are not those that the run wrote; restore the file"
+        )
+    positions: Array = np.load(io.BytesIO(data), allow_pickle=False)
+    return positions

@@ -1,0 +1,189 @@
+"""What is stored and how it reads back: plans as JSON, candidates and outcomes as Optuna trials.
+
+Python writes the shortest text that reads back as the same float, and databases hold doubles,
+so every number comes back as it was.
+"""
+
+from collections.abc import Mapping, Sequence
+from math import isfinite
+from typing import Any
+
+import numpy as np
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from pso_attn.space import Coordinate, Space
+from pso_attn.store.positions import LARGEST_INLINE
+from pso_attn.types import Array, Candidate, Generation, Outcome, Scalar, State
+
+SCHEMA = 1
+INFEASIBLE = "infeasible"
+
+
+def distributions(space: Space) -> dict[str, BaseDistribution]:
+    """Return what Optuna is told about each flat knob, by name."""
+    return {coordinate.name: _distribution(coordinate) for coordinate in space.coordinates}
+
+
+def _distribution(coordinate: Coordinate) -> BaseDistribution:
+    """Return a knob's range; a float's step is left out, since Optuna's grid may miss ours."""
+    knob = coordinate.knob
+    if knob.choices or knob.kind == "bool":
+        return CategoricalDistribution(knob.choices or (False, True))
+    assert knob.low is not None, f"{coordinate.name} has no range"
+    assert knob.high is not None, f"{coordinate.name} has no range"
+    if knob.kind == "float":
+        return FloatDistribution(knob.low, knob.high, log=knob.log)
+    low, high = int(knob.low), int(knob.high)
+    step = 1 if knob.log else int(knob.step or 1)
+    return IntDistribution(low, high - (high - low) % step, log=knob.log, step=step)
+
+
+def plan_document(generation: Generation, file: Mapping[str, str] | None) -> dict[str, Any]:
+    """Return a generation's plan as plain JSON data; positions stand in `file` where given."""
+    document: dict[str, Any] = {
+        "schema": SCHEMA,
+        "trials": [_candidate_document(c, file is None) for c in generation.candidates],
+        "chunks": [list(chunk) for chunk in generation.chunks],
+    }
+    if file is not None:
+        document["positions"] = dict(file)
+    return document
+
+
+def _candidate_document(candidate: Candidate, inline: bool) -> dict[str, Any]:
+    """Return one slot of a plan as plain JSON data."""
+    document: dict[str, Any] = {
+        "trial": candidate.trial,
+        "particle": candidate.particle,
+        "params": _plain(candidate.params),
+        "settings": _plain(candidate.settings),
+        "seeds": _plain(candidate.seeds),
+    }
+    if inline:
+        document["position"] = candidate.position.tolist()
+    if candidate.violations:
+        document["violations"] = _plain(candidate.violations)
+    return document
+
+
+def plan_candidates(document: Mapping[str, Any], positions: Array | None) -> tuple[Candidate, ...]:
+    """Return the candidates of a plan; positions (P, D) are given where they lie in a file."""
+    return tuple(
+        Candidate(
+            trial=row["trial"],
+            particle=row["particle"],
+            position=np.array(row["position"], dtype=np.float64)
+            if positions is None
+            else positions[slot],
+            params=row["params"],
+            settings=row["settings"],
+            seeds=tuple(row["seeds"]),
+            violations=row.get("violations", {}),
+        )
+        for slot, row in enumerate(document["trials"])
+    )
+
+
+def plan_chunks(document: Mapping[str, Any]) -> tuple[tuple[int, ...], ...]:
+    """Return a plan's chunks as trial numbers."""
+    return tuple(tuple(chunk) for chunk in document["chunks"])
+
+
+def replanned(document: Mapping[str, Any], chunks: Sequence[Sequence[int]]) -> dict[str, Any]:
+    """Return a plan with other chunks."""
+    return {**document, "chunks": [list(chunk) for chunk in chunks]}
+
+
+def running_trial(
+    generation: int, candidate: Candidate, known: Mapping[str, BaseDistribution]
+) -> FrozenTrial:
+    """Return the RUNNING trial of a planned candidate, infeasibility and all."""
+    attributes: dict[str, Any] = {
+        "generation": generation,
+        "particle": candidate.particle,
+        "seeds": _plain(candidate.seeds),
+    }
+    if len(candidate.position) <= LARGEST_INLINE:
+        attributes["position"] = candidate.position.tolist()
+    if candidate.violations:
+        attributes[INFEASIBLE] = True
+    return create_trial(
+        state=TrialState.RUNNING,
+        params=dict(candidate.params),
+        distributions={name: known[name] for name in candidate.params},
+        user_attrs=attributes,
+        constraints=dict(candidate.violations) or None,
+    )
+
+
+def storable(outcome: Outcome, objectives: int) -> Outcome:
+    """Return the outcome in plain numbers; a value that is not finite is a failure.
+
+    Optuna would take an infinite value for a result, and refuse a NaN.
+    """
+    values = None if outcome.values is None else tuple(float(v) for v in outcome.values)
+    state, error = outcome.state, outcome.error
+    if state is State.FAIL:
+        values = None
+    elif values is not None and not all(isfinite(value) for value in values):
+        state, error = State.FAIL, error or f"the objective's value is {_text(values)}"
+        values = None
+    assert values is None or len(values) == objectives, "one value for each objective"
+    assert values is not None or state is not State.COMPLETE, "a complete outcome has values"
+    return Outcome(
+        trial=outcome.trial,
+        state=state,
+        values=values,
+        curve={int(step): float(value) for step, value in outcome.curve.items()},
+        metrics=_plain(outcome.metrics),
+        seconds=float(outcome.seconds),
+        fidelity=float(outcome.fidelity),
+        error=error,
+    )
+
+
+def outcome_attributes(outcome: Outcome) -> dict[str, Any]:
+    """Return the user attributes that close a trial."""
+    attributes: dict[str, Any] = {
+        "metrics": outcome.metrics,
+        "seconds": outcome.seconds,
+        "fidelity": outcome.fidelity,
+    }
+    return attributes if outcome.error is None else {**attributes, "error": outcome.error}
+
+
+def read_outcome(trial: FrozenTrial) -> Outcome:
+    """Return the outcome of a finished trial, whoever closed it."""
+    attributes = trial.user_attrs
+    return Outcome(
+        trial=trial.number,
+        state=State(trial.state.name),
+        values=None if trial.values is None else tuple(trial.values),
+        curve=dict(sorted(trial.intermediate_values.items())),
+        metrics=attributes.get("metrics", {}),
+        seconds=attributes.get("seconds", 0.0),
+        fidelity=attributes.get("fidelity", 0.0),
+        error=attributes.get("error"),
+    )
+
+
+def _plain(value: Any) -> Any:
+    """Return JSON data: lists for sequences, Python's numbers for numpy's."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    return value
+
+
+def _text(values: Sequence[Scalar]) -> str:
+    """Return values as people read them."""
+    return ", ".join(str(value) for value in values)
