@@ -1,0 +1,31 @@
+"""The report as files in a folder."""
+
+from pathlib import Path
+
+from pso_attn.report.findings import findings
+from pso_attn.report.frames import trials_frame
+from pso_attn.report.gallery import NAMES, gallery
+from pso_attn.report.inputs import ReportInput
+from pso_attn.report.page import page
+from pso_attn.store.atomic import write_atomically
+
+
+def build_report(run: ReportInput, folder: Path) -> Path:
+    """Write index.html, the pictures and trials.csv into a folder; return the page's path.
+
+    Each file appears whole or not at all, and the page last, so that whoever opens an earlier
+    report meanwhile sees no half of a new one. Pictures of an earlier report that this one does
+    not have are removed. Raises OSError where the folder cannot be written.
+    """
+    found = findings(run)
+    pictures = gallery(run, found)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / "trials.csv", trials_frame(run.history).to_csv(index=False).encode())
+    for name in NAMES:
+        path, png = folder / f"{name}.png", pictures[name].png
+        if png is None:
+            path.unlink(missing_ok=True)
+        else:
+            write_atomically(path, png)
+    write_atomically(folder / "index.html", page(run, found, pictures).encode())
+    return folder / "index.html"

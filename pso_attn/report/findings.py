@@ -1,0 +1,176 @@
+"""What was found, and whether to believe it."""
+
+import shlex
+import textwrap
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pso_attn.report.frames import ending
+from pso_attn.report.inputs import RUNS_DIR, ReportInput
+from pso_attn.report.words import count, number
+from pso_attn.types import Trial
+
+Standing = Literal["empty", "nothing", "unconfirmed", "confirmed", "undecided", "worse"]
+
+ENDINGS = ("complete", "pruned", "failed", "infeasible")
+_BIGGER = 1.1  # a best model larger than the defaults' by this is worth a sentence
+
+
+@dataclass(frozen=True, eq=False)
+class Findings:
+    """The figures that the top of a report shows.
+
+    standing: how far the result can be believed. sentence: what was found, in plain words.
+    caution: what speaks against it, empty if nothing does. best, defaults: their trials, None
+    where there is none. endings: how many trials ended how.
+    """
+
+    standing: Standing
+    sentence: str
+    caution: str
+    best: Trial | None
+    defaults: Trial | None
+    endings: Mapping[str, int]
+
+    @property
+    def badge(self) -> str:
+        """The standing in a word or two."""
+        return {
+            "empty": "Nothing run yet",
+            "nothing": "Nothing completed",
+            "unconfirmed": "Not confirmed",
+            "confirmed": "Confirmed",
+            "undecided": "Within the noise",
+            "worse": "Not better",
+        }[self.standing]
+
+
+def findings(run: ReportInput) -> Findings:
+    """Return what a run found; the best has the lowest loss at full fidelity, first of equals."""
+    full = [t for t in run.history.trials if t.is_full and run.history.loss(t) < float("inf")]
+    best = min(full, key=run.history.loss, default=None)
+    counted = Counter(ending(trial) for trial in run.history.trials)
+    defaults = _defaults(run)
+    standing = _standing(run, best)
+    return Findings(
+        standing=standing,
+        sentence=_sentence(run, standing, best, defaults),
+        caution=_caution(run, best, defaults),
+        best=best,
+        defaults=defaults,
+        endings={name: counted[name] for name in ENDINGS},
+    )
+
+
+def value(trial: Trial | None) -> float | None:
+    """Return a complete trial's first objective as itself, None where there is none."""
+    if trial is None or not trial.is_full or not trial.outcome.values:
+        return None
+    return trial.outcome.values[0]
+
+
+def confirm_command(run: ReportInput) -> str:
+    """Return the command that scores the finalists on the test split."""
+    return shlex.join(["pso-attn", "confirm", run.name, *_runs_dir(run)])
+
+
+def repeat_command(run: ReportInput) -> str:
+    """Return the command that runs the same search again, under another name."""
+    source = f"{run.runs_dir}/{run.name}/config.toml"
+    again = f"{run.name}-again"
+    return shlex.join(["pso-attn", "search", source, "--run", again, *_runs_dir(run)])
+
+
+def finalist(confirmation: Mapping[str, Any], rank: int) -> Mapping[str, Any] | None:
+    """Return the confirmed row of a rank: 0 the defaults, 1 the best of the search."""
+    rows = confirmation.get("rows", ())
+    return next((row for row in rows if row.get("rank") == rank), None)
+
+
+def plain_summary(run: ReportInput) -> list[str]:
+    """Return what was found as lines of plain text, at most 80 columns except for commands."""
+    found = findings(run)
+    lines = textwrap.wrap(f"{found.badge}: {found.sentence}", 80)
+    lines += textwrap.wrap(found.caution, 80)
+    ended = ", ".join(f"{amount} {name}" for name, amount in found.endings.items() if amount)
+    if ended:
+        lines.append(f"Trials: {ended}.")
+    if found.standing == "unconfirmed":
+        lines.append(f"Confirm it: {confirm_command(run)}")
+    return lines
+
+
+def _runs_dir(run: ReportInput) -> list[str]:
+    return [] if run.runs_dir == RUNS_DIR else ["--runs-dir", run.runs_dir]
+
+
+def _defaults(run: ReportInput) -> Trial | None:
+    wanted = run.space.decode(run.space.starts[0])
+    same = (t for t in run.history.trials if dict(t.candidate.params) == wanted)
+    return next(same, None)
+
+
+def _standing(run: ReportInput, best: Trial | None) -> Standing:
+    if not run.history.trials:
+        return "empty"
+    if best is None:
+        return "nothing"
+    gain = (run.confirmation or {}).get("gain")
+    if not gain:
+        return "unconfirmed"
+    if gain.get("significant"):
+        return "confirmed" if gain["mean"] > 0 else "worse"
+    return "undecided" if gain["mean"] is not None and gain["mean"] > 0 else "worse"
+
+
+def _sentence(
+    run: ReportInput, standing: Standing, best: Trial | None, defaults: Trial | None
+) -> str:
+    if standing == "empty":
+        return "No generation has finished yet, so there is nothing to report."
+    if best is None:
+        return (
+            f"None of {count(len(run.history.trials), 'trial')} completed, so nothing was found; "
+            "the reasons stand under Failures."
+        )
+    if run.confirmation and standing != "unconfirmed":
+        return str(run.confirmation["verdict"])
+    name = f"validation {run.objective.name}"
+    reached = f"Trial {best.number} reached a {name} of {number(value(best))}"
+    if defaults is not None and best.candidate.params == defaults.candidate.params:
+        return f"Nothing beat the defaults: {reached[0].lower()}{reached[1:]}, with the defaults."
+    beside = "; the defaults did not complete"
+    if value(defaults) is not None:
+        beside = f", the defaults {number(value(defaults))}"
+    completed = sum(trial.is_full for trial in run.history.trials)
+    return (
+        f"{reached}{beside}. It is the best of {completed} on the validation split and not scored "
+        "on the test split yet, so expect less of it."
+    )
+
+
+def _caution(run: ReportInput, best: Trial | None, defaults: Trial | None) -> str:
+    parts = []
+    for name, what in (("parameters", "parameters"), ("flops", "floating-point operations")):
+        ratio = _ratio(best, defaults, name)
+        if ratio is not None and ratio > _BIGGER:
+            parts.append(f"{ratio:.3g} times the {what}")
+    said = ""
+    if parts:
+        said = (
+            f"The best settings use {' and '.join(parts)} of the defaults, "
+            "so some of the gain may be bought by size."
+        )
+    failed = sum((row.get("failed") or 0) for row in (run.confirmation or {}).get("rows", ()))
+    if failed:
+        said += f"{' ' if said else ''}{count(failed, 'confirming training')} failed."
+    return said
+
+
+def _ratio(best: Trial | None, defaults: Trial | None, name: str) -> float | None:
+    if best is None or defaults is None:
+        return None
+    mine, theirs = best.outcome.metrics.get(name), defaults.outcome.metrics.get(name)
+    return mine / theirs if mine and theirs else None

@@ -1,0 +1,180 @@
+"""The pictures of one run: drawn where there is something to see, else a sentence says why."""
+
+import io
+from dataclasses import dataclass
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from pso_attn.report import comparisons, frames, ink, plots
+from pso_attn.report.findings import Findings, value
+from pso_attn.report.importances import Importances, importances
+from pso_attn.report.inputs import ReportInput
+from pso_attn.report.words import count, duration, number
+
+NAMES = ("convergence", "finalists", "importances", "knobs", "curves", "diversity")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture: its file's name without ending, what it shows in words, and its bytes.
+
+    alt: for those who cannot see it. caption: how to read it, or why there is none.
+    """
+
+    name: str
+    title: str
+    alt: str
+    caption: str
+    png: bytes | None
+
+
+def gallery(run: ReportInput, found: Findings) -> dict[str, Picture]:
+    """Return every picture by name, in the page's order."""
+    trials = frames.trials_frame(run.history)
+    drawn = (
+        _convergence(run, found),
+        _finalists(run),
+        _importances(shares := importances(run.study)),
+        _knobs(run, found, trials, shares),
+        _curves(run, found),
+        _diversity(run),
+    )
+    return {picture.name: picture for picture in drawn}
+
+
+def _convergence(run: ReportInput, found: Findings) -> Picture:
+    title = "Convergence"
+    trials = frames.convergence_frame(run.history)
+    done = trials.dropna(subset="value")
+    if done.empty:
+        return _none("convergence", title, "No evaluation completed, so nothing converged.")
+    maximise = run.objective.direction == "maximize"
+    scale = ink.scale_for(done["value"], maximise)
+    batches = frames.batches_frame(run.history)
+    drawn = plots.convergence(trials, batches, run.objective, value(found.defaults), scale)
+    first, last = done["best"].iloc[0], done["best"].iloc[-1]
+    held = f"of {batches['of'].iloc[0]} evaluations in a row" if len(batches) else "of a batch"
+    return _drawn(
+        "convergence",
+        title,
+        f"The best validation {run.objective.name} went from {number(first)} to {number(last)} "
+        f"over {count(len(trials), 'evaluation')} and {duration(trials['seconds'].iloc[-1])} "
+        "of training.",
+        f"Best so far, and median and middle half {held}, of the evaluations that ran in full; "
+        "pruned and failed ones cost evaluations and time and are not drawn. Seconds are training "
+        f"time, summed over trials. {scale.note}",
+        drawn,
+    )
+
+
+def _finalists(run: ReportInput) -> Picture:
+    title = "Search and test side by side"
+    rows = (run.confirmation or {}).get("rows", ())
+    if not rows:
+        return _none("finalists", title, "")
+    name = run.objective.name
+    shown = (
+        f"{row['role']} {row['rank']}: test {name} "
+        f"{number(row.get('test', {}).get(name, {}).get('mean'))}"
+        for row in rows
+    )
+    return _drawn(
+        "finalists",
+        title,
+        "; ".join(shown) + ".",
+        "Each small dot is a training with a fresh seed, the bar one standard deviation. A test "
+        "value well worse than its validation value was partly luck in the search.",
+        comparisons.finalists(rows, run.objective),
+    )
+
+
+def _importances(found: Importances) -> Picture:
+    title = "Importances"
+    if not found.shares:
+        return _none("importances", title, found.note)
+    alt = ", ".join(f"{name} {share:.0%}" for name, share in list(found.shares.items())[:8])
+    bars = comparisons.importance_bars(found.shares)
+    return _drawn("importances", title, f"{alt}.", found.note, bars)
+
+
+def _knobs(
+    run: ReportInput, found: Findings, trials: pd.DataFrame, shares: Importances
+) -> Picture:
+    title = "Settings against the objective"
+    complete = trials[(trials["state"] == "COMPLETE") & (_finite(trials, run))]
+    if complete.empty or not run.space.coordinates:
+        return _none("knobs", title, "No evaluation completed.")
+    ranks = {name: rank for rank, name in enumerate(shares.shares)}
+    ordered = sorted(run.space.coordinates, key=lambda c: ranks.get(c.name, len(ranks)))
+    scale = ink.scale_for(complete[f"values.{run.objective.name}"], _maximise(run))
+    best = found.best.number if found.best is not None else None
+    cut = len(ordered) - comparisons.MOST_PANELS
+    return _drawn(
+        "knobs",
+        title,
+        f"One small plot for each of {min(len(ordered), comparisons.MOST_PANELS)} settings: the "
+        f"values that were tried against the validation {run.objective.name}.",
+        "Every dot is a complete evaluation, darker the later; the ring is the best. "
+        + (f"The {comparisons.MOST_PANELS} of {len(ordered)} that come first. " if cut > 0 else "")
+        + scale.note,
+        comparisons.knob_panels(complete, ordered, run.objective, scale, best),
+    )
+
+
+def _curves(run: ReportInput, found: Findings) -> Picture:
+    title = "Learning curves"
+    curves = frames.curves_frame(run.history)
+    if curves.empty:
+        return _none("curves", title, "No trial reported a learning curve.")
+    marked = {
+        name: trial.number
+        for name, trial in (("defaults", found.defaults), ("best", found.best))
+        if trial is not None
+    }
+    scale = ink.scale_for(curves["value"], _maximise(run))
+    ends = curves.groupby("trial")["ending"].first().value_counts()
+    shown = ", ".join(f"{amount} {name}" for name, amount in ends.items())
+    return _drawn(
+        "curves",
+        title,
+        f"Validation {run.objective.name} against training steps: {shown}.",
+        "A grey curve ends with a cross at the rung where its particle left. " + scale.note,
+        plots.learning_curves(curves, run.objective, run.rungs, marked, scale),
+    )
+
+
+def _diversity(run: ReportInput) -> Picture:
+    title = "Swarm diversity"
+    frame = frames.diversity_frame(run.history, run.space)
+    if len(frame) < 2:
+        return _none("diversity", title, "Diversity needs at least two generations.")
+    first, last = frame["distance"].iloc[0], frame["distance"].iloc[-1]
+    return _drawn(
+        "diversity",
+        title,
+        f"The mean distance to the centroid went from {number(first, 2)} to {number(last, 2)} "
+        f"over {count(len(frame), 'generation')}.",
+        "How far the particles are apart in the unit cube. Near zero the swarm looks in one place "
+        "only; if the loss was still falling, it gathered too early.",
+        plots.diversity(frame),
+    )
+
+
+def _drawn(name: str, title: str, alt: str, caption: str, figure: Figure) -> Picture:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", facecolor="white")
+    return Picture(name, title, alt, caption.strip(), buffer.getvalue())
+
+
+def _none(name: str, title: str, why: str) -> Picture:
+    return Picture(name, title, "", why, None)
+
+
+def _maximise(run: ReportInput) -> bool:
+    return run.objective.direction == "maximize"
+
+
+def _finite(trials: pd.DataFrame, run: ReportInput) -> "pd.Series[bool]":
+    values = pd.to_numeric(trials[f"values.{run.objective.name}"])
+    return values.abs() < float("inf")

@@ -1,0 +1,134 @@
+"""How every picture looks: colours, type, axes, and the scale that the data asks for."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from numpy.typing import NDArray
+
+from pso_attn.report.words import number
+
+# Okabe & Ito (2008): told apart by every kind of colour vision
+BEST = "#0072B2"
+DEFAULTS = "#D55E00"
+TEST = "#009E73"
+SOFT = "#56B4E9"
+PRUNED = "#9a9a9a"
+TEXT = "#1f2328"
+QUIET = "#626a73"
+GRID = "#e4e7ea"
+
+WIDTH_IN = 9.0  # at 100 dots per inch the 900 pixels of the page
+DPI = 200
+SMALL, PLAIN, LARGE = 9.5, 10.5, 11.5
+_DECADES = 30.0  # ratio of the ninth decile to the best from which a log axis reads better
+_FENCE = 3.0  # interquartile ranges beyond the quartile that count as outliers, Tukey's "far out"
+
+
+@dataclass(frozen=True)
+class Scale:
+    """An axis that shows the data: linear, log, or linear and cut where outliers begin.
+
+    low, high: what is visible, None where matplotlib may choose. note: said in the caption.
+    """
+
+    kind: Literal["linear", "log"] = "linear"
+    low: float | None = None
+    high: float | None = None
+    note: str = ""
+
+    def apply(self, axis: Axes) -> None:
+        """Give the y axis this scale."""
+        if self.kind == "log":
+            axis.set_yscale("log")
+            axis.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=12))
+            axis.yaxis.set_major_formatter(FuncFormatter(lambda x, _: number(x, 3)))
+            axis.yaxis.set_minor_formatter(NullFormatter())
+        axis.set_ylim(self.low, self.high)
+
+    def clip(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the values with what lies outside put on the edge."""
+        return np.clip(values, self.low, self.high)
+
+
+def scale_for(values: Iterable[float], maximise: bool = False) -> Scale:
+    """Return the scale under which most of the values can be told apart.
+
+    Log where all are positive and span more than a factor of thirty without their worst
+    tenth; cut where the worst lie beyond Tukey's far fence. The best is never cut.
+    """
+    given = np.asarray(list(values), dtype=float)
+    given = given[np.isfinite(given)]
+    if len(given) == 0:
+        return Scale()
+    losses = -given if maximise else given
+    if losses.min() == losses.max():
+        around = max(abs(given[0]) * 0.05, 0.01)
+        return Scale(low=given[0] - around, high=given[0] + around, note="All values are equal.")
+    if not maximise and losses.min() > 0 and np.quantile(losses, 0.9) > _DECADES * losses.min():
+        return Scale("log", note="The axis is logarithmic.")
+    lower, upper = np.quantile(losses, [0.25, 0.75])
+    inside = losses[losses <= upper + _FENCE * max(upper - lower, 1e-12)]
+    if len(inside) == len(losses) or len(inside) < 2:
+        return Scale()
+    margin = 0.06 * max(inside.max() - inside.min(), 1e-12)
+    edge, best = inside.max() + margin, inside.min() - margin
+    beyond = len(losses) - len(inside)
+    said = (
+        f"{beyond} of {len(losses)} values are {'lower' if maximise else 'higher'} "
+        f"than the axis shows; the furthest is {number(given.min() if maximise else given.max())}."
+    )
+    return Scale(low=-edge if maximise else best, high=-best if maximise else edge, note=said)
+
+
+def sheet(height_in: float, rows: int = 1, columns: int = 1) -> tuple[Figure, list[Axes]]:
+    """Return a figure of the page's width and its axes, row by row."""
+    spacing = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08, wspace=0.04, hspace=0.05)
+    figure = Figure(figsize=(WIDTH_IN, height_in), dpi=DPI, layout=spacing)
+    return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
+
+
+def dress(axis: Axes, x: str = "", y: str = "", title: str = "", grid: str = "y") -> None:
+    """Leave only what is read: two spines, quiet ticks, a faint grid, labels with units."""
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.spines[["left", "bottom"]].set_color("#b6bcc3")
+    axis.tick_params(colors=QUIET, labelcolor=TEXT, labelsize=SMALL, length=3)
+    axis.tick_params(which="minor", length=0)
+    axis.set_axisbelow(True)
+    if grid:
+        axis.grid(axis=grid, color=GRID, linewidth=0.8)  # type: ignore[arg-type]  # "x", "y" or "both"
+    axis.set_xlabel(x, fontsize=PLAIN, color=TEXT)
+    axis.set_ylabel(y, fontsize=PLAIN, color=TEXT)
+    axis.set_title(title, fontsize=LARGE, color=TEXT, loc="left")
+
+
+def whole_numbers(axis: Axes) -> None:
+    """Let the x axis tick at whole numbers alone, large ones grouped by thousands."""
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=7, min_n_ticks=1))
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
+
+
+def key(figure: Figure, columns: int = 5) -> None:
+    """Put the legend of the first axes above the plots, where it covers nothing."""
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(
+        handles,
+        labels,
+        loc="outside upper left",
+        ncols=columns,
+        frameon=False,
+        fontsize=SMALL,
+        labelcolor=TEXT,
+    )
+
+
+def timed(seconds: float) -> tuple[float, str]:
+    """Return how many seconds make one unit of a time axis that long, and the unit's sign."""
+    if seconds < 180:
+        return 1.0, "s"
+    return (60.0, "min") if seconds < 3 * 3600 else (3600.0, "h")

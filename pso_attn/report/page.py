@@ -1,0 +1,245 @@
+"""The report's page: what was found on top, how it was run at the bottom, nothing fetched."""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from html import escape
+from typing import Any
+
+import tomli_w
+
+from pso_attn import __version__
+from pso_attn.report import markup
+from pso_attn.report.findings import Findings, repeat_command
+from pso_attn.report.frames import ending, settings_frame
+from pso_attn.report.gallery import Picture
+from pso_attn.report.inputs import ReportInput
+from pso_attn.report.style import STYLE
+from pso_attn.report.top import verdict
+from pso_attn.report.words import ABSENT, count, duration, number, plus_minus, setting
+from pso_attn.types import Trial
+
+_FIRST = 5  # trials listed where no finalists are confirmed yet
+_NAMED = 12  # trials named beside a reason of failure
+
+
+def page(run: ReportInput, found: Findings, pictures: Mapping[str, Picture]) -> str:
+    """Return the whole page as one HTML document."""
+    sections = (
+        verdict(run, found),
+        _settings(run, found),
+        _finalists(run, pictures["finalists"]),
+        _baselines(run),
+        markup.section("Convergence", markup.figure(pictures["convergence"])),
+        _mattered(pictures),
+        markup.section("Learning curves", markup.figure(pictures["curves"])),
+        markup.section("Swarm diversity", markup.figure(pictures["diversity"])),
+        _failures(run),
+        _how(run),
+    )
+    title = escape(run.name)
+    return (
+        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{title} – pso-attn</title>\n"  # noqa: RUF001  a typographic dash
+        f'<link rel="icon" href="data:,">\n<style>\n{STYLE}\n</style>\n</head>\n<body>\n'
+        f"<header><h1>{title}</h1>\n{markup.paragraph(_subtitle(run), 'quiet')}</header>\n<main>\n"
+        + "\n".join(part for part in sections if part)
+        + f"\n</main>\n<footer><p>pso-attn {escape(__version__)}. Every trial stands in "
+        '<a href="trials.csv">trials.csv</a>, every picture beside it as a file.</p></footer>\n'
+        "</body>\n</html>\n"
+    )
+
+
+def _subtitle(run: ReportInput) -> str:
+    configuration, sampler = run.configuration, run.configuration.get("run", {}).get("sampler")
+    parts = [
+        f"task {configuration['task']}" if "task" in configuration else "",
+        f"sampler {sampler}" if sampler else "",
+        count(len(run.history.trials), "trial"),
+        f"in {count(len(run.history), 'generation')}",
+    ]
+    return ", ".join(part for part in parts if part)
+
+
+def _settings(run: ReportInput, found: Findings) -> str:
+    best = found.best.candidate.settings if found.best is not None else None
+    frame = settings_frame(run.space, best)
+    if frame.empty:
+        return ""
+    rows = [
+        (row["knob"], setting(row["default"]), setting(row["best"]), row["searched"])
+        for row in frame.to_dict("records")
+    ]
+    changed = [place for place, differs in enumerate(frame["changed"]) if differs]
+    said = "The best settings beside the defaults; changed ones are marked."
+    if best is None:
+        said = "No trial completed, so the defaults stand alone."
+    parts = [markup.table(said, ("setting", "default", "best", "searched"), rows, changed=changed)]
+    fixed = {name: v for name, v in (best or {}).items() if name not in set(frame["knob"])}
+    if fixed:
+        held = [(name, setting(given)) for name, given in sorted(fixed.items())]
+        parts.append(
+            markup.details(
+                f"{count(len(fixed), 'setting')} held fixed",
+                markup.table("The same for every trial.", ("setting", "value"), held),
+            )
+        )
+    return markup.section("Best settings beside the defaults", *parts)
+
+
+def _finalists(run: ReportInput, picture: Picture) -> str:
+    if run.confirmation:
+        return _confirmed(run, run.confirmation, picture)
+    full = sorted((t for t in run.history.trials if t.is_full), key=run.history.loss)
+    if not full:
+        return ""
+    name = run.objective.name
+    rows = [
+        (
+            f"{rank}: trial {trial.number}",
+            number((trial.outcome.values or (None,))[0]),
+            *(number(trial.outcome.metrics.get(metric)) for metric in ("parameters", "flops")),
+            duration(trial.outcome.seconds),
+        )
+        for rank, trial in enumerate(full[:_FIRST], start=1)
+    ]
+    columns = ("rank", f"validation {name}", "parameters", "flops per example", "training")
+    return markup.section(
+        "The best of the search",
+        markup.table("Not confirmed on the test split yet.", columns, rows, (1, 2, 3, 4)),
+    )
+
+
+def _confirmed(run: ReportInput, confirmation: Mapping[str, Any], picture: Picture) -> str:
+    rows = confirmation.get("rows", ())
+    name = run.objective.name
+    metrics = sorted(
+        {m for row in rows for m in row.get("test", {})}, key=lambda m: (m != name, m)
+    )
+    shown = [
+        (
+            "defaults" if row["role"] == "defaults" else f"{row['rank']}: trial {row['trial']}",
+            number(row.get("search_loss")),
+            *(_spread(row, metric) for metric in metrics),
+            str(row.get("failed", 0)),
+        )
+        for row in rows
+    ]
+    columns = ("rank", f"validation {name}", *(f"test {metric}" for metric in metrics), "failed")
+    seeds = count(len(confirmation.get("seeds", ())), "fresh seed")
+    said = (
+        f"Mean ± standard deviation over {seeds}, on the {confirmation.get('split', 'test')} "
+        "split. The rank is that of the search."
+    )
+    figures = tuple(range(1, len(columns)))
+    return markup.section(
+        "Search and test side by side",
+        markup.table(said, columns, shown, figures),
+        markup.figure(picture),
+    )
+
+
+def _spread(row: Mapping[str, Any], metric: str) -> str:
+    test = row.get("test", {}).get(metric, {})
+    return plus_minus(test.get("mean"), test.get("std"))
+
+
+def _baselines(run: ReportInput) -> str:
+    baselines: Mapping[str, Mapping[str, float]] = (run.confirmation or {}).get("baselines", {})
+    if not baselines:
+        return ""
+    confirmation = run.confirmation or {}
+    rows = {name: dict(metrics) for name, metrics in baselines.items()}
+    for row in confirmation.get("rows", ()):
+        if row["rank"] in (0, 1):
+            label = "attention, defaults" if row["rank"] == 0 else "attention, best of the search"
+            rows[label] = {metric: v.get("mean") for metric, v in row.get("test", {}).items()}
+    metrics = sorted({metric for values in baselines.values() for metric in values})
+    shown = [(name, *(number(values.get(m)) for m in metrics)) for name, values in rows.items()]
+    said = "Simple models fitted on the train split, scored on the same test split."
+    columns = ("model", *(f"test {metric}" for metric in metrics))
+    return markup.section(
+        "Baselines", markup.table(said, columns, shown, tuple(range(1, len(columns))))
+    )
+
+
+def _mattered(pictures: Mapping[str, Picture]) -> str:
+    return markup.section(
+        "What mattered",
+        markup.figure(pictures["importances"]),
+        f"<h3>{escape(pictures['knobs'].title)}</h3>",
+        markup.figure(pictures["knobs"]),
+    )
+
+
+def _failures(run: ReportInput) -> str:
+    reasons: dict[tuple[str, str], list[Trial]] = defaultdict(list)
+    for trial in run.history.trials:
+        how = ending(trial)
+        if how in ("failed", "infeasible"):
+            reasons[how, trial.outcome.error or "no reason was stored"].append(trial)
+    if not reasons:
+        return ""
+    rows = [
+        (how, str(len(trials)), reason.removeprefix("infeasible: "), _numbers(trials))
+        for (how, reason), trials in sorted(reasons.items(), key=lambda item: -len(item[1]))
+    ]
+    said = "Failed trials keep their slot and are never the best; infeasible ones are not trained."
+    columns = ("how", "trials", "reason", "numbers")
+    return markup.section("Failures", markup.table(said, columns, rows, (1,)))
+
+
+def _numbers(trials: list[Trial]) -> str:
+    named = ", ".join(str(trial.number) for trial in trials[:_NAMED])
+    return named + (f" and {len(trials) - _NAMED} more" if len(trials) > _NAMED else "")
+
+
+def _how(run: ReportInput) -> str:
+    configuration = run.configuration
+    inner, budget = configuration.get("run", {}), configuration.get("budget", {})
+    spent = sum(trial.outcome.seconds for trial in run.history.trials)
+    facts = {
+        "task": configuration.get("task"),
+        "data": configuration.get("data"),
+        "data fingerprint": inner.get("fingerprint"),
+        "space": inner.get("source"),
+        "sampler": inner.get("sampler"),
+        "seed": str(inner["seed"]) if "seed" in inner else None,
+        "device": inner.get("device"),
+        "budget": _budget(budget),
+        "training time": duration(spent),
+        **_flat(run.environment),
+    }
+    rows = [(name, setting(given)) for name, given in facts.items() if given not in (None, "")]
+    parts = [
+        markup.table("What decided the result.", ("what", "value"), rows),
+        "<h3>The same again</h3>",
+        markup.code(repeat_command(run)),
+    ]
+    if configuration:
+        document = tomli_w.dumps(dict(configuration))
+        parts.append(markup.details("The whole configuration", markup.code(document)))
+    return markup.section("How it was run", *parts)
+
+
+def _budget(budget: Mapping[str, Any]) -> str:
+    if not budget:
+        return ""
+    rungs = ", ".join(f"{rung:g}" for rung in budget.get("rungs", ()))
+    return (
+        f"{budget.get('particles', ABSENT)} particles, {budget.get('batch', ABSENT)} at once, "
+        f"{count(budget.get('generations', 0), 'generation')}, "
+        f"{count(budget.get('steps', 0), 'step')}, rungs {rungs or ABSENT}, "
+        f"{count(budget.get('seeds', 1), 'seed')} each"
+    )
+
+
+def _flat(document: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, given in document.items():
+        inner = f"{prefix}{name}".replace("_", " ")
+        if isinstance(given, Mapping):
+            flat |= _flat(given, f"{inner}, ")
+        else:
+            flat[inner] = given
+    return flat

@@ -1,0 +1,170 @@
+"""What happened over time, as pictures; no function here touches global state."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+from numpy.typing import NDArray
+
+from pso_attn.report import ink
+from pso_attn.types import Objective
+
+_UNIFORM = 1 / np.sqrt(12)  # root mean square distance to the centre of a uniform coordinate
+_FEW = 8  # points of a line below which each is marked
+_MARKED = {"defaults": ink.DEFAULTS, "best": ink.BEST}  # the best is drawn last, on top
+
+
+def convergence(
+    trials: pd.DataFrame,
+    batches: pd.DataFrame,
+    objective: Objective,
+    default: float | None,
+    scale: ink.Scale,
+) -> Figure:
+    """Draw the best so far and the batches' quartiles against evaluations and against seconds.
+
+    trials, batches: `convergence_frame` and `batches_frame`. default: the defaults' value.
+    """
+    figure, (left, right) = ink.sheet(4.3, columns=2)
+    unit, sign = ink.timed(float(trials["seconds"].max()))
+    for axis, spent, divisor in ((left, "evaluations", 1.0), (right, "seconds", unit)):
+        _spent(axis, trials, batches, spent, divisor, scale)
+        if default is not None:
+            axis.axhline(default, color=ink.DEFAULTS, lw=1.4, ls=(0, (5, 3)), label="defaults")
+        scale.apply(axis)
+        axis.set_xlim(left=0)
+    right.sharey(left)
+    ink.dress(left, "evaluations", axis_name("validation", objective))
+    ink.dress(right, f"training time ({sign})")
+    ink.whole_numbers(left)
+    right.tick_params(labelleft=False)
+    ink.key(figure)
+    return figure
+
+
+def learning_curves(
+    curves: pd.DataFrame,
+    objective: Objective,
+    rungs: Sequence[int],
+    marked: Mapping[str, int],
+    scale: ink.Scale,
+) -> Figure:
+    """Draw every learning curve, pruned ones grey to where they left, rungs as dotted lines.
+
+    curves: `curves_frame`. marked: the trials of "best" and "defaults", drawn on top.
+    """
+    figure, (axis,) = ink.sheet(4.6)
+    lines = {
+        trial: (str(curve["ending"].iloc[0]), curve[["step", "value"]].to_numpy(dtype=float))
+        for trial, curve in curves.groupby("trial")
+    }
+    faint = _faint(len(lines))
+    for ending, colour in (("complete", ink.SOFT), ("pruned", ink.PRUNED), ("failed", ink.TEXT)):
+        chosen = [points for ended, points in lines.values() if ended == ending]
+        if chosen:
+            axis.add_collection(LineCollection(chosen, colors=colour, alpha=faint, linewidths=1))
+            axis.plot([], [], color=colour, label=f"{ending} ({len(chosen)})")
+        if chosen and ending != "complete":
+            ends = np.array([points[-1] for points in chosen])
+            axis.plot(ends[:, 0], ends[:, 1], "x", color=colour, ms=4, alpha=min(1.0, 2 * faint))
+    for name in (name for name in _MARKED if marked.get(name) in lines):
+        points = lines[marked[name]][1]
+        dot = "o" if len(points) < _FEW else ""
+        label = f"{name} (trial {marked[name]})"
+        axis.plot(points[:, 0], points[:, 1], color=_MARKED[name], lw=2.4, marker=dot, label=label)
+    axis.autoscale_view()
+    scale.apply(axis)
+    for step in rungs:
+        _rung(axis, step)
+    ink.dress(axis, "training step", axis_name("validation", objective))
+    ink.whole_numbers(axis)
+    axis.set_xlim(left=0)
+    ink.key(figure)
+    return figure
+
+
+def diversity(frame: pd.DataFrame) -> Figure:
+    """Draw how far the swarm is spread over the generations, and how many categories it holds."""
+    panels = [name for name in ("distance", "kinds") if frame[name].notna().any()]
+    figure, axes = ink.sheet(3.4, columns=len(panels))
+    dots = "o" if len(frame) <= 40 else ""
+    for axis, name in zip(axes, panels, strict=True):
+        axis.plot(frame["generation"], frame[name], color=ink.BEST, lw=2, marker=dots, ms=4)
+        if name == "distance":
+            ink.dress(axis, "generation", "mean distance to the centroid\n(share of a side)")
+            axis.axhline(_UNIFORM, color=ink.QUIET, lw=1, ls=":")
+            axis.annotate(
+                "scattered evenly",
+                (1.0, _UNIFORM),
+                xycoords=("axes fraction", "data"),
+                xytext=(0, 3),
+                textcoords="offset points",
+                fontsize=ink.SMALL,
+                color=ink.QUIET,
+                ha="right",
+            )
+            axis.set_ylim(0, max(0.36, 1.1 * float(frame["distance"].max())))
+        else:
+            ink.dress(axis, "generation", "categories held\n(share of those there are)")
+            axis.set_ylim(0, 1.05)
+            axis.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        ink.whole_numbers(axis)
+    return figure
+
+
+def axis_name(split: str, objective: Objective) -> str:
+    """Return the label of an axis that shows the objective, and which way is better."""
+    better = "higher" if objective.direction == "maximize" else "lower"
+    return f"{split} {objective.name} ({better} is better)"
+
+
+def _spent(
+    axis: Axes,
+    trials: pd.DataFrame,
+    batches: pd.DataFrame,
+    spent: str,
+    divisor: float,
+    scale: ink.Scale,
+) -> None:
+    done = trials.dropna(subset="value")
+    x, values = _numbers(done[spent]) / divisor, _numbers(done["value"])
+    shown, faint = scale.clip(values), _faint(len(done))
+    for part, shape in ((shown == values, "o"), (shown != values, "^")):
+        axis.plot(x[part], shown[part], shape, color=ink.PRUNED, alpha=faint, ms=3.5, mew=0)
+    axis.plot([], [], "o", color=ink.PRUNED, ms=4, label="one evaluation")
+    over, dot = _numbers(batches[spent]) / divisor, "o" if len(batches) < _FEW else ""
+    low, high = _numbers(batches["q25"]), _numbers(batches["q75"])
+    axis.fill_between(over, low, high, color=ink.SOFT, alpha=0.28, lw=0, label="middle half")
+    axis.plot(over, _numbers(batches["median"]), color=ink.SOFT, marker=dot, ms=4, label="median")
+    best = trials.dropna(subset="best")
+    spent_by = np.append(_numbers(best[spent]), trials[spent].iloc[-1]) / divisor
+    reached = np.append(_numbers(best["best"]), best["best"].iloc[-1])
+    axis.step(spent_by, reached, where="post", color=ink.BEST, lw=2.4, label="best so far")
+
+
+def _rung(axis: Axes, step: int) -> None:
+    axis.axvline(step, color=ink.QUIET, lw=1, ls=":", zorder=0.5)
+    axis.annotate(
+        f"rung {step:,}",
+        (step, 1.0),
+        xycoords=("data", "axes fraction"),
+        xytext=(4, -2),
+        textcoords="offset points",
+        fontsize=ink.SMALL,
+        color=ink.QUIET,
+        va="top",
+    )
+
+
+def _faint(marks: int) -> float:
+    """Return the opacity at which that many marks still show where they are dense."""
+    return float(np.clip(12 / max(1, marks) ** 0.6, 0.15, 0.7))
+
+
+def _numbers(column: "pd.Series[Any]") -> NDArray[np.float64]:
+    return column.to_numpy(dtype=float)
