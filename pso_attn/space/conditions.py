@@ -49,7 +49,11 @@ class Conditions:
         possible = self.possible[parent]
         met = tuple(value for value in values if value in possible)
         if not met:
-            here = f"can only be {_listed(possible)}" if possible else "has no listed values"
+            here = (
+                f"can only be {_listed(possible)}"
+                if possible
+                else "has no list of values to choose from"
+            )
             raise ConfigurationError(
                 f"can never act: it needs {parent} to be {_listed(values)}, and here {parent} "
                 f"{here}; change one of them"

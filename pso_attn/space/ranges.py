@@ -68,13 +68,13 @@ def admit(knob: Knob, value: Any, label: str) -> Scalar:
     """Return `value` as the declared knob's type; ConfigurationError where it may not be had."""
     numeric, whole, low, high = _domain(knob)
     if not numeric:
-        labels = _labels(knob)
-        for label_ in labels:
-            if value == label_ and isinstance(value, type(label_)):
-                return label_
-        hint = nearest(value, map(str, labels)) if isinstance(value, str) else ""
-        expected = " or ".join(shown(label_) for label_ in labels)
-        raise ConfigurationError(f"{label} is {shown(value)}" + (hint or f"; expected {expected}"))
+        for choice in _labels(knob):
+            if value == choice and isinstance(value, type(choice)):
+                return choice
+        texts = [choice for choice in _labels(knob) if isinstance(choice, str)]
+        hint = nearest(value, texts) if isinstance(value, str) else ""
+        expected = f"; expected {' or '.join(shown(choice) for choice in _labels(knob))}"
+        raise ConfigurationError(f"{label} is {shown(value)}{hint or expected}")
     fits = isinstance(value, int) or (isinstance(value, float) and not whole)
     largest = LARGEST_INT if whole else LARGEST
     if (
@@ -98,15 +98,14 @@ def admit_all(knob: Knob, values: Any, label: str) -> list[Scalar]:
     return admitted
 
 
-def place(searched: Knob, scale: Scale, value: Scalar, label: str) -> Scalar:
-    """Return `value` if a searched knob's range has it; else ConfigurationError names the nearest.
-
-    scale: where the knob's values lie.
-    """
+def place(scale: Scale, value: Scalar, label: str) -> Scalar:
+    """Return `value` if a searched range has it; else ConfigurationError names the nearest."""
     if scale.admits(value):
         return value
-    if isinstance(value, str | bool) or isinstance((*scale.values, 0)[0], str):
-        expected = f"expected one of {shown(scale.values or (searched.low, searched.high))}"
+    if scale.levels and isinstance(scale.values[0], str | bool):
+        expected = f"expected one of {shown(scale.values)}"
+    elif isinstance(value, str | bool):
+        expected = "expected a number"
     else:
         expected = f"the nearest in its range is {shown(scale.nearest(value))}"
     raise ConfigurationError(f"{label} is {shown(value)}, which is not searched; {expected}")
@@ -231,7 +230,7 @@ def _default(
     scale = scale_of(knob)
     if "default" in table:
         stated = admit(declared, table["default"], f"{label}.default")
-        return place(knob, scale, stated, f"{label}.default"), ""
+        return place(scale, stated, f"{label}.default"), ""
     if declared.default is None:
         return knob.choices[0] if knob.kind == "categorical" else scale.value(0.5), ""
     if scale.admits(declared.default):

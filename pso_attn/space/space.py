@@ -233,5 +233,5 @@ def _holds(when: When, raw: Mapping[str, Any]) -> bool:
 
 
 def _point(coordinate: Coordinate, value: Any) -> float:
-    admitted: Any = place(coordinate.knob, coordinate.scale, value, coordinate.name)
+    admitted: Any = place(coordinate.scale, value, coordinate.name)
     return coordinate.scale.point(admitted)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from pso_attn.errors import ConfigurationError, ConstraintError, nearest
+from pso_attn.space.codec import Coordinate
 from pso_attn.space.knob import Knob
 from pso_attn.space.layers import COUNTS, head_count, unnest
 from pso_attn.space.ranges import admit, place, shown
@@ -29,11 +30,12 @@ def with_first_points(
     repairs = [space.repair(position, 0, 0, k) for k, position in enumerate(wanted)]
     notes = []
     for k, (position, repair) in enumerate(zip(wanted, repairs, strict=True)):
-        params = space.decode(position)
-        if repair.params != params:
-            moved = _changes(params, repair.params)
-            broken = " and ".join(f'"{text}"' for text in space.violations(params))
-            notes.append(f"{f'start {k}' if k else 'the defaults'}: {moved}, to meet {broken}")
+        params, who = space.decode(position), f"start {k}" if k else "the defaults"
+        broken = " and ".join(f'"{text}"' for text in space.violations(params))
+        if repair.violations:
+            notes.append(f"{who}: stays untrained, for want of a way to meet {broken}")
+        elif repair.params != params:
+            notes.append(f"{who}: {_changes(params, repair.params)}, to meet {broken}")
     positions = np.stack([repair.position for repair in repairs])
     return replace(space, starts=positions, notes=(*space.notes, *notes))
 
@@ -53,24 +55,26 @@ def _position(
         raw = space.fixed | {c.name: c.knob.default for c in space.coordinates} | params
         for flat, value in _entries(table[name], own, raw, label).items():
             admitted = admit(declared, value, label)
-            params[flat] = place(own[flat].knob, own[flat].scale, admitted, label)
+            params[flat] = place(own[flat].scale, admitted, label)
     return space.encode(params)
 
 
 def _entries(
-    value: Any, own: Mapping[str, Any], raw: Mapping[str, Any], label: str
+    value: Any, own: Mapping[str, Coordinate], raw: Mapping[str, Any], label: str
 ) -> dict[str, Any]:
     """Return one value for each flat name that `value`, a scalar or a nested list, gives one."""
-    if len(own) == 1 or not isinstance(value, list):
+    first = next(iter(own.values())).path
+    if first[1] is None or not isinstance(value, list):
         return dict.fromkeys(own, value)
     entries = unnest(value, raw["layers"], lambda layer: head_count(raw, layer), label)
+    if first[2] is None and any(head is not None for _, head in entries):
+        raise ConfigurationError(f"{label} varies by layer, not by head; give one value for each")
     found = {}
     for flat, coordinate in own.items():
         _, layer, head = coordinate.path
-        for place_ in ((layer, head), (layer, None)):
-            if place_ in entries:
-                found[flat] = entries[place_]
-                break
+        for at in ((layer, head), (layer, None)):
+            if at in entries:
+                found[flat] = entries[at]
     return found
 
 
