@@ -11,6 +11,7 @@ class BuildWithSpaces(build_py):
     """Copy `search_spaces/*.toml` to `pso_attn/search_spaces` in what is built."""
 
     def run(self):
+        """Build as usual, then copy the spaces."""
         super().run()
         if not self.editable_mode:  # an editable install finds them beside the package
             folder = Path(self.build_lib) / "pso_attn" / "search_spaces"

@@ -7,4 +7,19 @@ Data flows one way:
     may vary  to look   it is        happened  means
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # at run time `__getattr__` imports it, so that `import pso_attn` stays light
+    from pso_attn.runs import load_run
+
+__all__ = ["__version__", "load_run"]
+
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first asked for."""
+    if name == "load_run":
+        return import_module("pso_attn.runs").load_run
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,23 @@
+"""The command line: parse, call the library, print.
+
+Results go to stdout, progress to stderr. Nothing heavy is imported until a command runs.
+"""
+
+import sys
+
+
+def main() -> None:
+    """Run the command that the arguments name, and exit with its code.
+
+    0 done, 1 failure, 2 usage or configuration, 3 budget spent and nothing completed,
+    130 interrupted and resumable.
+    """
+    from pso_attn.cli.guard import catch_signals
+
+    catch_signals()
+    try:
+        from pso_attn.cli.app import app
+
+        app()
+    except KeyboardInterrupt:  # before or after a command, where there is nothing to resume
+        sys.exit(130)

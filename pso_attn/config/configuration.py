@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from pso_attn.types import Budget
+from pso_attn.types import Budget, Direction
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,8 @@ class Configuration:
     data, target, group, time: what a task reads, and which columns; absolute path or None.
     model: fixed settings. search: what varies, as written. constraints: expressions.
     starts: settings to try first. swarm: the sampler's options. storage: an Optuna URL, or None
-    for the run folder's journal. fingerprint: of the data, once it was read.
+    for the run folder's journal. fingerprint: of the data, and direction: of the objective, both
+    once the task was read.
     planned_generations: the budget of the first invocation, which schedules are laid out for;
     `budget.generations` may grow when the run is resumed.
     """
@@ -38,6 +39,7 @@ class Configuration:
     device: str = "auto"
     storage: str | None = None
     fingerprint: str | None = None
+    direction: Direction | None = None
     planned_generations: int = Budget.generations
 
     @property
@@ -56,6 +58,7 @@ class Configuration:
             "device": self.device,
             "storage": self.storage,
             "fingerprint": self.fingerprint,
+            "direction": self.direction,
             "planned_generations": self.planned_generations,
         }
         return {

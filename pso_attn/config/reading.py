@@ -43,7 +43,7 @@ def read_configuration(
     document = _locate_data(document, path.parent)
     document = _locate_data(apply_overrides(document, overrides), Path.cwd())
     document.setdefault("run", {})
-    for fixed_by_the_run in ("fingerprint", "planned_generations"):
+    for fixed_by_the_run in ("fingerprint", "direction", "planned_generations"):
         document["run"].pop(fixed_by_the_run, None)
     document["run"]["source"] = where
     return configuration_from(document, f"{where} with --set and flags" if overrides else where)

@@ -6,7 +6,7 @@ from typing import Any
 
 from pso_attn.config.configuration import Configuration
 from pso_attn.errors import ConfigurationError, nearest
-from pso_attn.types import Budget
+from pso_attn.types import Budget, Direction
 
 Document = Mapping[str, Any]
 
@@ -24,7 +24,7 @@ _BUDGET = (
     "seeds",
     "common_random_numbers",
 )
-_RUN_TEXT = ("source", "sampler", "device", "storage", "fingerprint")
+_RUN_TEXT = ("source", "sampler", "device", "storage", "fingerprint", "direction")
 _RUN = (*_RUN_TEXT, "seed", "planned_generations")
 
 
@@ -71,6 +71,7 @@ def configuration_from(document: Document, where: str) -> Configuration:
         device=run.get("device", "auto"),
         storage=run.get("storage"),
         fingerprint=run.get("fingerprint"),
+        direction=_direction(run.get("direction"), where),
         planned_generations=_whole(planned, "run.planned_generations", where),
     )
 
@@ -154,6 +155,13 @@ def _objectives(value: Any, where: str) -> tuple[str, ...]:
             'such as objectives = ["loss"]'
         )
     return tuple(value)
+
+
+def _direction(value: Any, where: str) -> Direction | None:
+    known: tuple[Direction, ...] = ("minimize", "maximize")
+    if value is not None and value not in known:
+        raise _wrong(where, "run.direction", value, '"minimize" or "maximize"')
+    return next((direction for direction in known if direction == value), None)
 
 
 def _expressions(table: Document, where: str) -> tuple[str, ...]:

@@ -1,0 +1,231 @@
+"""From a configuration to the parts of a search: task, space, sampler, evaluator, device.
+
+The one place that knows every part by name; third parties' come in as "module:Name".
+"""
+
+import importlib
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from types import MappingProxyType
+from typing import Any
+
+from pso_attn.config import Configuration
+from pso_attn.errors import ConfigurationError, nearest
+from pso_attn.space import Knob, Space, read_space
+from pso_attn.types import Evaluator, Objective, Sampler, Settings
+
+SAMPLERS: Mapping[str, str] = MappingProxyType(
+    {
+        "pso": "pso_attn.swarm:ClassicSwarm",
+        "pso-classic": "pso_attn.swarm:ClassicSwarm",
+        "random": "pso_attn.baselines:RandomSearch",
+        "qmc": "pso_attn.baselines:QuasiMonteCarlo",
+    }
+)
+_TASK_NAMES = (
+    *("name", "info", "metrics", "train", "validation", "test", "fingerprint"),
+    *("describe", "loss", "score", "baselines"),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """What a search is made of. task: a `pso_attn.tasks.Task`, its data read."""
+
+    configuration: Configuration
+    task: Any
+    space: Space
+    objectives: tuple[Objective, ...]
+
+    def sampler(self) -> Sampler:
+        """Return the sampler, as the first invocation made it."""
+        return make_sampler(self.configuration)
+
+    def evaluator(
+        self,
+        on_progress: Callable[[Any], None] | None = None,
+        on_best: Callable[..., None] | None = None,
+    ) -> Evaluator:
+        """Return the evaluator on the configuration's device; DeviceError if it is absent."""
+        from pso_attn.evaluate import SwarmEvaluator, resolve_device
+
+        return SwarmEvaluator(
+            self.space,
+            self.task,
+            self.objectives,
+            self.configuration.budget,
+            self.configuration.seed,
+            resolve_device(self.configuration.device),
+            on_progress=on_progress,
+            on_best=on_best,
+        )
+
+
+def assemble(configuration: Configuration, allow_import: bool = True) -> Parts:
+    """Return the parts that a configuration names, data read and space checked.
+
+    The configuration in them has the data's fingerprint and the objective's direction.
+    Everything that a person can get wrong is found here, before any training. Raises
+    ConfigurationError, and DataError for data that is missing or cannot work.
+    """
+    if not allow_import:
+        refuse_imports(configuration)
+    task = make_task(configuration)
+    objectives = tuple(_objective(name, task, configuration) for name in configuration.objectives)
+    make_sampler(configuration)
+    space = make_space(configuration, task)
+    found = {"fingerprint": task.fingerprint, "direction": objectives[0].direction}
+    return Parts(replace(configuration, **found), task, space, objectives)
+
+
+def declared_knobs() -> dict[str, Knob]:
+    """Return every knob that a space file may name, by name: the model's, then the training's."""
+    from pso_attn.evaluate import TRAINING_KNOBS
+    from pso_attn.models import MODEL_KNOBS
+
+    return {**MODEL_KNOBS, **TRAINING_KNOBS}
+
+
+def make_space(configuration: Configuration, task: Any) -> Space:
+    """Return the space of a configuration; what expressions derive is as on this task."""
+    return _read(configuration, partial(_derived, task))
+
+
+def make_bare_space(configuration: Configuration) -> Space:
+    """Return the space without constraints and starts: enough to read what is stored.
+
+    It needs no task, so a run can be shown when its data are gone.
+    """
+    return _read(replace(configuration, constraints=(), starts=()), None)
+
+
+def make_task(configuration: Configuration) -> Any:
+    """Return the task, built in or "module:Class", with its data read."""
+    options = configuration.task_options
+    if ":" in configuration.task:
+        task = _call(load_name(configuration.task, "task"), configuration.task, options)
+        missing = [name for name in _TASK_NAMES if not hasattr(task, name)]
+        if missing:
+            raise ConfigurationError(
+                f'task = "{configuration.task}" has no "{missing[0]}"; see pso_attn.tasks.Task'
+            )
+        return task
+    from pso_attn import tasks
+
+    return tasks.make_task(configuration.task, **options)
+
+
+def make_sampler(configuration: Configuration) -> Sampler:
+    """Return the sampler, a name in `SAMPLERS` or "module:Class".
+
+    It gets the original budget of generations, so that a longer resume changes no schedule.
+    """
+    name = configuration.sampler
+    if ":" not in name and name not in SAMPLERS:
+        raise ConfigurationError(f'"{name}" is not a sampler{nearest(name, SAMPLERS)}')
+    made = load_name(SAMPLERS.get(name, name), "sampler")
+    arguments = {
+        "seed": configuration.seed,
+        "particles": configuration.budget.particles,
+        "batch": configuration.budget.batch,
+        "generations": configuration.planned_generations,
+        "options": dict(configuration.swarm),
+    }
+    sampler = _call(made, name, arguments)
+    if not callable(getattr(sampler, "propose", None)):
+        raise ConfigurationError(f"sampler {name} has no method propose(space, history)")
+    return sampler  # type: ignore[no-any-return]  # checked above, as far as a protocol can be
+
+
+def load_name(reference: str, what: str) -> Any:
+    """Return what "module:Name" refers to; modules in the current folder are found as well.
+
+    Raises ConfigurationError where it does not import or has no such name.
+    """
+    module, _, name = reference.partition(":")
+    if not module or not name.isidentifier():
+        raise ConfigurationError(f'{what} = "{reference}" is not of the form "module:Name"')
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    try:
+        imported = importlib.import_module(module)
+    except Exception as error:  # a user's module may raise anything while it loads
+        raise ConfigurationError(
+            f'{what} = "{reference}": importing {module} failed with '
+            f"{type(error).__name__}: {error}"
+        ) from error
+    if not hasattr(imported, name):
+        public = [known for known in vars(imported) if not known.startswith("_")]
+        raise ConfigurationError(
+            f'{what} = "{reference}": {module} has no {name}{nearest(name, public)}'
+        )
+    return getattr(imported, name)
+
+
+def refuse_imports(configuration: Configuration) -> None:
+    """Raise ConfigurationError if the configuration names anything as "module:Name"."""
+    for what, name in (("task", configuration.task), ("sampler", configuration.sampler)):
+        if ":" in name:
+            raise ConfigurationError(
+                f'{what} = "{name}" would import code, which --no-import refuses; '
+                "leave out the flag if you trust it"
+            )
+
+
+def _read(
+    configuration: Configuration, derive: Callable[[Settings], Mapping[str, Any]] | None
+) -> Space:
+    return read_space(
+        search=configuration.search,
+        fixed={name: value for name, value in configuration.model.items() if name != "family"},
+        knobs=declared_knobs(),
+        constraints=configuration.constraints,
+        starts=configuration.starts,
+        derive=derive,
+        where=configuration.source,
+    )
+
+
+def _derived(task: Any, settings: Settings) -> dict[str, Any]:
+    """Return what a training costs, and the values of knobs that follow from others."""
+    from pso_attn.evaluate import cost
+    from pso_attn.models import read_transformer
+
+    layers = read_transformer(settings, task.info).attention
+    widest = task.info.length - 1
+    by_layer: dict[str, list[Any]] = {
+        "head_dim": [layer.head_dim for layer in layers],
+        "kv_heads": [layer.kv_heads for layer in layers],
+        "rank": [layer.rank for layer in layers],
+        "window_tokens": [list(layer.window_tokens or [widest]) for layer in layers],
+    }
+    derived = {
+        name: values[0] if all(value == values[0] for value in values) else values
+        for name, values in by_layer.items()
+    }
+    return {**cost(settings, task.info), **derived}
+
+
+def _objective(name: str, task: Any, configuration: Configuration) -> Objective:
+    if name not in task.metrics:
+        raise ConfigurationError(
+            f'{configuration.source}: objectives has "{name}", which task '
+            f'"{configuration.task}" does not measure{nearest(name, task.metrics)}'
+        )
+    return Objective(name, task.metrics[name])
+
+
+def _call(made: Callable[..., Any], name: str, arguments: Mapping[str, Any]) -> Any:
+    """Call a third party's class; a mismatch of its arguments is a sentence."""
+    try:
+        import inspect
+
+        bound = partial(made, **arguments)
+        inspect.signature(made).bind(**arguments)
+    except (TypeError, ValueError) as error:
+        given = ", ".join(arguments) or "no arguments"
+        raise ConfigurationError(f'"{name}" cannot be called with {given}: {error}') from error
+    return bound()

@@ -1,0 +1,121 @@
+"""What there is: built-in spaces, tasks, knobs and samplers."""
+
+from typing import Any
+
+from pso_attn.cli.guard import guarded
+from pso_attn.cli.options import Json, Quiet
+from pso_attn.cli.output import emit, table
+
+
+@guarded
+def spaces(as_json: Json = False, quiet: Quiet = False) -> None:
+    """List the built-in search spaces."""
+    from pso_attn.config import builtin_spaces, read_configuration
+
+    found: list[dict[str, Any]] = []
+    for name, path in builtin_spaces().items():
+        read = read_configuration(name)
+        found.append(
+            {
+                "name": name,
+                "task": read.task,
+                "search": list(read.search),
+                "constraints": list(read.constraints),
+                "path": str(path),
+            }
+        )
+    rows = [
+        (space["name"], space["task"], ", ".join(space["search"]), "; ".join(space["constraints"]))
+        for space in found
+    ]
+    emit(
+        {"spaces": found},
+        as_json=as_json,
+        quiet=quiet,
+        lines=[table(("space", "task", "searches", "under"), rows)],
+        essence=[space["name"] for space in found],
+    )
+
+
+@guarded
+def tasks(as_json: Json = False, quiet: Quiet = False) -> None:
+    """List the built-in tasks."""
+    from pso_attn.tasks import TASKS
+
+    emit(
+        {"tasks": [{"name": name, "summary": task.summary} for name, task in TASKS.items()]},
+        as_json=as_json,
+        quiet=quiet,
+        lines=[table(("task", "what"), [(name, task.summary) for name, task in TASKS.items()])],
+        essence=TASKS,
+    )
+
+
+@guarded
+def knobs(as_json: Json = False, quiet: Quiet = False) -> None:
+    """List what may vary: type, range, default, neutral value, meaning and source."""
+    from dataclasses import asdict
+
+    from pso_attn.assembly import declared_knobs
+
+    declared = declared_knobs()
+    rows = [
+        (
+            name,
+            knob.kind,
+            _range(knob),
+            "derived" if knob.default is None else _shown(knob.default),
+            "–" if knob.neutral is None else _shown(knob.neutral),  # noqa: RUF001  an empty cell
+            _meaning(knob),
+        )
+        for name, knob in declared.items()
+    ]
+    emit(
+        {"knobs": [{**asdict(knob), "name": name} for name, knob in declared.items()]},
+        as_json=as_json,
+        quiet=quiet,
+        lines=[table(("knob", "kind", "range", "default", "neutral", "meaning"), rows)],
+        essence=declared,
+    )
+
+
+@guarded
+def samplers(as_json: Json = False, quiet: Quiet = False) -> None:
+    """List the samplers."""
+    from pso_attn.assembly import SAMPLERS, load_name
+
+    found = {
+        name: (load_name(reference, "sampler").__doc__ or "").strip().split("\n")[0]
+        for name, reference in SAMPLERS.items()
+    }
+    emit(
+        {"samplers": [{"name": name, "summary": summary} for name, summary in found.items()]},
+        as_json=as_json,
+        quiet=quiet,
+        lines=[table(("sampler", "what"), found.items())],
+        essence=found,
+    )
+
+
+def _range(knob: Any) -> str:
+    if knob.kind == "bool":
+        return "false, true"
+    if knob.choices:
+        return ", ".join(_shown(choice) for choice in knob.choices)
+    return f"{_shown(knob.low)} … {_shown(knob.high)}" + (" (log)" if knob.log else "")
+
+
+def _meaning(knob: Any) -> str:
+    """Return the doc, when it acts, the granularities beyond the model, and the source."""
+    parts = [knob.doc]
+    for name, values in knob.when.items():
+        parts.append(f"only where {name} is {' or '.join(_shown(value) for value in values)}")
+    if len(knob.per) > 1:
+        parts.append(f"per {', '.join(knob.per)}")
+    return "; ".join(parts) + (f" ({knob.source})" if knob.source else "")
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,73 @@
+"""From what a command raises to a sentence on stderr and an exit code."""
+
+import functools
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from types import FrameType
+from typing import NoReturn, ParamSpec
+
+import typer
+
+from pso_attn.errors import PsoAttnError
+
+P = ParamSpec("P")
+
+TRACEBACK = "PSO_ATTN_TRACEBACK"
+INTERRUPTED = 130
+
+
+def catch_signals() -> None:
+    """Make SIGINT, SIGTERM and SIGHUP raise KeyboardInterrupt in the main thread.
+
+    A SIGHUP that is ignored already, as under `nohup`, stays ignored.
+    """
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is None or (name == "SIGHUP" and signal.getsignal(number) == signal.SIG_IGN):
+            continue
+        signal.signal(number, _interrupt)
+
+
+def guarded(command: Callable[P, None]) -> Callable[P, None]:
+    """Return the command such that a person's mistake gives one sentence and an exit code.
+
+    Anything unforeseen gives one line, and its traceback where PSO_ATTN_TRACEBACK is set.
+    """
+
+    @functools.wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            command(*args, **kwargs)
+            sys.stdout.flush()
+        except (typer.Exit, typer.Abort, typer.BadParameter):
+            raise
+        except PsoAttnError as error:
+            _fail(str(error), error.exit_code)
+        except KeyboardInterrupt:
+            _fail("interrupted", INTERRUPTED)
+        except BrokenPipeError:  # whoever read the output has enough of it
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(0) from None
+        except Exception as error:
+            words = str(error).strip().splitlines()
+            _fail(
+                f"{type(error).__name__}: {words[0] if words else 'no message'} "
+                f"(unforeseen; set {TRACEBACK}=1 for the traceback)",
+                1,
+            )
+
+    return run
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _fail(sentence: str, exit_code: int) -> NoReturn:
+    if os.environ.get(TRACEBACK):
+        traceback.print_exc()
+    typer.echo(f"error: {' '.join(sentence.split())}", err=True)
+    raise typer.Exit(exit_code) from None

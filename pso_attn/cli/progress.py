@@ -1,0 +1,138 @@
+"""How a search goes, on stderr: one live line at a terminal, plain lines elsewhere."""
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+
+from pso_attn.types import Budget, Event, History, Objective, Outcome, State
+
+PLAIN_EVERY_S = 30.0
+
+
+class SearchProgress:
+    """Follows a search and shows it: best so far, particles done, generation, time left.
+
+    Hand `observe` to `run_search` and `training` to the evaluator. Without a terminal it
+    writes one line per generation, and one each half minute. A stderr that has gone away is
+    not a reason to stop a search.
+    """
+
+    def __init__(self, budget: Budget, history: History, deadline_s: float, quiet: bool) -> None:
+        """Start from what is done already; deadline_s: on the monotonic clock."""
+        self._budget = budget
+        self._objective: Objective = history.objectives[0]
+        self._deadline_s = deadline_s
+        self._console = Console(stderr=True, highlight=False, quiet=quiet)
+        self._total = budget.generations * budget.batch
+        self._done = self._done_before = float(len(history.trials))
+        self._training = 0.0  # particles' worth of work in the chunk that trains now
+        self._generation = len(history)
+        full = [trial for trial in history.trials if trial.is_full]
+        self._best = min((history.loss(trial) for trial in full), default=math.inf)
+        self._began_s = self._said_s = time.monotonic()
+        self._live: tuple[Progress, Any] | None = None
+
+    @contextlib.contextmanager
+    def shown(self) -> Iterator["SearchProgress"]:
+        """Show progress inside the block."""
+        if not self._console.is_terminal or self._console.quiet:
+            yield self
+            return
+        live = Progress(
+            TextColumn("{task.fields[generation]}"),
+            BarColumn(bar_width=None),
+            TextColumn("{task.fields[words]}"),
+            console=self._console,
+            transient=True,
+            expand=True,
+        )
+        with live:
+            task = live.add_task("", total=self._total, **self._fields())
+            self._live = (live, task)
+            yield self
+        self._live = None
+
+    def training(self, progress: Any) -> None:
+        """Take note of a chunk that trains; a `pso_attn.evaluate.Progress`."""
+        self._training = progress.particles * progress.step / max(progress.steps, 1)
+        self._show()
+
+    def observe(self, event: Event, history: History) -> None:
+        """Take note of an outcome; history: the generations finished before it."""
+        if not isinstance(event, Outcome):
+            return
+        if self._generation != len(history):
+            self._generation = len(history)
+            self._done = float(len(history.trials))
+        self._done += 1
+        self._training = max(0.0, self._training - 1)
+        if event.state is State.COMPLETE and event.values:
+            loss = self._objective.loss(event.values[0])
+            self._best = min(self._best, loss if math.isfinite(loss) else math.inf)
+        self._show(whole=self._done % self._budget.batch == 0)
+
+    def left_s(self) -> float:
+        """Seconds that the rest will take at the pace so far; NaN before anything is done."""
+        worked = self._done + self._training - self._done_before
+        now = time.monotonic()
+        if worked <= 0:
+            return math.nan
+        rest = (self._total - self._done - self._training) * (now - self._began_s) / worked
+        return max(0.0, min(rest, self._deadline_s - now))
+
+    def line(self) -> str:
+        """Return the state of the search as one line of text."""
+        fields = self._fields()
+        return f"{fields['generation']} · {fields['words']}"
+
+    def _fields(self) -> dict[str, Any]:
+        from pso_attn.report.words import duration, number
+
+        current = min(self._generation + 1, self._budget.generations)
+        best = self._objective.loss(self._best)  # its own inverse: back to the metric itself
+        words = [f"{int(self._done)}/{self._total} particles"]
+        if math.isfinite(best):
+            words.append(f"best {self._objective.name} {number(best)}")
+        if math.isfinite(self.left_s()):
+            words.append(f"{duration(self.left_s())} left")
+        return {
+            "generation": f"generation {current}/{self._budget.generations}",
+            "words": " · ".join(words),
+        }
+
+    def _show(self, whole: bool = False) -> None:
+        with contextlib.suppress(OSError):
+            if self._live:
+                live, task = self._live
+                live.update(task, completed=self._done + self._training, **self._fields())
+            elif whole or time.monotonic() - self._said_s >= PLAIN_EVERY_S:
+                self._said_s = time.monotonic()
+                self._console.print(self.line(), soft_wrap=True)
+
+
+@contextlib.contextmanager
+def steps_shown(what: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    """Yield a function of (steps done, steps in all) that shows how far something is."""
+    console = Console(stderr=True, highlight=False, quiet=quiet)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=None),
+        TextColumn("{task.percentage:.0f} %"),
+    )
+    with Progress(
+        *columns, console=console, transient=True, expand=True, disable=not console.is_terminal
+    ) as live:
+        task = live.add_task(what, total=None)
+
+        def report(done: int, total: int) -> None:
+            with contextlib.suppress(OSError):
+                live.update(task, completed=done, total=total)
+                if not console.is_terminal and done == total:
+                    console.print(f"{what}: {total} steps done", soft_wrap=True)
+
+        yield report

@@ -1,0 +1,170 @@
+"""Run a search, and go on with one."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pso_attn.cli.guard import INTERRUPTED, guarded
+from pso_attn.cli.options import (
+    RUNS,
+    BreakLock,
+    Device,
+    Executor,
+    Json,
+    NoImport,
+    Quiet,
+    Run,
+    RunsDir,
+    Timeout,
+)
+from pso_attn.cli.output import emit
+from pso_attn.errors import ConfigurationError
+
+if TYPE_CHECKING:  # what these load would slow down --help
+    from pso_attn.assembly import Parts
+    from pso_attn.driving import DrivenRun
+
+NOTHING_COMPLETED = 3
+
+
+@guarded
+def search(
+    space: Annotated[str, typer.Argument(metavar="SPACE", help="A built-in space, or a file.")],
+    run: Annotated[str | None, typer.Option(metavar="NAME", help="The run's name.")] = None,
+    sampler: Annotated[
+        str | None, typer.Option(metavar="NAME", help="See `pso-attn samplers`; or module:Class.")
+    ] = None,
+    particles: Annotated[int | None, typer.Option(min=1, help="Size of the swarm.")] = None,
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="How many move and train at once.")
+    ] = None,
+    generations: Annotated[int | None, typer.Option(min=1, help="Batches to propose.")] = None,
+    timeout: Timeout = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Decides every random draw.")] = None,
+    device: Device = None,
+    executor: Executor = "local",
+    storage: Annotated[
+        str | None, typer.Option(metavar="URL", help="An Optuna storage, not the run's journal.")
+    ] = None,
+    runs_dir: RunsDir = RUNS,
+    sets: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Set a dotted key of the space file."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Train the defaults briefly and predict the time.")
+    ] = False,
+    no_import: NoImport = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Search SPACE for the best settings."""
+    _require_local(executor)
+    from pso_attn.config import read_configuration
+    from pso_attn.driving import prepare, start_run
+
+    flags = {
+        "sampler": sampler,
+        "particles": particles,
+        "batch": batch,
+        "generations": generations,
+        "seed": seed,
+        "device": device,
+        "storage": storage,
+    }
+    configuration = read_configuration(space, sets or (), flags)
+    if dry_run:
+        _rehearse(prepare(configuration, not no_import), as_json, quiet)
+        return
+    began_s = time.monotonic()
+    with start_run(configuration, run, runs_dir, allow_import=not no_import) as driven:
+        for note in driven.parts.space.notes:
+            typer.echo(f"note: {note}", err=True)
+        _drive(driven, _deadline(began_s, timeout), as_json, quiet)
+
+
+@guarded
+def resume(
+    run: Run,
+    generations: Annotated[
+        int | None, typer.Option(min=1, metavar="TOTAL", help="Batches in all.")
+    ] = None,
+    timeout: Timeout = None,
+    device: Device = None,
+    executor: Executor = "local",
+    break_lock: BreakLock = False,
+    runs_dir: RunsDir = RUNS,
+    no_import: NoImport = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Go on with RUN, as if it had not been interrupted."""
+    _require_local(executor)
+    from pso_attn.driving import resume_run
+
+    began_s = time.monotonic()
+    with resume_run(
+        run,
+        runs_dir,
+        generations=generations,
+        device=device,
+        break_lock=break_lock,
+        allow_import=not no_import,
+    ) as driven:
+        if driven.is_finished and not as_json and not quiet:
+            typer.echo(
+                f"run {driven.name} has finished its {driven.generations} generations; "
+                f"{driven.again('resume')} --generations {driven.generations * 2} goes on",
+                err=True,
+            )
+        _drive(driven, _deadline(began_s, timeout), as_json, quiet)
+
+
+def _drive(driven: "DrivenRun", deadline_s: float, as_json: bool, quiet: bool) -> None:
+    """Search until done, print what was found, and exit with the contract's code."""
+    from pso_attn.cli.progress import SearchProgress
+    from pso_attn.cli.summary import summary
+
+    budget = driven.parts.configuration.budget
+    progress = SearchProgress(budget, driven.history(), deadline_s, quiet)
+    with _resumable(driven), progress.shown():
+        driven.run(deadline_s, progress.training, progress.observe)
+    document, lines = summary(driven)
+    emit(document, as_json=as_json, quiet=quiet, lines=lines, essence=[driven.name])
+    if driven.is_finished and document["best"] is None:
+        raise typer.Exit(NOTHING_COMPLETED)
+
+
+@contextmanager
+def _resumable(driven: "DrivenRun") -> Iterator[None]:
+    """Print the command that goes on, whatever ends the block early."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo(f"interrupted; go on with: {driven.again('resume')}", err=True)
+        raise typer.Exit(INTERRUPTED) from None
+    except Exception:
+        typer.echo(f"stopped; go on with: {driven.again('resume')}", err=True)
+        raise
+
+
+def _rehearse(parts: "Parts", as_json: bool, quiet: bool) -> None:
+    from pso_attn.cli.summary import rehearsal
+
+    document, lines = rehearsal(parts)
+    essence = [f"{document['search_s']:.0f}"]
+    emit(document, as_json=as_json, quiet=quiet, lines=lines, essence=essence)
+
+
+def _require_local(executor: str) -> None:
+    if executor != "local":
+        raise ConfigurationError(
+            f'--executor {executor} is not in this version; particles train in "local" batches'
+        )
+
+
+def _deadline(began_s: float, timeout: float | None) -> float:
+    return float("inf") if timeout is None else began_s + timeout

@@ -1,0 +1,129 @@
+"""What a search found or will take, as a document and as lines."""
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from pso_attn.cli.output import table
+from pso_attn.report.words import duration, number, setting
+from pso_attn.types import History, Trial
+
+if TYPE_CHECKING:
+    from pso_attn.assembly import Parts
+    from pso_attn.driving import DrivenRun
+
+
+def summary(driven: "DrivenRun") -> tuple[dict[str, Any], list[Any]]:
+    """Return what a search found: best settings beside the defaults, and what to do next."""
+    from pso_attn.runs import best_trial
+
+    history = driven.history()
+    best = best_trial(history)
+    defaults = history.trials[0] if history.trials else None
+    ended = counts(history)
+    document = {
+        "run": driven.name,
+        "state": "finished" if driven.is_finished else "interrupted",
+        "generations": {"done": len(history), "total": driven.generations},
+        "trials": ended,
+        "best": best_document(driven.name, best),
+        "defaults": best_document(driven.name, defaults),
+    }
+    lines: list[Any] = []
+    if best is None:
+        failures = Counter(t.outcome.error for t in history.trials if t.outcome.error)
+        lines.append(f"run {driven.name}: no trial completed")
+        lines += [f"  {times} times: {error}" for error, times in failures.most_common(3)]
+    else:
+        lines += [settings_table(history, best, defaults), ""]
+    lines.append(f"run {driven.name}: {_counted(ended)}")
+    if not driven.is_finished:
+        lines.append(f"go on:    {driven.again('resume')}")
+    if best is not None:
+        lines += [f"confirm:  {driven.again('confirm')}", f"report:   {driven.again('report')}"]
+    return document, lines
+
+
+def best_document(run: str, trial: Trial | None) -> dict[str, Any] | None:
+    """Return a trial as `best --json` prints it; None for none."""
+    if trial is None:
+        return None
+    metrics = dict(trial.outcome.metrics)
+    return {
+        "run": run,
+        "generation": trial.generation,
+        "particle": trial.candidate.particle,
+        "trial": trial.number,
+        "loss": metrics.get("loss"),
+        "metrics": metrics,
+        "settings": dict(trial.candidate.settings),
+    }
+
+
+def counts(history: History) -> dict[str, int]:
+    """Return how many trials ended how."""
+    ended = Counter(str(trial.outcome.state) for trial in history.trials)
+    return {state: ended[state] for state in ("COMPLETE", "PRUNED", "FAIL")}
+
+
+def settings_table(history: History, best: Trial, defaults: Trial | None) -> Any:
+    """Return the objective, the metrics and what was searched, best beside the defaults."""
+    objective = history.objectives[0].name
+    theirs = defaults or best
+    names = [objective, *(name for name in best.outcome.metrics if name != objective)]
+    rows = [
+        (name, _metric(best, name, objective), _metric(theirs, name, objective)) for name in names
+    ]
+    flat = dict.fromkeys((*best.candidate.params, *theirs.candidate.params))
+    rows += [
+        (name, *(setting(one.candidate.settings.get(name)) for one in (best, theirs)))
+        for name in dict.fromkeys(name.partition(".")[0] for name in flat)
+    ]
+    return table(("", "best", "defaults"), rows, right=("best", "defaults"))
+
+
+def rehearsal(parts: "Parts") -> tuple[dict[str, Any], list[Any]]:
+    """Return what a search will take: the defaults and the first generation, for a few steps."""
+    from pso_attn.evaluate import rehearse, resolve_device
+
+    configuration = parts.configuration
+    before = History(parts.objectives)
+    generation = parts.evaluator().plan(parts.sampler().propose(parts.space, before), before)
+    device = resolve_device(configuration.device)
+    measured = rehearse(generation, parts.task, configuration.budget, device)
+    document = {"space": configuration.source, "device": str(device), **measured}
+    lines = [f"space {configuration.source} on {device}; nothing was written"]
+    lines += [
+        f"{_WORDS[name][0]:<32}{_WORDS[name][1](value)}"
+        for name, value in measured.items()
+        if name in _WORDS
+    ]
+    return document, lines
+
+
+def _metric(trial: Trial, name: str, objective: str) -> str:
+    if name == objective and trial.outcome.values:
+        return number(trial.outcome.values[0])
+    return number(trial.outcome.metrics.get(name))
+
+
+def _counted(ended: Mapping[str, int]) -> str:
+    words = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
+    return (
+        ", ".join(f"{ended[state]} {words[state]}" for state in words if ended[state]) or "empty"
+    )
+
+
+def _mebibytes(value: float) -> str:
+    return f"{value / 2**20:.1f} MiB"
+
+
+_WORDS: Mapping[str, tuple[str, Any]] = {
+    "trainings_per_generation": ("trainings per generation", number),
+    "seconds_per_training": ("one training, in the batch", duration),
+    "seconds_per_training_alone": ("one training, alone", duration),
+    "batching_gain": ("predicted gain of the batch", lambda value: f"{value:.2f} x"),
+    "memory_bytes_per_training": ("memory of one training", _mebibytes),
+    "memory_bytes_per_chunk": ("memory of one batch", _mebibytes),
+    "search_seconds": ("the whole search, at most", duration),
+}

@@ -1,0 +1,142 @@
+"""Whether to believe a run: its report, its confirmation, its verification."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pso_attn.cli.guard import guarded
+from pso_attn.cli.options import RUNS, Device, Json, NoImport, Quiet, Run, RunsDir
+from pso_attn.cli.output import emit, table
+
+
+@guarded
+def report(
+    runs: Annotated[
+        list[str], typer.Argument(metavar="RUN...", help="Runs, by name or by folder.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where to write; default RUN/report.")
+    ] = None,
+    runs_dir: RunsDir = RUNS,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write each RUN's report: index.html, pictures, trials.csv."""
+    from pso_attn.errors import StorageError
+    from pso_attn.report import build_report, plain_summary
+    from pso_attn.runs import load_run
+
+    loaded = [load_run(run, runs_dir) for run in runs]
+    written: list[dict[str, str]] = []
+    lines: list[Any] = []
+    for run in loaded:
+        shown = run.report_input()
+        folder = run.folder.report if out is None else out / run.name if len(runs) > 1 else out
+        try:
+            page = build_report(shown, folder)
+        except OSError as error:
+            raise StorageError(f"{folder} cannot be written: {error.strerror}") from error
+        written.append({"run": run.name, "index": str(page)})
+        lines += [*plain_summary(shown), f"report:   {page}"]
+    emit(
+        {"reports": written},
+        as_json=as_json,
+        quiet=quiet,
+        lines=lines,
+        essence=[entry["index"] for entry in written],
+    )
+
+
+@guarded
+def confirm(
+    run: Run,
+    top: Annotated[int, typer.Option(min=1, metavar="K", help="How many finalists.")] = 3,
+    seeds: Annotated[int, typer.Option(min=1, metavar="N", help="Fresh seeds each.")] = 5,
+    device: Device = None,
+    runs_dir: RunsDir = RUNS,
+    no_import: NoImport = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Score RUN's finalists and the defaults on fresh seeds and the test split."""
+    from pso_attn.cli.progress import steps_shown
+    from pso_attn.confirm import confirm_run
+    from pso_attn.runs import load_run
+
+    loaded = load_run(run, runs_dir)
+    with steps_shown("confirming", quiet) as progress:
+        document = confirm_run(loaded, top, seeds, device, not no_import, progress)
+    emit(
+        document,
+        as_json=as_json,
+        quiet=quiet,
+        lines=_confirmation(document, loaded.again("report")),
+        essence=[document["verdict"]],
+    )
+
+
+@guarded
+def verify(
+    run: Run,
+    device: Device = None,
+    runs_dir: RunsDir = RUNS,
+    no_import: NoImport = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Propose every generation of RUN again, and say whether it matches what is stored."""
+    from dataclasses import asdict
+
+    from pso_attn.runs import load_run
+    from pso_attn.verify import verify_run
+
+    loaded = load_run(run, runs_dir)
+    history = loaded.history
+    difference = verify_run(loaded, history, device, not no_import)
+    line = (
+        f"matches: {len(history)} generations, {len(history.trials)} trials, float for float"
+        if difference is None
+        else f"differs: {difference.sentence()}"
+    )
+    emit(
+        {
+            "run": loaded.name,
+            "matches": difference is None,
+            "generations": len(history),
+            "difference": None if difference is None else asdict(difference),
+        },
+        as_json=as_json,
+        quiet=quiet,
+        lines=[line],
+        essence=["matches" if difference is None else "differs"],
+    )
+    if difference is not None:
+        raise typer.Exit(1)
+
+
+def _confirmation(document: dict[str, Any], report_command: str) -> list[Any]:
+    from pso_attn.report.words import count, number, plus_minus
+
+    metric = document["objective"]
+    others = [name for name in document["rows"][0]["test"] if name != metric]
+    rows = []
+    for row in document["rows"]:
+        who = "defaults" if row["role"] == "defaults" else f"finalist {row['rank']}"
+        shown = [
+            plus_minus(row["test"][name]["mean"], row["test"][name]["std"])
+            for name in (metric, *others)
+        ]
+        rows.append((f"{who} (trial {row['trial']})", number(row["search_loss"]), *shown))
+    for name, scores in document["baselines"].items():
+        rows.append((name, "", *(number(scores.get(one)) for one in (metric, *others))))
+    columns = ("", f"search {metric}", *(f"test {name}" for name in (metric, *others)))
+    gain = document["gain"]
+    lines = [table(columns, rows, right=columns[1:]), ""]
+    if gain["mean"] is not None:
+        spread = plus_minus(gain["mean"], gain["std"])
+        lines.append(
+            f"gain in test {metric}: {spread} over {count(len(gain['per_seed']), 'seed')} "
+            f"(seed noise {number(gain['seed_noise'])})"
+        )
+    return [*lines, document["verdict"], f"report:   {report_command}"]

@@ -1,0 +1,226 @@
+"""Whether to believe the winner: finalists and defaults on fresh seeds and the untouched test."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from pso_attn.assembly import Parts
+from pso_attn.errors import RunError
+from pso_attn.runs import CONFIRMATION, LoadedRun
+from pso_attn.seeding import training_seed
+from pso_attn.store import OptunaStore
+from pso_attn.types import History, Objective, Settings, Trial
+
+SCHEMA = 1
+FIRST_FRESH = 1_000_000  # the r-th confirming seed is seed(run, 1,000,000 + r): none was searched
+CONFIDENCE = 0.95
+TEST_USES = "test_uses"  # study attribute: every time that the test split was looked at
+
+Report = Callable[[int, int], None]
+
+
+def confirm_run(
+    run: LoadedRun,
+    top: int,
+    seeds: int,
+    device: str | None = None,
+    allow_import: bool = True,
+    report: Report | None = None,
+) -> dict[str, Any]:
+    """Confirm a run, leave `confirm.json` in its folder, and return the document.
+
+    That the test split is used is logged in the study before it is looked at. Raises RunError
+    while the run is being driven, and where no trial completed.
+    """
+    parts = run.assembled(device, allow_import)
+    with OptunaStore.load(run.started.storage, run.folder, parts.space, parts.objectives) as store:
+        history = store.history()
+        if not finalists(history, top):
+            raise RunError(
+                f"run {run.name} has no completed trial to confirm; go on with "
+                f"`{run.again('resume')}`"
+            )
+        chosen = [trial.number for trial in finalists(history, top)]
+        use = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "by": "confirm"}
+        uses = store.get_attribute(TEST_USES) or []
+        store.set_attribute(TEST_USES, [*uses, {**use, "trials": chosen, "seeds": seeds}])
+        document = confirm(run.name, parts, history, top, seeds, report)
+        run.folder.write_json(CONFIRMATION, document)
+    return document
+
+
+def confirm(
+    name: str,
+    parts: Parts,
+    history: History,
+    top: int,
+    seeds: int,
+    report: Report | None = None,
+) -> dict[str, Any]:
+    """Return the document of `confirm.json`. report: called with (steps done, steps in all).
+
+    The best `top` distinct settings by search loss and the defaults (the first trial) are
+    trained at full length on `seeds` seeds that no search used, as one batched job, and scored
+    on the test split. The winner is the best by search loss, never chosen on the test split;
+    its gain over the defaults is paired by seed, positive where the winner is better.
+    """
+    ranked = finalists(history, top)
+    contenders = [("defaults", 0, history.trials[0])]
+    contenders += [("finalist", rank, trial) for rank, trial in enumerate(ranked, start=1)]
+    fresh = [training_seed(parts.configuration.seed, FIRST_FRESH + r) for r in range(seeds)]
+    settings = [trial.candidate.settings for _, _, trial in contenders]
+    results = _train(parts, settings, fresh, report)
+    objective = history.objectives[0]
+    rows = [
+        _row(role, rank, trial, history, parts.task.metrics, result)
+        for (role, rank, trial), result in zip(contenders, results, strict=True)
+    ]
+    gain = measure_gain(objective, _scores(rows[0], objective), _scores(rows[1], objective))
+    return {
+        "schema": SCHEMA,
+        "run": name,
+        "split": "test",
+        "seeds": fresh,
+        "objective": objective.name,
+        "direction": objective.direction,
+        "rows": rows,
+        "gain": gain,
+        "baselines": parts.task.baselines(),
+        "verdict": verdict(rows, gain),
+    }
+
+
+def finalists(history: History, top: int) -> list[Trial]:
+    """Return the best `top` completed trials of distinct settings, best first; ties to earlier."""
+    full = (trial for trial in history.trials if trial.is_full)
+    chosen: list[Trial] = []
+    for trial in sorted(full, key=lambda trial: (history.loss(trial), trial.number)):
+        if len(chosen) == top or not math.isfinite(history.loss(trial)):
+            break
+        if all(trial.candidate.settings != other.candidate.settings for other in chosen):
+            chosen.append(trial)
+    return chosen
+
+
+def measure_gain(
+    objective: Objective, defaults: Sequence[float | None], winner: Sequence[float | None]
+) -> dict[str, Any]:
+    """Return how much better the winner is, over the seeds at which both finished.
+
+    defaults, winner: one value per seed, None where the training failed. Positive is better,
+    whichever the objective's direction. seed_noise: standard deviation of the defaults over
+    seeds. significant: the 95 % interval of the paired differences (Student's t) excludes zero.
+    """
+    pairs = [
+        (objective.loss(a), objective.loss(b))
+        for a, b in zip(defaults, winner, strict=True)
+        if a is not None and b is not None
+    ]
+    differences = [a - b for a, b in pairs]
+    spread = _std(differences)
+    error = None if spread is None else spread / math.sqrt(len(differences))
+    mean = float(np.mean(differences)) if differences else None
+    return {
+        "metric": objective.name,
+        "mean": mean,
+        "std": spread,
+        "per_seed": differences,
+        "standard_error": error,
+        "seed_noise": _std([value for value in defaults if value is not None]),
+        "significant": _excludes_zero(mean, error, len(differences)),
+    }
+
+
+def verdict(rows: Sequence[Mapping[str, Any]], gain: Mapping[str, Any]) -> str:
+    """Return in one sentence whether the winner is to be believed."""
+    defaults, winner = rows[0], rows[1]
+    metric = gain["metric"]
+    if winner["settings"] == defaults["settings"]:
+        return "The defaults themselves did best in the search, so there is no gain to confirm."
+    if gain["mean"] is None:
+        return "Nothing can be said: no seed finished for both the winner and the defaults."
+    values = " against ".join(f"{row['test'][metric]['mean']:.4g}" for row in (winner, defaults))
+    seeds = len(gain["per_seed"])
+    shown = f"test {metric} {values} of the defaults, over {seeds} seed{'s' if seeds > 1 else ''}"
+    if not gain["significant"]:
+        return f"Not decided: {shown}, a difference that seeds alone could make."
+    noise = f", {abs(gain['mean']) / gain['seed_noise']:.1f} times the seed noise"
+    size = f"{abs(gain['mean']):.4g}" + (noise if gain["seed_noise"] else "")
+    word = "better" if gain["mean"] > 0 else "worse"
+    return f"The winner is {word}: {shown}, a difference of {size}."
+
+
+def _train(
+    parts: Parts, settings: Sequence[Settings], seeds: Sequence[int], report: Report | None
+) -> list[list[Any]]:
+    """Train each of the settings on each seed, equal settings once; results by settings."""
+    from pso_attn.evaluate import resolve_device, train_swarm
+
+    distinct: list[Settings] = []
+    for one in settings:
+        if one not in distinct:
+            distinct.append(one)
+    results = train_swarm(
+        parts.task,
+        [one for one in distinct for _ in seeds],
+        [seed for _ in distinct for seed in seeds],
+        parts.configuration.budget.steps,
+        resolve_device(parts.configuration.device),
+        split="test",
+        report=report,
+    )
+    by_settings = [
+        list(results[index * len(seeds) : (index + 1) * len(seeds)])
+        for index in range(len(distinct))
+    ]
+    return [by_settings[distinct.index(one)] for one in settings]
+
+
+def _row(
+    role: str,
+    rank: int,
+    trial: Trial,
+    history: History,
+    metrics: Sequence[str] | Mapping[str, Any],
+    results: Sequence[Any],
+) -> dict[str, Any]:
+    search = trial.outcome.values[0] if trial.outcome.values else None
+    return {
+        "role": role,
+        "rank": rank,
+        "trial": trial.number,
+        "settings": dict(trial.candidate.settings),
+        "search_loss": search if math.isfinite(history.loss(trial)) else None,
+        "test": {metric: _spread(metric, results) for metric in metrics},
+        "failed": sum(result.error is not None for result in results),
+    }
+
+
+def _spread(metric: str, results: Sequence[Any]) -> dict[str, Any]:
+    per_seed = [None if result.error else float(result.metrics[metric]) for result in results]
+    values = [value for value in per_seed if value is not None]
+    return {
+        "mean": float(np.mean(values)) if values else None,
+        "std": _std(values),
+        "per_seed": per_seed,
+    }
+
+
+def _scores(row: Mapping[str, Any], objective: Objective) -> list[float | None]:
+    scores: list[float | None] = row["test"][objective.name]["per_seed"]
+    return scores
+
+
+def _std(values: Sequence[float]) -> float | None:
+    return float(np.std(values, ddof=1)) if len(values) > 1 else None
+
+
+def _excludes_zero(mean: float | None, error: float | None, count: int) -> bool:
+    if mean is None or error is None:
+        return False
+    from scipy.stats import t
+
+    return abs(mean) > error * float(t.ppf((1 + CONFIDENCE) / 2, count - 1))

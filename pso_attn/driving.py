@@ -1,0 +1,175 @@
+"""A run that this process holds: begun or taken up again, searched, written to, removed."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pso_attn.assembly import Parts, assemble
+from pso_attn.checkpoints import save_best
+from pso_attn.config import Configuration, configuration_from
+from pso_attn.errors import RunError
+from pso_attn.runs import GENERATIONS, LoadedRun, command_for, load_run, with_total
+from pso_attn.search import Observer, Search, run_search
+from pso_attn.store import (
+    OptunaStore,
+    RunFolder,
+    check_new_study,
+    delete_study,
+    describe_environment,
+    free_name,
+    read_configuration,
+)
+from pso_attn.store.folder import checked_name
+from pso_attn.types import History, Settings
+
+
+@dataclass(frozen=True, eq=False)
+class DrivenRun:
+    """A run whose lock this process holds. generations: the budget in all."""
+
+    folder: RunFolder
+    parts: Parts
+    store: OptunaStore
+
+    @property
+    def name(self) -> str:
+        """The run's name."""
+        return self.folder.name
+
+    @property
+    def generations(self) -> int:
+        """How many generations the run has when it is finished."""
+        return self.parts.configuration.budget.generations
+
+    @property
+    def is_finished(self) -> bool:
+        """Tell whether the budget of generations is spent."""
+        return len(self.history()) >= self.generations
+
+    def history(self) -> History:
+        """Return every finished generation."""
+        return self.store.history()
+
+    def run(
+        self,
+        deadline_s: float,
+        on_progress: Callable[[Any], None] | None = None,
+        observer: Observer | None = None,
+    ) -> History:
+        """Search until the budget or the time is spent; deadline_s: on the monotonic clock."""
+        return run_search(
+            Search(self.parts.space, self.generations, deadline_s),
+            self.parts.sampler(),
+            self.parts.evaluator(on_progress, self._keep_best),
+            self.store,
+            [observer] if observer else [],
+        )
+
+    def again(self, command: str) -> str:
+        """Return the shell command that does something with this run."""
+        return command_for(self.folder, command)
+
+    def _keep_best(self, outcome: Any, settings: Settings, weights: Any) -> None:
+        save_best(self.folder.checkpoints, outcome.trial, settings, weights)
+
+
+def prepare(configuration: Configuration, allow_import: bool = True) -> Parts:
+    """Return the parts of a new search, on the device that its name stands for."""
+    from pso_attn.evaluate import resolve_device
+
+    device = str(resolve_device(configuration.device))
+    return assemble(replace(configuration, device=device), allow_import)
+
+
+@contextmanager
+def start_run(
+    configuration: Configuration, name: str | None, runs_dir: Path, allow_import: bool = True
+) -> Iterator[DrivenRun]:
+    """Begin a run and hold it inside the block.
+
+    Everything that can be wrong is found before anything is written. Without a name it is the
+    first free one after the space's. Raises RunError for a name that is taken or leaves
+    `runs_dir`, and whatever `assemble` raises.
+    """
+    stem = Path(configuration.source).stem
+    name = free_name(runs_dir, stem) if name is None else checked_name(name)
+    parts = prepare(configuration, allow_import)
+    document = parts.configuration.document()
+    environment = describe_environment(parts.configuration.device, _threads())
+    if configuration.storage is not None and not (runs_dir / name).exists():
+        check_new_study(configuration.storage, name)
+    folder = RunFolder.create(runs_dir, name, document, environment)
+    with OptunaStore.create(
+        configuration.storage, folder, parts.space, parts.objectives, document
+    ) as store:
+        yield DrivenRun(folder, parts, store)
+
+
+@contextmanager
+def resume_run(
+    run: str,
+    runs_dir: Path,
+    generations: int | None = None,
+    device: str | None = None,
+    break_lock: bool = False,
+    allow_import: bool = True,
+) -> Iterator[DrivenRun]:
+    """Take up a run where it was left and hold it inside the block.
+
+    run: a name, a path, or URL#NAME for a run on a database that another machine began.
+    generations: the total from now on; never less than what is done. device: for this
+    invocation. Raises RunError where the run is in use, its data have changed, or the total is
+    too small.
+    """
+    loaded = LoadedRun(_adopted(run, runs_dir)) if "://" in run else load_run(run, runs_dir)
+    parts = loaded.assembled(device, allow_import)
+    with OptunaStore.load(
+        loaded.started.storage,
+        loaded.folder,
+        parts.space,
+        parts.objectives,
+        break_lock=break_lock,
+    ) as store:
+        if generations is not None:
+            done = len(store.history())
+            if generations < done:
+                raise RunError(
+                    f"run {loaded.name} has {done} generations already; --generations is the "
+                    f"total, give at least {done}"
+                )
+            store.set_attribute(GENERATIONS, generations)
+        total = with_total(parts.configuration, store.get_attribute(GENERATIONS))
+        yield DrivenRun(loaded.folder, replace(parts, configuration=total), store)
+
+
+def delete_run(loaded: LoadedRun) -> None:
+    """Remove a run, its folder and its study; RunError while somebody drives it."""
+    with loaded.folder.lock():
+        pass  # in use or not, before anything is removed
+    if loaded.started.storage is not None:
+        delete_study(loaded.started.storage, loaded.name)
+    loaded.folder.delete()
+
+
+def _adopted(reference: str, runs_dir: Path) -> RunFolder:
+    """Return the folder of URL#NAME in `runs_dir`, made from the study where it is missing."""
+    url, mark, name = reference.rpartition("#")
+    if not mark:
+        raise RunError(f"{reference} names no run; give URL#NAME")
+    if (runs_dir / checked_name(name)).exists():
+        return RunFolder.open(name, runs_dir)
+    read = configuration_from(read_configuration(url, name), reference)
+    return RunFolder.create(
+        runs_dir,
+        name,
+        replace(read, storage=url).document(),
+        describe_environment(read.device, _threads()),
+    )
+
+
+def _threads() -> int:
+    import torch
+
+    return torch.get_num_threads()

@@ -1,0 +1,173 @@
+"""A run as it is read: its configuration, its history, its best, how far it is."""
+
+import fcntl
+import shlex
+import socket
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pso_attn.assembly import Parts, assemble, make_bare_space
+from pso_attn.config import Configuration, configuration_from
+from pso_attn.errors import RunError
+from pso_attn.space import Space
+from pso_attn.store import OptunaStore, RunFolder, load_study
+from pso_attn.store.lease import LEASE
+from pso_attn.types import Generation, History, Objective, Trial
+
+if TYPE_CHECKING:  # reports need pandas and matplotlib, and few commands need reports
+    from pso_attn.report import ReportInput
+
+GENERATIONS = "generations"  # study attribute: the budget in all, once a resume raised it
+CONFIRMATION = "confirm.json"
+RUNS_DIR = "runs"
+
+
+class LoadedRun:
+    """A run that is only read: no lock, no training, and its data untouched until asked for."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        """Read the configuration that the run was started with."""
+        self.folder = folder
+        where = str(folder.path / "config.toml")
+        self.started = configuration_from(folder.configuration(), where)
+        if self.started.direction is None:
+            raise RunError(f"{where} has no run.direction; it is not a run's configuration")
+        self.objectives = (Objective(self.started.objectives[0], self.started.direction),)
+
+    @property
+    def name(self) -> str:
+        """The run's name."""
+        return self.folder.name
+
+    @cached_property
+    def configuration(self) -> Configuration:
+        """The configuration, with the budget as a resume may have raised it."""
+        return with_total(self.started, self.store.get_attribute(GENERATIONS))
+
+    @cached_property
+    def store(self) -> OptunaStore:
+        """The run's store, opened for reading."""
+        return OptunaStore.load(
+            self.started.storage,
+            self.folder,
+            make_bare_space(self.started),
+            self.objectives,
+            read_only=True,
+        )
+
+    @property
+    def history(self) -> History:
+        """Every generation that is finished by now."""
+        return self.store.history()
+
+    @property
+    def unfinished(self) -> Generation | None:
+        """The generation that is begun and not finished, with its outcomes so far."""
+        return self.store.open(len(self.history))
+
+    @cached_property
+    def space(self) -> Space:
+        """The run's space; reads the data, since constraints may need their shapes."""
+        return self.assembled().space
+
+    def assembled(self, device: str | None = None, allow_import: bool = True) -> Parts:
+        """Return the run's parts, on its own device unless another is named.
+
+        Reads the data; RunError if they are not those that the run began with.
+        """
+        from pso_attn.evaluate import resolve_device
+
+        chosen = str(resolve_device(device or self.started.device))
+        parts = assemble(replace(self.configuration, device=chosen), allow_import)
+        return same_data(self.name, parts, self.started)
+
+    def report_input(self) -> "ReportInput":
+        """Return what a report is made from."""
+        from pso_attn.report import ReportInput
+
+        return ReportInput(
+            name=self.name,
+            history=self.history,
+            space=self.space,
+            configuration=self.configuration.document(),
+            environment=self.folder.environment(),
+            confirmation=self.folder.read_json(CONFIRMATION),
+            study=load_study(self.folder, self.started.storage),
+            runs_dir=_shown_runs_dir(self.folder),
+        )
+
+    def best(self) -> Trial | None:
+        """Return the completed trial of the lowest loss, ties to the earlier; None without one."""
+        return best_trial(self.history)
+
+    def state(self) -> str:
+        """Return "running", "locked" (by another host), "finished" or "interrupted"."""
+        if _is_driven(self.folder):
+            return "running"
+        holder = self.store.get_attribute(LEASE)
+        if holder is not None and holder["host"] != socket.gethostname():
+            return "locked"
+        done = len(self.history) >= self.configuration.budget.generations
+        return "finished" if done else "interrupted"
+
+    def again(self, command: str) -> str:
+        """Return the shell command that does something with this run."""
+        return command_for(self.folder, command)
+
+
+def load_run(run: str | Path, runs_dir: str | Path = RUNS_DIR) -> LoadedRun:
+    """Return a run by its name in `runs_dir`, or by its path; RunError where there is none."""
+    return LoadedRun(RunFolder.open(str(run), Path(runs_dir)))
+
+
+def same_data(name: str, parts: Parts, recorded: Configuration) -> Parts:
+    """Return the parts if their data are those that the run began with, else raise RunError."""
+    if recorded.fingerprint != parts.task.fingerprint:
+        raise RunError(
+            f"run {name} began with other data: its {recorded.task} data had the SHA-256 "
+            f"{str(recorded.fingerprint)[:12]}…, now it is {parts.task.fingerprint[:12]}…; "
+            "restore the data, or begin a new run"
+        )
+    return parts
+
+
+def best_trial(history: History) -> Trial | None:
+    """Return the completed trial of the lowest loss, ties to the earlier; None without one."""
+    full = [trial for trial in history.trials if trial.is_full]
+    finite = [trial for trial in full if history.loss(trial) < float("inf")]
+    return min(finite, key=lambda trial: (history.loss(trial), trial.number), default=None)
+
+
+def command_for(folder: RunFolder, command: str) -> str:
+    """Return the shell command that does something with a run, from the current folder."""
+    runs_dir = _shown_runs_dir(folder)
+    elsewhere = [] if runs_dir == RUNS_DIR else ["--runs-dir", runs_dir]
+    return shlex.join(["pso-attn", command, folder.name, *elsewhere])
+
+
+def with_total(configuration: Configuration, generations: int | None) -> Configuration:
+    """Return the configuration with the budget in all that a resume recorded, if one did."""
+    if generations is None:
+        return configuration
+    budget = replace(configuration.budget, generations=generations)
+    return replace(configuration, budget=budget)
+
+
+def _shown_runs_dir(folder: RunFolder) -> str:
+    """Return the folder of a run's folder as a command names it: short for the default one."""
+    runs_dir = folder.path.parent
+    return RUNS_DIR if runs_dir.resolve() == Path(RUNS_DIR).resolve() else str(runs_dir)
+
+
+def _is_driven(folder: RunFolder) -> bool:
+    """Tell whether a process of this machine holds the run's lock."""
+    try:
+        with open(folder.path / "lock", encoding="utf-8") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False

@@ -1,0 +1,83 @@
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pso_attn.confirm import finalists, measure_gain, verdict
+from pso_attn.types import Candidate, History, Objective, Outcome, State, Trial
+
+LOSS = Objective("loss", "minimize")
+
+
+def trial(number: int, heads: int, value: float | None, state: State = State.COMPLETE) -> Trial:
+    candidate = Candidate(number, number, np.zeros(1), {"heads": heads}, {"heads": heads}, (1,))
+    values = None if value is None else (value,)
+    return Trial(0, candidate, Outcome(number, state, values, {}, {}, 0.0, 1.0))
+
+
+def test_finalists_are_distinct_full_and_best_first_with_ties_to_the_earlier() -> None:
+    history = History(
+        (LOSS,),
+        (
+            (
+                trial(0, 1, 0.9),
+                trial(1, 2, 0.5),
+                trial(2, 4, 0.5),
+                trial(3, 2, 0.4),
+                trial(4, 8, 0.1, State.PRUNED),
+                trial(5, 16, None, State.FAIL),
+            ),
+        ),
+    )
+    assert [found.number for found in finalists(history, 3)] == [3, 2, 0]
+    assert [found.number for found in finalists(history, 1)] == [3]
+
+
+def test_the_gain_is_paired_by_seed_and_positive_where_the_winner_is_better() -> None:
+    gain = measure_gain(LOSS, [1.0, 2.0, 3.0], [0.5, 1.4, 2.6])
+    assert gain["per_seed"] == pytest.approx([0.5, 0.6, 0.4])
+    assert gain["mean"] == pytest.approx(0.5)
+    assert gain["seed_noise"] == pytest.approx(1.0)
+    assert gain["standard_error"] == pytest.approx(0.1 / 3**0.5)
+    assert gain["significant"]
+
+
+def test_the_gain_of_a_maximised_metric_is_positive_where_it_rose() -> None:
+    accuracy = Objective("accuracy", "maximize")
+    assert measure_gain(accuracy, [0.8, 0.7], [0.9, 0.81])["mean"] == pytest.approx(0.105)
+
+
+def test_a_gain_that_seeds_alone_could_make_is_not_significant() -> None:
+    assert not measure_gain(LOSS, [1.0, 2.0, 3.0], [2.5, 1.0, 2.0])["significant"]
+    assert not measure_gain(LOSS, [1.0], [0.1])["significant"]
+
+
+def test_seeds_at_which_one_side_failed_are_left_out_of_the_pairs() -> None:
+    assert measure_gain(LOSS, [1.0, None, 3.0], [0.5, 0.1, 2.0])["per_seed"] == [0.5, 1.0]
+    assert measure_gain(LOSS, [None], [1.0])["mean"] is None
+
+
+def row(role: str, heads: int, mean: float | None) -> dict[str, Any]:
+    return {"role": role, "settings": {"heads": heads}, "test": {"loss": {"mean": mean}}}
+
+
+@pytest.mark.parametrize(
+    ("winner", "scores", "said"),
+    [
+        (1, [0.5, 1.4, 2.6], "The defaults themselves did best"),
+        (2, [0.5, 1.4, 2.6], "The winner is better: test loss 1.5 against 2"),
+        (2, [1.5, 2.6, 3.4], "The winner is worse"),
+        (2, [2.5, 1.0, 2.0], "Not decided"),
+        (2, [None, None, None], "Nothing can be said"),
+    ],
+)
+def test_the_verdict_says_what_the_figures_say(
+    winner: int, scores: list[float | None], said: str
+) -> None:
+    gain = measure_gain(LOSS, [1.0, 2.0, 3.0], scores)
+    present = [score for score in scores if score is not None]
+    rows = [
+        row("defaults", 1, 2.0),
+        row("finalist", winner, np.mean(present) if present else None),
+    ]
+    assert verdict(rows, gain).startswith(said)
