@@ -1,0 +1,149 @@
+"""Attention by explicit loops over heads, queries and keys, written from the equations alone.
+
+Slow on purpose: no broadcasting over tokens or heads, one score at a time, in the dtype given
+(float64), differentiable by autograd. Shapes: q (H, T, d); k, v (G, T, d), where query head h
+(from 0) reads key/value head floor(h G / H), Shazeer (2019), Ainslie et al. (2023).
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def shared_head(head: int, heads: int, kv_heads: int) -> int:
+    """Return the key/value head that a query head reads: floor(h G / H)."""
+    return math.floor(head * kv_heads / heads)
+
+
+def slope(head: int, heads: int) -> float:
+    """Return 2^(-8 (h + 1) / H), h from 0: Press et al. (2021), section 3."""
+    return 2.0 ** (-8.0 * (head + 1) / heads)
+
+
+def dot(a: Tensor, b: Tensor) -> Tensor:
+    """Return the sum of a_c b_c."""
+    return (a * b).sum()
+
+
+def weighted_sum(weights: Sequence[Tensor], rows: Sequence[Tensor]) -> Tensor:
+    """Return the sum of w_j row_j."""
+    total = weights[0] * rows[0]
+    for weight, row in zip(weights[1:], rows[1:], strict=True):
+        total = total + weight * row
+    return total
+
+
+def softmax(scores: Sequence[Tensor]) -> list[Tensor]:
+    """Return exp(s_j) / sum exp(s_j), with the largest taken out first (it cancels)."""
+    largest = max(float(score.detach()) for score in scores)
+    powers = [torch.exp(score - largest) for score in scores]
+    total = powers[0]
+    for power in powers[1:]:
+        total = total + power
+    return [power / total for power in powers]
+
+
+def sees(i: int, j: int, window: float, causal: bool) -> bool:
+    """Say whether query i may look at key j: |i - j| <= w, causal 0 <= i - j <= w."""
+    return 0 <= i - j <= window if causal else abs(i - j) <= window
+
+
+def softmax_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    temperature: Sequence[float],
+    decay: Sequence[float],
+    window: Sequence[float],
+    causal: bool,
+    dropout: Tensor | None = None,
+) -> Tensor:
+    """Return (H, T, d): softmax over the keys in sight of q k / (sqrt(d) tau_h) - c_h m_h |i - j|.
+
+    temperature, decay, window: one number a head. dropout: (H, T, T), factors of probabilities.
+    Vaswani et al. (2017), eq. 1; Hinton et al. (2015); Press et al. (2021); Beltagy et al. (2020).
+    """
+    heads, length, width = q.shape
+    output = []
+    for h in range(heads):
+        g = shared_head(h, heads, len(k))
+        rows = []
+        for i in range(length):
+            keys = [j for j in range(length) if sees(i, j, window[h], causal)]
+            scores = [
+                dot(q[h, i], k[g, j]) / (math.sqrt(width) * temperature[h])
+                - decay[h] * slope(h, heads) * abs(i - j)
+                for j in keys
+            ]
+            weights = softmax(scores)
+            if dropout is not None:
+                weights = [w * dropout[h, i, j] for w, j in zip(weights, keys, strict=True)]
+            rows.append(weighted_sum(weights, [v[g, j] for j in keys]))
+        output.append(torch.stack(rows))
+    return torch.stack(output)
+
+
+def feature(x: Tensor) -> Tensor:
+    """Return elu(x) + 1, Katharopoulos et al. (2020), eq. 7: x + 1 above zero, exp(x) below."""
+    return torch.stack([c + 1.0 if float(c.detach()) > 0 else torch.exp(c) for c in x])
+
+
+def linear_attention(
+    q: Tensor, k: Tensor, v: Tensor, *, causal: bool, epsilon: float = 0.0
+) -> Tensor:
+    """Return (H, T, d): sum_j phi(q_i) phi(k_j) v_j / sum_j phi(q_i) phi(k_j), causal over j <= i.
+
+    Katharopoulos et al. (2020), eq. 4 and, causal, eq. 9. epsilon: added to the denominator, which
+    the paper does not do.
+    """
+    heads, length, _ = q.shape
+    output = []
+    for h in range(heads):
+        g = shared_head(h, heads, len(k))
+        queries = [feature(q[h, i]) for i in range(length)]
+        keys = [feature(k[g, j]) for j in range(length)]
+        rows = []
+        for i in range(length):
+            sight = range(i + 1) if causal else range(length)
+            weights = [dot(queries[i], keys[j]) for j in sight]
+            total = weights[0] + epsilon
+            for weight in weights[1:]:
+                total = total + weight
+            rows.append(weighted_sum(weights, [v[g, j] for j in sight]) / total)
+        output.append(torch.stack(rows))
+    return torch.stack(output)
+
+
+def low_rank_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    shorten_keys: Tensor,
+    shorten_values: Tensor,
+    *,
+    temperature: Sequence[float],
+    dropout: Tensor | None = None,
+) -> Tensor:
+    """Return (H, T, d): softmax(q (E k)^T / (sqrt(d) tau_h)) (F v).
+
+    shorten_keys E, shorten_values F: (r, T), the same for every head. dropout: (H, T, r).
+    Wang et al. (2020), eq. 7. It is not causal: each of the r rows mixes all tokens.
+    """
+    heads, length, width = q.shape
+    output = []
+    for h in range(heads):
+        g = shared_head(h, heads, len(k))
+        keys = [weighted_sum(list(row), list(k[g])) for row in shorten_keys]
+        values = [weighted_sum(list(row), list(v[g])) for row in shorten_values]
+        rows = []
+        for i in range(length):
+            scores = [dot(q[h, i], key) / (math.sqrt(width) * temperature[h]) for key in keys]
+            weights = softmax(scores)
+            if dropout is not None:
+                weights = [w * dropout[h, i, r] for r, w in enumerate(weights)]
+            rows.append(weighted_sum(weights, values))
+        output.append(torch.stack(rows))
+    return torch.stack(output)

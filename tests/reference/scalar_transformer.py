@@ -1,0 +1,151 @@
+"""A transformer for one particle and one example at a time, around the scalar attention.
+
+Pre-norm blocks without biases, norms without gains, exact GELU, a mean over tokens or an answer at
+each. It reads a particle's settings as a space file gives them, and weights by the names and
+(in, out) shapes that storage gives them; it shares no code with the models that it checks.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from scalar_attention import linear_attention, low_rank_attention, softmax_attention
+from torch import Tensor
+
+Masks = Mapping[tuple[int, str], Tensor]  # (layer, site) -> what multiplies it, (B, ...)
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """length: T. causal: no token sees later ones. per_token: one answer for each token."""
+
+    length: int
+    causal: bool
+    per_token: bool
+
+
+def logits(
+    settings: Mapping[str, Any],
+    weights: Mapping[str, Tensor],
+    shapes: Shapes,
+    inputs: Tensor,
+    masks: Masks,
+    epsilon: float = 0.0,
+) -> Tensor:
+    """Return (B, outputs) or (B, T, outputs); inputs: (B, T) ids or (B, T, features)."""
+    answers = []
+    for b, example in enumerate(inputs):
+        table = weights["embedding"]
+        rows = [table[token] if token.dim() == 0 else token @ table for token in example]
+        x = [row + weights["positions"][t] for t, row in enumerate(rows)]
+        for layer in range(settings["layers"]):
+            own = {site: mask[b] for (index, site), mask in masks.items() if index == layer}
+            x = block(layer, settings, weights, shapes, x, own, epsilon)
+        x = [norm(row) for row in x]
+        pooled = x if shapes.per_token else [sum(x[1:], x[0]) / len(x)]
+        answered = [row @ weights["head"] + weights["head_bias"] for row in pooled]
+        answers.append(torch.stack(answered) if shapes.per_token else answered[0])
+    return torch.stack(answers)
+
+
+def block(
+    layer: int,
+    settings: Mapping[str, Any],
+    weights: Mapping[str, Tensor],
+    shapes: Shapes,
+    x: list[Tensor],
+    masks: Mapping[str, Tensor],
+    epsilon: float,
+) -> list[Tensor]:
+    """Return T rows of width C from T rows of width C."""
+    prefix = f"blocks.{layer}"
+    attended = attention(
+        layer, settings, weights, shapes, [norm(row) for row in x], masks, epsilon
+    )
+    x = [row + masked(attended[t], masks.get("attention output"), t) for t, row in enumerate(x)]
+    inner = [gelu(norm(row) @ weights[f"{prefix}.expand"]) for row in x]
+    outer = [row @ weights[f"{prefix}.contract"] for row in inner]
+    return [row + masked(outer[t], masks.get("feedforward output"), t) for t, row in enumerate(x)]
+
+
+def attention(
+    layer: int,
+    settings: Mapping[str, Any],
+    weights: Mapping[str, Tensor],
+    shapes: Shapes,
+    x: list[Tensor],
+    masks: Mapping[str, Tensor],
+    epsilon: float,
+) -> list[Tensor]:
+    """Return T rows of width C: heads side by side, mapped back."""
+    prefix = f"blocks.{layer}.attention"
+    mechanism = at(settings, "mechanism", layer, "softmax")
+    heads = at(settings, "heads", layer, 4)
+    width = at(settings, "head_dim", layer, settings["d_model"] // heads)
+    shared = at(settings, "kv_heads", layer, heads)
+    q = split([row @ weights[f"{prefix}.query"] for row in x], heads, width)
+    k = split([row @ weights[f"{prefix}.key"] for row in x], shared, width)
+    v = split([row @ weights[f"{prefix}.value"] for row in x], shared, width)
+    temperature = each(at(settings, "temperature", layer, 1.0), heads)
+    if mechanism == "linear":
+        result = linear_attention(q, k, v, causal=shapes.causal, epsilon=epsilon)
+    elif mechanism == "low_rank":
+        result = low_rank_attention(
+            q,
+            k,
+            v,
+            weights[f"{prefix}.project_keys"],
+            weights[f"{prefix}.project_values"],
+            temperature=temperature,
+            dropout=masks.get("weights"),
+        )
+    else:
+        result = softmax_attention(
+            q,
+            k,
+            v,
+            temperature=temperature,
+            decay=each(at(settings, "decay", layer, 0.0), heads),
+            window=each(at(settings, "window_tokens", layer, shapes.length), heads),
+            causal=shapes.causal,
+            dropout=masks.get("weights"),
+        )
+    rows = [torch.cat([result[h, t] for h in range(heads)]) for t in range(shapes.length)]
+    return [row @ weights[f"{prefix}.output"] for row in rows]
+
+
+def norm(x: Tensor) -> Tensor:
+    """Return (x - mean) / sqrt(variance + 1e-5): Ba et al. (2016), eq. 4, without gains."""
+    mean = x.sum() / len(x)
+    variance = ((x - mean) ** 2).sum() / len(x)
+    return (x - mean) / torch.sqrt(variance + 1e-5)
+
+
+def gelu(x: Tensor) -> Tensor:
+    """Return x Phi(x): Hendrycks & Gimpel (2016), section 2, by the error function."""
+    return x * 0.5 * (1.0 + torch.erf(x / math.sqrt(2.0)))
+
+
+def split(rows: list[Tensor], heads: int, width: int) -> Tensor:
+    """Return (heads, T, width) from T rows that hold the heads side by side."""
+    return torch.stack(
+        [torch.stack([row[h * width : (h + 1) * width] for row in rows]) for h in range(heads)]
+    )
+
+
+def masked(row: Tensor, mask: Tensor | None, t: int) -> Tensor:
+    """Return the row with its dropout factors, mask: (T, C)."""
+    return row if mask is None else row * mask[t]
+
+
+def at(settings: Mapping[str, Any], name: str, layer: int, default: Any) -> Any:
+    """Return a setting in one layer: given once, or as a list with one entry a layer."""
+    value = settings.get(name, default)
+    return value[layer] if isinstance(value, list) else value
+
+
+def each(value: Any, heads: int) -> list[Any]:
+    """Return one value a head: given once, or as a list already."""
+    return value if isinstance(value, list) else [value] * heads

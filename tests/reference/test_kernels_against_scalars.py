@@ -1,0 +1,253 @@
+"""Every mechanism's tensor kernel against loops over heads, queries and keys, in float64."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import pytest
+import torch
+from scalar_attention import (
+    linear_attention,
+    low_rank_attention,
+    shared_head,
+    softmax_attention,
+)
+from torch import Tensor
+
+from pso_attn.attention import MECHANISMS, LayerSettings, Noise
+from pso_attn.attention import linear as linear_kernel
+from pso_attn.counter import dropout_scale, keys
+
+TOLERANCE = 1e-12  # of the largest entry, or of one
+EPSILON = 1e-6  # what the linear kernel adds to its denominators
+HEADS, WIDTH, EXAMPLES = 4, 3, 2
+
+Scalar = Callable[[LayerSettings, Tensor, Tensor, Tensor, Tensor | None], Tensor]
+
+
+def test_every_mechanism_has_a_scalar_form() -> None:
+    assert set(MECHANISMS) == {"softmax", "linear", "low_rank"}
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("length", [1, 2, 7])
+def test_softmax_equals_the_scalar_form_in_value_and_gradient(length: int, causal: bool) -> None:
+    members = [
+        layer("softmax"),
+        layer("softmax", temperature=(0.3, 0.9, 1.7, 6.1), kv_heads=2),
+        layer("softmax", decay=(0.0, 0.4, 1.3, 4.0), kv_heads=1),
+        layer("softmax", window_tokens=(0, 1, length - 1, length + 5)),
+        layer("softmax", temperature=(0.7,) * 4, decay=(2.1,) * 4, window_tokens=(2,) * 4),
+    ]
+    check(members, length, causal, scalar_softmax(causal))
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_softmax_equals_the_scalar_form_at_the_ends_of_the_admitted_temperatures(
+    causal: bool,
+) -> None:
+    members = [
+        layer("softmax", temperature=(1e-3, 1e3, 1e-2, 1e2)),
+        layer("softmax", temperature=(1e-3,) * 4, decay=(1e3,) * 4),
+    ]
+    check(members, 7, causal, scalar_softmax(causal))
+
+
+@pytest.mark.parametrize("heads", [1, 3, 6])
+def test_slopes_hold_for_any_number_of_heads(heads: int) -> None:
+    members = [
+        layer("softmax", heads=heads, kv_heads=heads // shared, decay=(1.5,) * heads)
+        for shared in range(1, heads + 1)
+        if heads % shared == 0
+    ]
+    check(members, 5, True, scalar_softmax(True))
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_softmax_drops_the_weights_of_its_own_coordinates(causal: bool) -> None:
+    members = [
+        layer("softmax", attention_dropout=0.3, temperature=(0.6,) * 4),
+        layer("softmax", attention_dropout=0.0, window_tokens=(1,) * 4),
+        layer("softmax", attention_dropout=0.9, kv_heads=2),
+    ]
+    check(members, 5, causal, scalar_softmax(causal), seeds=[3, 4, 5])
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("length", [1, 2, 7])
+def test_linear_equals_the_scalar_form_in_value_and_gradient(length: int, causal: bool) -> None:
+    members = [layer("linear", kv_heads=kv_heads) for kv_heads in (4, 2, 1)]
+    check(members, length, causal, scalar_linear(causal))
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 4, 6, 7, 9, 10])
+def test_the_causal_scan_is_right_at_and_around_the_borders_of_its_blocks(
+    length: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(linear_kernel, "BLOCK_TOKENS", 3)
+    check([layer("linear")], length, True, scalar_linear(True))
+
+
+def test_the_causal_scan_is_right_over_several_whole_blocks() -> None:
+    assert 2 * linear_kernel.BLOCK_TOKENS < 130
+    narrow = layer("linear", heads=1, kv_heads=1, head_dim=1)
+    check([narrow], 130, True, scalar_linear(True), examples=1)
+
+
+@pytest.mark.xfail(strict=True, reason="adds 1e-6 to a denominator that is as small itself")
+def test_linear_keeps_the_equation_where_a_query_is_faint() -> None:
+    q, k, v = (x.detach() for x in operands([layer("linear")], 5))
+    q = q - 12.0  # phi(q) is about 6e-6
+    kernel = MECHANISMS["linear"]([layer("linear")], 5, False, q)
+    truth = linear_attention(q[0, 0], k[0, 0], v[0, 0], causal=False)
+    assert distance(kernel(q, k, v, None)[0, 0], truth) <= TOLERANCE
+
+
+@pytest.mark.xfail(strict=True, reason="elu(x) + 1 cancels in float32 where x is far below zero")
+def test_linear_keeps_the_equation_for_a_faint_query_in_float32() -> None:
+    q, k, v = (x.detach() for x in operands([layer("linear")], 5))
+    q = q - 12.0
+    truth = linear_attention(q[0, 0], k[0, 0], v[0, 0], causal=False, epsilon=EPSILON)
+    q, k, v = q.float(), k.float(), v.float()
+    kernel = MECHANISMS["linear"]([layer("linear")], 5, False, q)
+    assert distance(kernel(q, k, v, None)[0, 0].double(), truth) <= 1e-5
+
+
+@pytest.mark.parametrize(("length", "rank"), [(1, 1), (2, 1), (7, 3), (7, 7)])
+def test_low_rank_equals_the_scalar_form_in_value_and_gradient(length: int, rank: int) -> None:
+    members = [
+        layer("low_rank", rank=rank),
+        layer("low_rank", rank=rank, temperature=(0.3, 0.9, 1.7, 6.1), kv_heads=2),
+        layer("low_rank", rank=rank, temperature=(1e-2, 1e2, 1.0, 1.0), kv_heads=1),
+    ]
+    rng = torch.Generator().manual_seed(2)
+    shorten = torch.randn(2, rank, length, generator=rng, dtype=torch.float64)
+
+    def scalar(m: LayerSettings, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        return low_rank_attention(q, k, v, *shorten, temperature=m.temperature, dropout=mask)
+
+    check(members, length, False, scalar, shorten=shorten)
+
+
+def test_low_rank_drops_the_weights_of_its_own_coordinates() -> None:
+    members = [
+        layer("low_rank", rank=2, attention_dropout=0.4),
+        layer("low_rank", rank=2, attention_dropout=0.0),
+    ]
+    rng = torch.Generator().manual_seed(2)
+    shorten = torch.randn(2, 2, 5, generator=rng, dtype=torch.float64)
+
+    def scalar(m: LayerSettings, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        return low_rank_attention(q, k, v, *shorten, temperature=m.temperature, dropout=mask)
+
+    check(members, 5, False, scalar, shorten=shorten, seeds=[8, 9])
+
+
+def layer(mechanism: str, **changes: object) -> LayerSettings:
+    """Return the settings of a plain layer of that mechanism, with changes."""
+    heads = int(str(changes.get("heads", HEADS)))
+    plain = LayerSettings(
+        mechanism=mechanism,
+        heads=heads,
+        head_dim=WIDTH,
+        kv_heads=heads,
+        temperature=(1.0,) * heads,
+        decay=(0.0,) * heads,
+        window_tokens=None,
+        attention_dropout=0.0,
+        rank=0,
+    )
+    return replace(plain, **changes)  # type: ignore[arg-type]  # each test names real fields
+
+
+def scalar_softmax(causal: bool) -> Scalar:
+    def scalar(m: LayerSettings, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        return softmax_attention(
+            q,
+            k,
+            v,
+            temperature=m.temperature,
+            decay=m.decay,
+            window=m.window_tokens or (q.shape[1],) * m.heads,
+            causal=causal,
+            dropout=mask,
+        )
+
+    return scalar
+
+
+def scalar_linear(causal: bool) -> Scalar:
+    def scalar(m: LayerSettings, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        return linear_attention(q, k, v, causal=causal, epsilon=EPSILON)
+
+    return scalar
+
+
+def operands(
+    members: Sequence[LayerSettings], length: int, examples: int = EXAMPLES
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return q, k, v (P, B, H, T, d); of k and v the first kv_heads heads are a particle's own."""
+    rng = torch.Generator().manual_seed(1)
+    heads, width = members[0].heads, members[0].head_dim
+    shape = (3, len(members), examples, heads, length, width)
+    q, k, v = torch.randn(shape, generator=rng, dtype=torch.float64)
+    return q.requires_grad_(), k.requires_grad_(), v.requires_grad_()
+
+
+def check(
+    members: Sequence[LayerSettings],
+    length: int,
+    causal: bool,
+    scalar: Scalar,
+    shorten: Tensor | None = None,
+    seeds: Sequence[int] | None = None,
+    examples: int = EXAMPLES,
+) -> None:
+    """Assert that kernel and scalar form agree in value and in the gradients of q, k and v."""
+    q, k, v = operands(members, length, examples)
+    shared = torch.tensor(
+        [[shared_head(h, m.heads, m.kv_heads) for h in range(m.heads)] for m in members]
+    )
+    index = shared[:, None, :, None, None].expand_as(k)
+    kernel_k, kernel_v = k.gather(2, index), v.gather(2, index)
+    if shorten is not None:
+        kernel_k, kernel_v = shorten[0] @ kernel_k, shorten[1] @ kernel_v
+    noise, masks = None, None
+    if seeds is not None:
+        noise, masks = dropped(members, kernel_k.shape[-2], length, seeds)
+    kernel = MECHANISMS[members[0].mechanism](members, length, causal, q)
+    found = kernel(q, kernel_k, kernel_v, noise)
+    truth = torch.stack(
+        [
+            torch.stack(
+                [
+                    scalar(m, q[p, b], k[p, b, : m.kv_heads], v[p, b, : m.kv_heads], mask)
+                    for b, mask in enumerate([None] * examples if masks is None else masks[p])
+                ]
+            )
+            for p, m in enumerate(members)
+        ]
+    )
+    assert distance(found, truth) <= TOLERANCE
+    rng = torch.Generator().manual_seed(3)
+    pull = torch.randn(truth.shape, generator=rng, dtype=torch.float64)
+    gradients = torch.autograd.grad(found, [q, k, v], pull, materialize_grads=True)
+    expected = torch.autograd.grad(truth, [q, k, v], pull, materialize_grads=True)
+    for gradient, reference in zip(gradients, expected, strict=True):
+        assert distance(gradient, reference) <= TOLERANCE
+
+
+def dropped(
+    members: Sequence[LayerSettings], rows: int, length: int, seeds: Sequence[int]
+) -> tuple[Noise, Tensor]:
+    """Return the noise for a kernel, and its masks drawn for one particle at a time."""
+    rates = torch.tensor([m.attention_dropout for m in members], dtype=torch.float64)
+    key = keys(torch.tensor(seeds).numpy(), 1, 1)[0, 0]
+    shape = (EXAMPLES, members[0].heads, length, rows)
+    masks = [dropout_scale(key[p : p + 1], rates[p : p + 1], shape)[0] for p in range(len(seeds))]
+    return Noise(key, rates), torch.stack(masks)
+
+
+def distance(found: Tensor, truth: Tensor) -> float:
+    """Return the largest difference, relative to the largest entry if that is above one."""
+    largest = truth.detach().abs().max().clamp(min=1.0)
+    return float((found - truth).detach().abs().max() / largest)

@@ -1,0 +1,220 @@
+"""Swarms of all-different particles against a scalar transformer and against plain modules."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import scalar_transformer
+import torch
+from scalar_transformer import Masks, Shapes
+from torch import Tensor
+
+from pso_attn.counter import dropout_scale, keys
+from pso_attn.models import SwarmTransformer, TaskInfo, Transformer, read_transformer
+
+TOLERANCE = 1e-12  # of the largest logit, or of a particle's largest gradient
+EPSILON = 1e-6  # what linear attention adds to its denominators
+EXAMPLES = 2
+
+VECTORS = TaskInfo(tokens=None, features=3, length=4, outputs=4, causal=False, per_token=False)
+LETTERS = TaskInfo(tokens=7, features=None, length=4, outputs=7, causal=True, per_token=True)
+TAGS = TaskInfo(tokens=7, features=None, length=4, outputs=3, causal=False, per_token=True)
+FORECAST = TaskInfo(tokens=None, features=2, length=4, outputs=3, causal=True, per_token=False)
+
+OUTER = {"layers": 2, "d_model": 6, "feedforward_ratio": 2}
+CAUSAL: list[dict[str, Any]] = [
+    {"heads": 2},
+    {"heads": 2, "kv_heads": 1, "temperature": 0.7, "attention_dropout": 0.35},
+    {"heads": 2, "temperature": [0.3, 2.9], "decay": [[0.1, 1.7], [0.0, 3.3]], "dropout": 0.15},
+    {"heads": 4, "head_dim": 3, "kv_heads": 2, "temperature": [[0.4, 1.1, 2.3, 0.9], [1.3] * 4]},
+    {"heads": 1, "head_dim": 5, "window_tokens": 0, "dropout": 0.1, "attention_dropout": 0.2},
+    {"heads": 3, "head_dim": 2, "window_tokens": [[0, 2, 9], [1, 4, 3]], "decay": 0.9},
+    {"mechanism": "linear", "heads": 2, "head_dim": 4, "kv_heads": 1},
+    {"mechanism": "linear", "heads": 3, "dropout": 0.45},
+    {"mechanism": ["softmax", "linear"], "heads": [2, 3], "head_dim": [3, 2], "kv_heads": [1, 3]},
+    {
+        "heads": [4, 1],
+        "head_dim": [3, 6],
+        "window_tokens": [1, 3],
+        "attention_dropout": [0.3, 0.0],
+    },
+]
+LOW_RANK: list[dict[str, Any]] = [
+    {"mechanism": "low_rank", "heads": 2, "rank": 4, "temperature": [[0.6, 1.9], [1.0, 0.2]]},
+    {"mechanism": "low_rank", "heads": 2, "kv_heads": 1, "attention_dropout": 0.3},
+    {"mechanism": "low_rank", "heads": 3, "head_dim": 4, "rank": 2, "dropout": 0.2},
+    {"mechanism": ["low_rank", "softmax"], "heads": 2, "rank": [3, 1], "decay": 1.1},
+    {"mechanism": ["linear", "low_rank"], "heads": [1, 2], "head_dim": [6, 3], "rank": [1, 2]},
+]
+
+
+def particles_of(info: TaskInfo) -> list[dict[str, Any]]:
+    """Return the settings of every particle that the task admits, no two alike."""
+    return [{**OUTER, **own} for own in (CAUSAL if info.causal else CAUSAL + LOW_RANK)]
+
+
+TASKS = {"vectors": VECTORS, "letters": LETTERS, "tags": TAGS, "forecast": FORECAST}
+
+
+@pytest.fixture(params=TASKS)
+def info(request: pytest.FixtureRequest) -> TaskInfo:
+    return TASKS[request.param]
+
+
+@pytest.mark.parametrize(
+    ("task", "train"),
+    [("vectors", False), ("vectors", True), ("letters", True), ("tags", True), ("forecast", True)],
+)
+def test_swarm_equals_the_scalar_transformer_in_logits_and_gradients(
+    task: str, train: bool
+) -> None:
+    info = TASKS[task]
+    settings = placed(particles_of(info), info)
+    swarm, inputs, drawn = started(settings, info)
+    found = swarm.forward(inputs, drawn if train else None)
+    pull = pulls(found)
+    swarm.storage.differentiate((found * pull).sum())
+    for row, own in enumerate(settings):
+        weights = {
+            name: value.requires_grad_()
+            for name, value in swarm.storage.true_parameters(row).items()
+        }
+        truth = scalar_transformer.logits(
+            own,
+            weights,
+            Shapes(info.length, info.causal, info.per_token),
+            inputs[row],
+            masks_of(own, info, drawn[:, row]) if train else {},
+            EPSILON,
+        )
+        assert distance(found[row], truth) <= TOLERANCE
+        gradients = true_gradients(swarm, row)
+        expected = torch.autograd.grad((truth * pull[row]).sum(), list(weights.values()))
+        scale = max(float(reference.abs().max()) for reference in expected)
+        for name, reference in zip(weights, expected, strict=True):
+            assert distance(gradients[name], reference, scale) <= TOLERANCE, (own, name)
+
+
+@pytest.mark.parametrize("train", [False, True], ids=["evaluated", "with dropout"])
+def test_swarm_equals_plain_modules_in_logits_and_gradients(info: TaskInfo, train: bool) -> None:
+    settings = placed(particles_of(info), info)
+    swarm, inputs, drawn = started(settings, info)
+    found = swarm.forward(inputs, drawn if train else None)
+    pull = pulls(found)
+    swarm.storage.differentiate((found * pull).sum())
+    for row, own in enumerate(settings):
+        plain, copied = (Transformer(read_transformer(own, info), info).double() for _ in range(2))
+        plain.load_swarm_parameters(swarm.storage.true_parameters(row))
+        copied.load_swarm_parameters(true_gradients(swarm, row))  # gradients, named as torch does
+        plain.train(train)
+        truth = plain(inputs[row], drawn[:, row : row + 1] if train else None)
+        assert distance(found[row], truth) <= TOLERANCE
+        torch.autograd.backward((truth * pull[row]).sum())
+        expected = {name: p.grad for name, p in plain.named_parameters() if p.grad is not None}
+        scale = max(float(reference.abs().max()) for reference in expected.values())
+        for name, parameter in copied.named_parameters():
+            assert distance(parameter, expected[name], scale) <= TOLERANCE, (own, name)
+
+
+def test_columns_that_a_particle_does_not_own_get_no_gradient_and_no_start(info: TaskInfo) -> None:
+    settings = placed(particles_of(info), info)
+    swarm, inputs, drawn = started(settings, info)
+    swarm.storage.differentiate(swarm.forward(inputs, drawn).square().sum())
+    for row in range(len(settings)):
+        for flat, own in (
+            (swarm.storage.weights, swarm.storage.true_parameters(row)),
+            (swarm.storage.gradients, true_gradients(swarm, row)),
+        ):
+            owned = sum(int((value != 0).sum()) for value in own.values())
+            assert int((flat[row] != 0).sum()) == owned
+
+
+def test_the_gradient_of_one_particle_is_zero_in_every_other(info: TaskInfo) -> None:
+    settings = placed(particles_of(info), info)
+    swarm, inputs, drawn = started(settings, info)
+    for row in (0, len(settings) // 2):
+        swarm.storage.differentiate(swarm.forward(inputs, drawn)[row].square().sum())
+        moved = (swarm.storage.gradients != 0).any(1)
+        assert moved.tolist() == [other == row for other in range(len(settings))]
+
+
+def test_a_particle_starts_the_same_whoever_it_starts_with(info: TaskInfo) -> None:
+    settings = placed(particles_of(info), info)
+    together, _, _ = started(settings, info)
+    for row, own in enumerate(settings):
+        alone = SwarmTransformer.started(
+            [read_transformer(own, info)], info, [seed_of(own)], torch.float64
+        )
+        first, second = together.storage.true_parameters(row), alone.storage.true_parameters(0)
+        assert first.keys() == second.keys()
+        assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def placed(particles: Sequence[dict[str, Any]], info: TaskInfo) -> list[dict[str, Any]]:
+    """Return the settings in the order in which a swarm takes them."""
+    return sorted(particles, key=lambda own: read_transformer(own, info).group)
+
+
+def seed_of(own: Mapping[str, Any]) -> int:
+    """Return a training seed of the particle's own, whatever its place."""
+    return len(repr(own)) * 7919 + sum(map(ord, repr(own)))
+
+
+def started(
+    settings: Sequence[dict[str, Any]], info: TaskInfo
+) -> tuple[SwarmTransformer, Tensor, Tensor]:
+    """Return a swarm, inputs (N, B, T[, features]) and dropout keys (sites, N)."""
+    seeds = [seed_of(own) for own in settings]
+    models = [read_transformer(own, info) for own in settings]
+    swarm = SwarmTransformer.started(models, info, seeds, torch.float64)
+    rng = torch.Generator().manual_seed(5)
+    shape = (len(settings), EXAMPLES, info.length)
+    if info.tokens is not None:
+        inputs = torch.randint(info.tokens, shape, generator=rng)
+    else:
+        inputs = torch.randn(*shape, info.features or 0, generator=rng, dtype=torch.float64)
+    return swarm, inputs, keys(np.array(seeds), 2, swarm.sites)[1]
+
+
+def masks_of(own: Mapping[str, Any], info: TaskInfo, key: Tensor) -> Masks:
+    """Return the factors of one particle's dropout, drawn for it alone; key: (sites,)."""
+    masks = {}
+    for layer in range(own["layers"]):
+        mechanism = scalar_transformer.at(own, "mechanism", layer, "softmax")
+        heads = scalar_transformer.at(own, "heads", layer, 4)
+        rank = scalar_transformer.at(own, "rank", layer, max(1, info.length // 4))
+        rows = rank if mechanism == "low_rank" else info.length
+        width = own["d_model"]
+        for site, name, rate, shape in (
+            (0, "weights", "attention_dropout", (EXAMPLES, heads, info.length, rows)),
+            (1, "attention output", "dropout", (EXAMPLES, info.length, width)),
+            (2, "feedforward output", "dropout", (EXAMPLES, info.length, width)),
+        ):
+            chance = scalar_transformer.at(own, rate, layer, 0.0)
+            if chance and not (name == "weights" and mechanism == "linear"):
+                drawn = key[3 * layer + site][None]
+                factor = torch.tensor([chance], dtype=torch.float64)
+                masks[layer, name] = dropout_scale(drawn, factor, shape)[0]
+    return masks
+
+
+def true_gradients(swarm: SwarmTransformer, row: int) -> dict[str, Tensor]:
+    """Return one particle's gradients under the names and shapes of its true parameters."""
+    storage = swarm.storage
+    weights, storage.weights = storage.weights, storage.gradients
+    try:
+        return storage.true_parameters(row)
+    finally:
+        storage.weights = weights
+
+
+def pulls(like: Tensor) -> Tensor:
+    """Return fixed random numbers of a tensor's shape: the gradient of a loss."""
+    return torch.randn(like.shape, generator=torch.Generator().manual_seed(6), dtype=like.dtype)
+
+
+def distance(found: Tensor, truth: Tensor, scale: float | None = None) -> float:
+    """Return the largest difference, relative to `scale`, or to the largest entry."""
+    largest = float(truth.detach().abs().max()) if scale is None else scale
+    return float((found - truth).detach().abs().max()) / largest
