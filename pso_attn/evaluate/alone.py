@@ -4,6 +4,7 @@ import numpy as np
 import torch
 
 from pso_attn.counter import keys
+from pso_attn.evaluate.device import one_thread
 from pso_attn.evaluate.training import Member, data_order, on_device
 from pso_attn.models import SwarmTransformer, Transformer
 from pso_attn.tasks.task import Task
@@ -42,6 +43,7 @@ class AloneTraining:
         self._order = data_order(seeds, len(task.train), steps, recipe.batch_size).to(device)
         self._keys = keys(seeds, steps, started.sites).to(device) if swarm_dropout else None
 
+    @one_thread()
     def advance(self, until: int) -> None:
         """Train up to step `until`."""
         recipe, parameters = self.member.recipe, list(self.model.parameters())
@@ -60,6 +62,7 @@ class AloneTraining:
             self.optimiser.step()
         self.step = until
 
+    @one_thread()
     @torch.no_grad()
     def score(self, split: str = "validation") -> dict[str, float]:
         """Return the task's metrics on a split."""

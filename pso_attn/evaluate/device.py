@@ -1,5 +1,8 @@
 """Which device trains, and how much memory a chunk may take there."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import psutil
 import torch
 
@@ -35,6 +38,17 @@ def memory_budget_bytes(device: torch.device) -> int:
     else:
         total = psutil.virtual_memory().total
     return int(total * MEMORY_SHARE)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Run a block on one intra-op thread: at these sizes two are slower, and round differently."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

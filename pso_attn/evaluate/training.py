@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from pso_attn.counter import keys
+from pso_attn.evaluate.device import one_thread
 from pso_attn.evaluate.optimiser import Recipe, SwarmAdamW, read_recipe
 from pso_attn.models import SwarmTransformer, TransformerSettings, read_transformer
 from pso_attn.seeding import generator
@@ -69,6 +70,7 @@ class SwarmTraining:
         self._order = data_order(seeds, len(self._train), steps, batch).to(device)
         self._losses = torch.zeros(steps, len(placed), dtype=dtype, device=device)
 
+    @one_thread()
     def advance(self, until: int, on_step: Callable[[int], None] | None = None) -> None:
         """Train up to step `until`; nothing here waits for the device."""
         train, swarm = self._train, self.swarm
@@ -84,6 +86,7 @@ class SwarmTraining:
                 on_step(step + 1)
         self.step = until
 
+    @one_thread()
     @torch.no_grad()
     def score(self, split: str = "validation") -> list[dict[str, float]]:
         """Return the task's metrics on a split for each row still in training."""
