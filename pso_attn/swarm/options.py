@@ -30,7 +30,7 @@ class ClassicOptions:
     cognitive: float = PULLS["constriction"]
     social: float = PULLS["constriction"]
     velocity_limit: float = 0.5
-    stagnation: int = 10
+    stagnation: int = 20
     jump_rate: float = 0.1
 
 

@@ -114,7 +114,8 @@ class Ring(_IndexTopology):
             steps = sorted(range(-reach, reach + 1), key=abs)  # 0, -1, 1, ...: itself first
             self.neighbor_idx = (np.arange(particles)[:, None] + steps) % particles
         chosen = np.argmin(costs[self.neighbor_idx], axis=1)
-        return self.neighbor_idx[np.arange(particles), chosen]
+        leaders: NDArray[np.intp] = self.neighbor_idx[np.arange(particles), chosen]
+        return leaders
 
     def compute_gbest(self, swarm: Any, **_: Any) -> tuple[Array, np.float64]:
         """Return the neighbourhood bests, (P, D), and the cost of the best of them all."""

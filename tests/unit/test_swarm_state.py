@@ -65,7 +65,8 @@ def test_failed_and_non_finite_losses_move_the_particle_and_never_become_best(lo
     np.testing.assert_array_equal(state.best_position[0], [0.1, 0.1])
     np.testing.assert_allclose(state.velocity[0], 0.1)
     assert state.idle[0] == 1
-    assert not fold([(0, (0.1, 0.1), loss)]).has_best.any()
+    state = fold([(0, (0.1, 0.1), loss)], [(0, (0.2, 0.2), 2.0, 0.5)])
+    assert state.best_loss[0] == 2.0  # nor stands in the way of one that was pruned
 
 
 def test_a_pruned_loss_never_beats_a_full_one():
