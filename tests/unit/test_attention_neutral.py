@@ -1,0 +1,193 @@
+"""A knob at its neutral value changes nothing: what is left is plain multi-head attention."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+
+from pso_attn.attention import KNOBS, MECHANISMS, LayerSettings, Noise, read_layer
+from pso_attn.counter import keys
+from pso_attn.evaluate import TRAINING_KNOBS
+from pso_attn.evaluate.optimiser import SwarmAdamW, read_recipe
+from pso_attn.models import MODEL_KNOBS, SwarmTransformer, TaskInfo, read_transformer
+
+TOLERANCE = 1e-12
+LENGTH = 9
+INFO = TaskInfo(tokens=None, features=3, length=LENGTH, outputs=4, causal=False, per_token=False)
+
+# Each way in which a knob of attention says "nothing": its settings, beside those of plain heads.
+NEUTRAL: dict[str, dict[str, Any]] = {
+    "temperature": {"temperature": 1.0},
+    "decay": {"decay": 0.0},
+    "attention_dropout": {"attention_dropout": 0.0},
+    "window_tokens": {"window_tokens": LENGTH - 1},
+    "kv_heads": {"kv_heads": 4},
+}
+# Each knob outside attention that has a neutral value, and the test in this file that covers it.
+ELSEWHERE = {
+    "dropout": "test_a_model_without_dropout_trains_on_what_it_evaluates",
+    "weight_decay": "test_without_decay_the_optimiser_is_plain_adam",
+    "warmup": "test_without_warm_up_a_constant_rate_is_the_peak_from_the_first_step",
+    "schedule": "test_without_warm_up_a_constant_rate_is_the_peak_from_the_first_step",
+}
+
+
+def test_every_knob_with_a_neutral_value_is_tested_at_it() -> None:
+    declared = {
+        name: knob.neutral
+        for name, knob in {**MODEL_KNOBS, **TRAINING_KNOBS}.items()
+        if knob.neutral is not None
+    }
+    tested = {knob.name for knob in KNOBS if knob.neutral is not None} & set(NEUTRAL)
+    assert set(declared) == tested | set(ELSEWHERE)
+    assert all(name in globals() for name in ELSEWHERE.values())
+    for name in tested:
+        assert NEUTRAL[name] == {name: declared[name]}
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("knob", [*NEUTRAL, "all of them"])
+def test_neutral_softmax_is_plain_attention(knob: str, causal: bool) -> None:
+    stated = NEUTRAL.get(knob) or {name: NEUTRAL[name][name] for name in NEUTRAL}
+    layer = read_layer({"d_model": 16, "heads": 4, **stated}, 0, LENGTH, causal)
+    q, k, v = operands(layer)
+    plain = scaled_dot_product_attention(q, k, v, is_causal=causal)
+    assert_same(attended(layer, causal, q, k, v), plain, q, k, v)
+
+
+@pytest.mark.parametrize("window", [LENGTH - 1, LENGTH, 10 * LENGTH])
+@pytest.mark.parametrize("causal", [False, True])
+def test_a_window_over_the_whole_sequence_is_none(window: int, causal: bool) -> None:
+    stated = {"d_model": 16, "heads": 4, "window_tokens": window}
+    layer = read_layer(stated, 0, LENGTH, causal)
+    q, k, v = operands(layer)
+    plain = scaled_dot_product_attention(q, k, v, is_causal=causal)
+    assert_same(attended(layer, causal, q, k, v), plain, q, k, v)
+
+
+def test_one_token_less_than_the_whole_sequence_is_a_window() -> None:
+    layer = read_layer({"d_model": 16, "heads": 4, "window_tokens": LENGTH - 2}, 0, LENGTH, False)
+    q, k, v = operands(layer)
+    moved = attended(layer, False, q, k, v) - scaled_dot_product_attention(q, k, v)
+    assert (moved.abs().amax((0, 1, 2, 4)) > 1e-6).tolist() == [
+        True,
+        *[False] * (LENGTH - 2),
+        True,
+    ]
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_a_neutral_particle_stays_plain_beside_particles_that_are_not(causal: bool) -> None:
+    plain = read_layer({"d_model": 16, "heads": 4}, 0, LENGTH, causal)
+    strange = replace(plain, temperature=(0.2,) * 4, decay=(2.0,) * 4, window_tokens=(1,) * 4)
+    q, k, v = (torch.cat([x, x]) for x in operands(plain))
+    kernel = MECHANISMS["softmax"]([strange, plain], LENGTH, causal, q)
+    dropping = Noise(key_of(2), torch.tensor([0.5, 0.0], dtype=torch.float64))
+    truth = scaled_dot_product_attention(q[1], k[1], v[1], is_causal=causal)
+    for noise in (None, dropping):
+        torch.testing.assert_close(kernel(q, k, v, noise)[1], truth, rtol=0, atol=TOLERANCE)
+
+
+def test_low_rank_with_all_rows_and_identity_maps_is_softmax() -> None:
+    stated = {"mechanism": "low_rank", "d_model": 16, "heads": 4, "rank": LENGTH}
+    layer = read_layer(stated, 0, LENGTH, causal=False)
+    q, k, v = operands(layer)
+    identity = torch.eye(LENGTH, dtype=torch.float64)
+    found = attended(layer, False, q, identity @ k, identity @ v)
+    assert_same(found, scaled_dot_product_attention(q, k, v), q, k, v)
+
+
+@pytest.mark.parametrize("kv_heads", [1, 2, 4])
+def test_shared_heads_with_equal_weights_are_unshared_heads(kv_heads: int) -> None:
+    shared, whole = (
+        SwarmTransformer.started(
+            [read_transformer({"d_model": 8, "heads": 4, "kv_heads": g}, INFO)],
+            INFO,
+            [1],
+            torch.float64,
+        )
+        for g in (kv_heads, 4)
+    )
+    for index in range(2):
+        name = f"blocks.{index}.attention.qkv"
+        from_, to = shared.storage.whole(name).detach(), whole.storage.whole(name).detach()
+        to[..., :8] = from_[..., :8]
+        for part in (8, 16):  # keys, values: 4 heads of width 2
+            for h in range(4):
+                source = part + 2 * (h * kv_heads // 4)
+                to[..., part + 2 * h : part + 2 * h + 2] = from_[..., source : source + 2]
+    inputs = torch.randn(1, 3, LENGTH, 3, dtype=torch.float64, generator=rng())
+    torch.testing.assert_close(
+        shared.forward(inputs), whole.forward(inputs), rtol=0, atol=TOLERANCE
+    )
+
+
+def test_a_model_without_dropout_trains_on_what_it_evaluates() -> None:
+    neutral = {name: MODEL_KNOBS[name].neutral for name in ("dropout", "attention_dropout")}
+    model = read_transformer({"d_model": 8, "heads": 2, **neutral}, INFO)
+    swarm = SwarmTransformer.started([model], INFO, [1], torch.float64)
+    inputs = torch.randn(1, 3, LENGTH, 3, dtype=torch.float64, generator=rng())
+    drawn = keys(np.array([1]), 1, swarm.sites)[0]
+    assert torch.equal(swarm.forward(inputs, drawn), swarm.forward(inputs))
+
+
+def test_without_decay_the_optimiser_is_plain_adam() -> None:
+    recipe = read_recipe(
+        {"weight_decay": TRAINING_KNOBS["weight_decay"].neutral, "schedule": "constant"}
+    )
+    weights = torch.randn(1, 20, dtype=torch.float64, generator=rng())
+    twin = weights[0].clone().requires_grad_()
+    gradients = torch.zeros_like(weights)
+    swarm = SwarmAdamW(weights, gradients, [replace(recipe, clip_norm=1e9)], 6)
+    plain = torch.optim.Adam([twin], lr=recipe.lr, betas=(recipe.beta1, recipe.beta2))
+    for step in range(6):
+        drawn = torch.randn(20, dtype=torch.float64, generator=rng(step))
+        gradients[0], twin.grad = drawn, drawn.clone()
+        swarm.step(step)
+        plain.step()
+    torch.testing.assert_close(weights[0], twin.detach(), rtol=0, atol=TOLERANCE)
+
+
+def test_without_warm_up_a_constant_rate_is_the_peak_from_the_first_step() -> None:
+    neutral = {name: TRAINING_KNOBS[name].neutral for name in ("warmup", "schedule")}
+    recipe = read_recipe({"lr": 0.02, **neutral})
+    assert [recipe.rate(step, 7) for step in range(7)] == [0.02] * 7
+
+
+def operands(layer: LayerSettings) -> tuple[Tensor, Tensor, Tensor]:
+    """Return q, k, v (1, B, H, T, d) that record gradients."""
+    shape = (3, 1, 2, layer.heads, LENGTH, layer.head_dim)
+    q, k, v = torch.randn(shape, generator=rng(), dtype=torch.float64)
+    return q.requires_grad_(), k.requires_grad_(), v.requires_grad_()
+
+
+def attended(layer: LayerSettings, causal: bool, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Return the kernel's output under dropout at the layer's own rate."""
+    kernel = MECHANISMS[layer.mechanism]([layer], LENGTH, causal, q)
+    rate = torch.tensor([layer.attention_dropout], dtype=torch.float64)
+    return kernel(q, k, v, Noise(key_of(1), rate))
+
+
+def assert_same(found: Tensor, plain: Tensor, *inputs: Tensor) -> None:
+    """Assert equality in value and in the gradients of the inputs."""
+    torch.testing.assert_close(found, plain, rtol=0, atol=TOLERANCE)
+    pull = torch.randn(plain.shape, generator=rng(), dtype=torch.float64)
+    for one, other in zip(
+        torch.autograd.grad(found, inputs, pull),
+        torch.autograd.grad(plain, inputs, pull),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, other, rtol=0, atol=TOLERANCE)
+
+
+def key_of(particles: int) -> Tensor:
+    """Return dropout keys (P,)."""
+    return keys(np.arange(particles), 1, 1)[0, 0]
+
+
+def rng(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)

@@ -1,0 +1,174 @@
+"""What each particle gets in a swarm is what it gets alone: real tasks, dropout on, 50 steps."""
+
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from pso_attn.evaluate.alone import AloneTraining
+from pso_attn.evaluate.training import Member, SwarmTraining, read_member
+from pso_attn.models import Transformer
+from pso_attn.seeding import generator
+from pso_attn.tasks import Task, make_task
+
+STEPS = 50
+CPU = torch.device("cpu")
+OUTER = {"layers": 2, "d_model": 12, "feedforward_ratio": 2, "batch_size": 8}
+
+# All different in attention, dropout, recipe and seed; the clips bind for some and not for others.
+CAUSAL: list[dict[str, Any]] = [
+    {"heads": 2, "lr": 3e-3, "weight_decay": 0.1, "dropout": 0.1, "attention_dropout": 0.1},
+    {"heads": 2, "kv_heads": 1, "lr": 1e-3, "temperature": 0.7, "clip_norm": 0.03, "warmup": 0.3},
+    {"heads": 4, "head_dim": 5, "kv_heads": 2, "lr": 7e-3, "schedule": "linear", "dropout": 0.3},
+    {"heads": 3, "temperature": [[0.3, 1.9, 1.1], [2.7, 0.9, 0.4]], "beta1": 0.8, "warmup": 0.11},
+    {"heads": 1, "window_tokens": 3, "attention_dropout": 0.35, "schedule": "constant"},
+    {"heads": 2, "head_dim": 3, "decay": [[0.3, 1.7], [2.9, 0.0]], "beta2": 0.93, "lr": 2e-2},
+    {"mechanism": "linear", "heads": 3, "kv_heads": 1, "dropout": 0.15, "clip_norm": 0.2},
+    {"mechanism": ["softmax", "linear"], "heads": [4, 2], "attention_dropout": 0.2, "lr": 5e-3},
+]
+LOW_RANK: list[dict[str, Any]] = [
+    {"mechanism": "low_rank", "heads": 2, "rank": 4, "attention_dropout": 0.25, "beta1": 0.93},
+    {"mechanism": ["low_rank", "softmax"], "heads": 2, "rank": 7, "temperature": 0.6, "lr": 4e-3},
+]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(params=["digits", "text"], scope="module")
+def task(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Task:
+    if request.param == "digits":
+        return make_task("digits")
+    rng = generator(0, "corpus")
+    words = ["".join(rng.choice(list("abcdefgh"), size=4)) for _ in range(30)]
+    path: Path = tmp_path_factory.mktemp("text") / "corpus.txt"
+    path.write_text(" ".join(rng.choice(words, size=1200)), encoding="utf-8")
+    return make_task("text", str(path), context=12)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Both ways of training the same members in float64, by member and by torch's names.
+
+    The gradients are those of the first step, before clipping.
+    """
+
+    members: list[Member]
+    swarm_gradients: list[dict[str, Tensor]]
+    plain_gradients: list[dict[str, Tensor]]
+    swarm_parameters: list[dict[str, Tensor]]
+    plain_parameters: list[dict[str, Tensor]]
+
+
+@pytest.fixture(scope="module")
+def compared(task: Task) -> Comparison:
+    members = members_of(task)
+    gradients, parameters = trained_together(task, members)
+    alone = [trained_alone(task, member) for member in members]
+    plain_gradients, plain_parameters = map(list, zip(*alone, strict=True))
+    return Comparison(members, gradients, plain_gradients, parameters, plain_parameters)
+
+
+def test_gradients_of_the_first_step_are_those_of_a_plain_module(compared: Comparison) -> None:
+    for row, expected in enumerate(compared.plain_gradients):
+        largest = max(float(value.abs().max()) for value in expected.values())
+        found = compared.swarm_gradients[row]
+        assert furthest(found, expected) <= 1e-12 * largest, row
+
+
+def test_parameters_after_fifty_steps_are_those_of_a_plain_module(compared: Comparison) -> None:
+    for row, expected in enumerate(compared.plain_parameters):
+        assert furthest(compared.swarm_parameters[row], expected) <= 1e-10, row
+
+
+def test_every_parameter_has_a_gradient(compared: Comparison) -> None:
+    """Else equal gradients would say little."""
+    for row, gradients in enumerate(compared.plain_gradients):
+        for name, gradient in gradients.items():
+            assert float(gradient.abs().max()) > 0, (row, name)
+
+
+def test_some_clips_bind_and_others_do_not(compared: Comparison) -> None:
+    """Else equal parameters would say nothing of clipping."""
+    binding = {
+        math.sqrt(sum(float(value.square().sum()) for value in gradients.values()))
+        > member.recipe.clip_norm
+        for gradients, member in zip(compared.plain_gradients, compared.members, strict=True)
+    }
+    assert binding == {True, False}
+
+
+def test_validation_loss_after_fifty_steps_in_float32_is_that_of_a_plain_module(
+    task: Task,
+) -> None:
+    members = members_of(task)
+    swarm = SwarmTraining(task, members, STEPS, CPU)
+    swarm.advance(STEPS)
+    for row, metrics in zip(swarm.rows, swarm.score(), strict=True):
+        alone = AloneTraining(task, members[row], STEPS, CPU, swarm_dropout=True)
+        alone.advance(STEPS)
+        assert abs(metrics["loss"] - alone.score()["loss"]) <= 5e-6, row
+
+
+def members_of(task: Task) -> list[Member]:
+    """Return the trainings that the task admits, each with a seed of its own."""
+    own = CAUSAL if task.info.causal else CAUSAL + LOW_RANK
+    return [read_member({**OUTER, **s}, 100 + 7 * row, task) for row, s in enumerate(own)]
+
+
+def trained_together(
+    task: Task, members: list[Member]
+) -> tuple[list[dict[str, Tensor]], list[dict[str, Tensor]]]:
+    """Return the members' first gradients and last parameters from one batched job."""
+    training = SwarmTraining(task, members, STEPS, CPU, torch.float64)
+    storage, step = training.swarm.storage, training.optimiser.step
+    first: list[Tensor] = []
+
+    def observed(number: int) -> None:
+        first.append(storage.gradients.clone())
+        step(number)
+
+    training.optimiser.step = observed  # type: ignore[method-assign]  # an onlooker, for this test
+    training.advance(STEPS)
+    weights = storage.weights
+    parameters = by_member(task, members, training)
+    storage.weights = first[0]
+    gradients = by_member(task, members, training)
+    storage.weights = weights
+    return gradients, parameters
+
+
+def by_member(
+    task: Task, members: list[Member], training: SwarmTraining
+) -> list[dict[str, Tensor]]:
+    """Return what lies in storage for each member, under torch's names and in torch's shapes."""
+    found: dict[int, dict[str, Tensor]] = {}
+    for position, row in enumerate(training.rows):
+        module = Transformer(members[row].model, task.info).double()
+        module.load_swarm_parameters(training.swarm.storage.true_parameters(position))
+        found[row] = {name: value.detach() for name, value in module.named_parameters()}
+    return [found[row] for row in range(len(members))]
+
+
+def trained_alone(task: Task, member: Member) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Return a member's first gradients and last parameters as a plain module."""
+    unclipped = replace(member, recipe=replace(member.recipe, clip_norm=1e12))
+    first = AloneTraining(task, unclipped, STEPS, CPU, torch.float64, swarm_dropout=True)
+    first.advance(1)
+    gradients = {name: p.grad for name, p in first.model.named_parameters() if p.grad is not None}
+    training = AloneTraining(task, member, STEPS, CPU, torch.float64, swarm_dropout=True)
+    training.advance(STEPS)
+    parameters = {name: p.detach() for name, p in training.model.named_parameters()}
+    return gradients, parameters
+
+
+def furthest(found: dict[str, Tensor], expected: dict[str, Tensor]) -> float:
+    """Return the largest difference of any entry; both must name the same parameters."""
+    assert found.keys() == expected.keys()
+    return max(float((found[name] - expected[name]).abs().max()) for name in expected)
