@@ -24,6 +24,8 @@ from pso_attn.store import (
 from pso_attn.store.folder import checked_name
 from pso_attn.types import History, Settings
 
+TRAINING_THREADS = 1  # as `pso_attn.evaluate` trains on a CPU
+
 
 @dataclass(frozen=True, eq=False)
 class DrivenRun:
@@ -97,7 +99,7 @@ def start_run(
     name = free_name(runs_dir, stem) if name is None else checked_name(name)
     parts = prepare(configuration, allow_import)
     document = parts.configuration.document()
-    environment = describe_environment(parts.configuration.device, _threads())
+    environment = describe_environment(parts.configuration.device, TRAINING_THREADS)
     if configuration.storage is not None and not (runs_dir / name).exists():
         check_new_study(configuration.storage, name)
     folder = RunFolder.create(runs_dir, name, document, environment)
@@ -165,11 +167,5 @@ def _adopted(reference: str, runs_dir: Path) -> RunFolder:
         runs_dir,
         name,
         replace(read, storage=url).document(),
-        describe_environment(read.device, _threads()),
+        describe_environment(read.device, TRAINING_THREADS),
     )
-
-
-def _threads() -> int:
-    import torch
-
-    return torch.get_num_threads()

@@ -1,5 +1,6 @@
 """What there is: built-in spaces, tasks, knobs and samplers."""
 
+import textwrap
 from typing import Any
 
 from pso_attn.cli.guard import guarded
@@ -59,22 +60,11 @@ def knobs(as_json: Json = False, quiet: Quiet = False) -> None:
     from pso_attn.assembly import declared_knobs
 
     declared = declared_knobs()
-    rows = [
-        (
-            name,
-            knob.kind,
-            _range(knob),
-            "derived" if knob.default is None else _shown(knob.default),
-            "–" if knob.neutral is None else _shown(knob.neutral),  # noqa: RUF001  an empty cell
-            _meaning(knob),
-        )
-        for name, knob in declared.items()
-    ]
     emit(
         {"knobs": [{**asdict(knob), "name": name} for name, knob in declared.items()]},
         as_json=as_json,
         quiet=quiet,
-        lines=[table(("knob", "kind", "range", "default", "neutral", "meaning"), rows)],
+        lines=[line for knob in declared.values() for line in _described(knob)],
         essence=declared,
     )
 
@@ -105,14 +95,21 @@ def _range(knob: Any) -> str:
     return f"{_shown(knob.low)} … {_shown(knob.high)}" + (" (log)" if knob.log else "")
 
 
-def _meaning(knob: Any) -> str:
-    """Return the doc, when it acts, the granularities beyond the model, and the source."""
-    parts = [knob.doc]
+def _described(knob: Any) -> list[str]:
+    """Return a knob as a line of figures, and what it means below, 80 columns wide."""
+    default = "derived" if knob.default is None else _shown(knob.default)
+    figures = [knob.kind, _range(knob), f"default {default}"]
+    if knob.neutral is not None:
+        figures.append(f"neutral {_shown(knob.neutral)}")
+    meaning = [knob.doc]
     for name, values in knob.when.items():
-        parts.append(f"only where {name} is {' or '.join(_shown(value) for value in values)}")
+        meaning.append(f"only where {name} is {' or '.join(_shown(value) for value in values)}")
     if len(knob.per) > 1:
-        parts.append(f"per {', '.join(knob.per)}")
-    return "; ".join(parts) + (f" ({knob.source})" if knob.source else "")
+        meaning.append(f"per {', '.join(knob.per)}")
+    said = "; ".join(meaning) + (f" ({knob.source})" if knob.source else "")
+    below = textwrap.indent(textwrap.fill(said, 74), "    ")
+    head = textwrap.fill(f"{knob.name}: {'; '.join(figures)}", 78, subsequent_indent="    ")
+    return [head, below]
 
 
 def _shown(value: Any) -> str:

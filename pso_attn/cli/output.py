@@ -33,7 +33,13 @@ def emit(
         return
     from rich.console import Console
 
-    console = Console(highlight=False)
+    class Piped(Console):
+        """A console that leaves a closed pipe to whoever started the command."""
+
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError
+
+    console = Piped(highlight=False)
     for line in lines:
         if isinstance(line, str):
             console.print(line, markup=False, soft_wrap=True)

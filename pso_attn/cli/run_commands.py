@@ -44,13 +44,12 @@ def runs(runs_dir: RunsDir = RUNS, as_json: Json = False, quiet: Quiet = False) 
         for run in found
     ]
     columns = ("run", "state", "space", "sampler", "generations", "best")
+    listed = table(columns, rows, right=("generations", "best"))
     emit(
         {"runs": found},
         as_json=as_json,
         quiet=quiet,
-        lines=[table(columns, rows, right=("generations", "best"))]
-        if rows
-        else [f"no runs in {runs_dir}"],
+        lines=[listed] if rows else [f"no runs in {runs_dir}"],
         essence=[run["run"] for run in found],
     )
 

@@ -155,7 +155,7 @@ def _rehearse(parts: "Parts", as_json: bool, quiet: bool) -> None:
     from pso_attn.cli.summary import rehearsal
 
     document, lines = rehearsal(parts)
-    essence = [f"{document['search_s']:.0f}"]
+    essence = [f"{document['search_seconds']:.0f}"]
     emit(document, as_json=as_json, quiet=quiet, lines=lines, essence=essence)
 
 

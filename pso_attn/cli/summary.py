@@ -71,7 +71,7 @@ def settings_table(history: History, best: Trial, defaults: Trial | None) -> Any
     objective = history.objectives[0].name
     theirs = defaults or best
     names = [objective, *(name for name in best.outcome.metrics if name != objective)]
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (name, _metric(best, name, objective), _metric(theirs, name, objective)) for name in names
     ]
     flat = dict.fromkeys((*best.candidate.params, *theirs.candidate.params))
@@ -110,7 +110,8 @@ def _metric(trial: Trial, name: str, objective: str) -> str:
 def _counted(ended: Mapping[str, int]) -> str:
     words = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
     return (
-        ", ".join(f"{ended[state]} {words[state]}" for state in words if ended[state]) or "empty"
+        ", ".join(f"{ended[state]} {words[state]}" for state in words if ended[state])
+        or "nothing finished yet"
     )
 
 

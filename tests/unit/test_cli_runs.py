@@ -1,0 +1,272 @@
+"""Real tiny searches through the command line."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from pso_attn import load_run
+from pso_attn.cli.app import app
+from pso_attn.types import History
+
+TINY = ("--particles", "4", "--generations", "2", "--set", "budget.steps=4")
+
+
+def cli(*arguments: str | Path) -> Any:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def document(*arguments: str | Path) -> Any:
+    result = cli(*arguments, "--json")
+    assert result.exit_code == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+def floats(history: History) -> list[Any]:
+    return [
+        (
+            trial.candidate.position.tolist(),
+            trial.candidate.params,
+            trial.candidate.seeds,
+            trial.outcome.state,
+            trial.outcome.values,
+            trial.outcome.curve,
+        )
+        for trial in history.trials
+    ]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A runs folder with one finished run, `done`."""
+    folder = tmp_path_factory.mktemp("cli") / "runs"
+    result = cli("search", "digits", *TINY, "--run", "done", "--runs-dir", folder)
+    assert result.exit_code == 0, result.stderr
+    assert f"confirm:  pso-attn confirm done --runs-dir {folder}" in result.stdout
+    assert "best" in result.stdout
+    assert "defaults" in result.stdout
+    assert "generation 2/2 · 8/8 particles" in result.stderr
+    return folder
+
+
+@pytest.fixture
+def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A current folder with nothing in it; at the end there must be no run."""
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    assert not list(tmp_path.glob("runs/*"))
+
+
+def test_a_search_leaves_the_run_folder_of_the_contract(runs: Path) -> None:
+    left = {path.name for path in (runs / "done").iterdir()}
+    assert {"config.toml", "environment.json", "journal.log", "checkpoints", "lock"} <= left
+    assert (runs / "done" / "checkpoints" / "best.safetensors").is_file()
+    environment = json.loads((runs / "done" / "environment.json").read_text())
+    assert (environment["device"], environment["threads"]) == ("cpu", 1)
+
+
+def test_best_is_the_contracts_document(runs: Path) -> None:
+    found = document("best", "done", "--runs-dir", runs)
+    assert list(found) == [
+        *("schema", "run", "generation", "particle", "trial", "loss", "metrics", "settings")
+    ]
+    run = load_run("done", runs)
+    best = run.best()
+    assert best is not None
+    assert (found["trial"], found["particle"]) == (best.number, best.candidate.particle)
+    assert found["settings"] == best.candidate.settings
+    full = [trial for trial in run.history.trials if trial.is_full]
+    assert found["loss"] == min(run.history.loss(trial) for trial in full)
+    assert float(cli("best", "done", "--runs-dir", runs, "--quiet").stdout) == found["loss"]
+
+
+def test_a_run_is_listed_shown_and_watched(runs: Path) -> None:
+    listed = document("runs", "--runs-dir", runs)["runs"]
+    assert [run["run"] for run in listed if run["run"] == "done"] == ["done"]
+    shown = document("show", runs / "done")
+    assert shown["state"] == "finished"
+    assert shown["configuration"]["budget"]["steps"] == 4
+    assert sum(shown["trials"].values()) == 8
+    watched = document("watch", "done", "--runs-dir", runs)
+    assert watched["generations"] == {"done": 2, "total": 2}
+    assert "generation 2/2" in cli("show", "done", "--runs-dir", runs).stdout
+    assert "finished" in cli("runs", "--runs-dir", runs).stdout
+
+
+def test_one_damaged_run_hides_no_other(runs: Path) -> None:
+    damaged = runs / "damaged"
+    damaged.mkdir()
+    (damaged / "config.toml").write_text("task = [")
+    listed = {run["run"]: run["state"] for run in document("runs", "--runs-dir", runs)["runs"]}
+    assert (listed["damaged"], listed["done"]) == ("damaged", "finished")
+    assert cli("show", "damaged", "--runs-dir", runs).exit_code == 2
+
+
+def test_searching_under_a_taken_name_names_resume_and_changes_nothing(runs: Path) -> None:
+    before = (runs / "done" / "journal.log").read_bytes()
+    result = cli("search", "digits", *TINY, "--run", "done", "--runs-dir", runs)
+    assert result.exit_code == 2
+    assert "pso-attn resume done" in result.stderr
+    assert (runs / "done" / "journal.log").read_bytes() == before
+
+
+def test_a_search_out_of_time_exits_0_and_resumes_to_the_uninterrupted_trajectory(
+    runs: Path,
+) -> None:
+    stopped = cli(
+        *("search", "digits", *TINY, "--run", "late", "--runs-dir", runs, "--timeout", "0")
+    )
+    assert stopped.exit_code == 0
+    assert f"pso-attn resume late --runs-dir {runs}" in stopped.stdout
+    assert document("show", "late", "--runs-dir", runs)["state"] == "interrupted"
+    assert cli("best", "late", "--runs-dir", runs).exit_code == 2
+    assert cli("confirm", "late", "--runs-dir", runs).exit_code == 2
+    resumed = cli("resume", "late", "--runs-dir", runs, "--quiet")
+    assert (resumed.exit_code, resumed.stdout, resumed.stderr) == (0, "late\n", "")
+    assert floats(load_run("late", runs).history) == floats(load_run("done", runs).history)
+
+
+def test_generations_on_resume_are_the_total_and_are_remembered(runs: Path) -> None:
+    cli(*("search", "digits", *TINY, "--run", "longer", "--runs-dir", runs, "--seed", "5"))
+    finished = cli("resume", "longer", "--runs-dir", runs)
+    assert finished.exit_code == 0
+    assert "has finished its 2 generations" in finished.stderr
+    fewer = cli("resume", "longer", "--runs-dir", runs, "--generations", "1")
+    assert fewer.exit_code == 2
+    assert "has 2 generations already" in fewer.stderr
+    resume = ("resume", "longer", "--runs-dir", runs)
+    assert cli(*resume, "--generations", "3", "--timeout", "0").exit_code == 0
+    assert document("show", "longer", "--runs-dir", runs)["state"] == "interrupted"
+    assert document(*resume)["generations"] == {"done": 3, "total": 3}
+    assert load_run("longer", runs).configuration.planned_generations == 2
+    assert cli("verify", "longer", "--runs-dir", runs).stdout.startswith("matches: 3 generations")
+
+
+def test_confirming_scores_fresh_seeds_on_the_test_split_and_logs_that(runs: Path) -> None:
+    found = document("confirm", "done", "--top", "2", "--seeds", "2", "--runs-dir", runs)
+    assert found == json.loads((runs / "done" / "confirm.json").read_text())
+    run = load_run("done", runs)
+    searched = {seed for trial in run.history.trials for seed in trial.candidate.seeds}
+    assert not searched & set(found["seeds"])
+    assert found["rows"][0]["role"] == "defaults"
+    assert found["rows"][0]["trial"] == 0
+    best = run.best()
+    assert best is not None
+    assert found["rows"][1]["trial"] == best.number
+    assert "logistic regression" in found["baselines"]
+    per_seed = found["rows"][0]["test"]["accuracy"]["per_seed"]
+    assert len(per_seed) == 2
+    uses = run.store.get_attribute("test_uses")
+    assert uses[-1]["by"] == "confirm"
+    again = cli("confirm", "done", "--top", "2", "--seeds", "2", "--runs-dir", runs, "--quiet")
+    assert again.stdout.strip() == found["verdict"]
+    assert len(load_run("done", runs).store.get_attribute("test_uses")) == len(uses) + 1
+
+
+def test_a_dry_run_predicts_and_writes_nothing(empty: Path) -> None:
+    found = document("search", "digits", *TINY, "--dry-run")
+    assert found["batching_gain"] > 0
+    assert found["search_seconds"] > 0
+    assert "the whole search, at most" in cli("search", "digits", *TINY, "--dry-run").stdout
+
+
+def test_a_run_on_sqlite_resumes_from_another_folder_and_is_deleted_with_its_study(
+    tmp_path: Path,
+) -> None:
+    url = f"sqlite:///{tmp_path}/runs.db"
+    here, there = tmp_path / "here", tmp_path / "there"
+    search = ("search", "digits", *TINY, "--run", "s", "--storage", url, "--generations", "1")
+    assert cli(*search, "--runs-dir", here).exit_code == 0
+    taken = cli(*search, "--runs-dir", there)
+    assert (taken.exit_code, there.exists()) == (2, False)
+    adopted = cli("resume", f"{url}#s", "--runs-dir", there, "--generations", "2", "--json")
+    assert json.loads(adopted.stdout)["generations"] == {"done": 2, "total": 2}
+    assert document("show", "s", "--runs-dir", here)["generations"]["done"] == 2
+    assert cli("delete", "s", "--yes", "--runs-dir", there).exit_code == 0
+    gone = cli("resume", f"{url}#s", "--runs-dir", there)
+    assert gone.exit_code == 2
+    assert "no study named s" in gone.stderr
+
+
+def test_changed_data_are_refused_on_resume(tmp_path: Path) -> None:
+    data = tmp_path / "a.txt"
+    data.write_text("the quick brown fox jumps over the lazy dog. " * 400)
+    search = ("search", "text", *TINY, "--set", f"data={data}", "--run", "t", "--timeout", "0")
+    stopped = cli(*search, "--runs-dir", tmp_path / "runs")
+    assert stopped.exit_code == 0, stopped.stderr
+    data.write_text("pack my box with five dozen liquor jugs, if you please. " * 400)
+    resumed = cli("resume", "t", "--runs-dir", tmp_path / "runs")
+    assert resumed.exit_code == 2
+    assert "began with other data" in resumed.stderr
+    data.unlink()
+    assert cli("show", "t", "--runs-dir", tmp_path / "runs").exit_code == 0
+
+
+def test_deleting_asks_and_removes_only_a_run_that_nobody_drives(tmp_path: Path) -> None:
+    search = ("search", "digits", *TINY, "--run", "d", "--timeout", "0")
+    assert cli(*search, "--runs-dir", tmp_path).exit_code == 0
+    delete = ("delete", "d", "--runs-dir", tmp_path)
+    unasked = cli(*delete)
+    assert (unasked.exit_code, (tmp_path / "d").exists()) == (2, True)
+    assert "--yes" in unasked.stderr
+    with load_run("d", tmp_path).folder.lock():
+        assert document("show", "d", "--runs-dir", tmp_path)["state"] == "running"
+        held = cli(*delete, "--yes")
+        assert "in use" in held.stderr
+        assert "in use" in cli("resume", "d", "--runs-dir", tmp_path).stderr
+    assert (held.exit_code, (tmp_path / "d").exists()) == (2, True)
+    (tmp_path / "mine").mkdir()
+    other = cli("delete", tmp_path / "mine", "--yes", "--runs-dir", tmp_path)
+    assert (other.exit_code, (tmp_path / "mine").exists()) == (2, True)
+    assert document(*delete, "--yes")["deleted"] == str((tmp_path / "d").resolve())
+    assert not (tmp_path / "d").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["digts"], 2, 'did you mean "digits"'),
+        (["digits", "--sampler", "pos"], 2, 'did you mean "pso"'),
+        (["digits", "--sampler", "gone.away:Sampler"], 2, "importing gone.away failed"),
+        (["digits", "--sampler", "json:Sampler"], 2, "json has no Sampler"),
+        (["digits", "--sampler", "json:dumps", "--no-import"], 2, "--no-import refuses"),
+        (["digits", "--set", "task=a:B", "--no-import"], 2, "--no-import refuses"),
+        (["digits", "--sampler", "json:dumps"], 2, "cannot be called with seed"),
+        (["digits", "--sampler", "a:"], 2, 'not of the form "module:Name"'),
+        (["digits", "--set", "task=digts"], 2, '"digts" is not a task'),
+        (["digits", "--set", "search.widow_tokens={}"], 2, 'did you mean "window_tokens"'),
+        (["digits", "--set", "model.lyers=2"], 2, 'did you mean "layers"'),
+        (["digits", "--set", "search.lr={low=2, high=1}"], 2, "search.lr"),
+        (["digits", "--set", 'objectives=["acuracy"]'], 2, 'did you mean "accuracy"'),
+        (["digits", "--set", 'constraints.expressions=["parameters <= 1"]'], 2, "parameters"),
+        (["digits", "--set", "swarm.topologie=ring"], 2, 'did you mean "topology"'),
+        (["digits", "--set", "data=a.csv"], 2, "digits"),
+        (["text", "--set", "data=gone.txt"], 2, "gone.txt"),
+        (["digits", "--device", "tpu"], 2, "tpu"),
+        (["digits", "--executor", "ray"], 2, "not in this version"),
+        (["digits", "--run", "../x"], 2, "cannot be a run's name"),
+        (["digits", "--storage", "nonsense"], 1, "not a database URL"),
+        (["digits", "--storage", "postgresql://u:secret@127.0.0.1:1/d"], 1, "does not answer"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_leaves_nothing_behind(
+    empty: Path, arguments: list[str], code: int, said: str
+) -> None:
+    result = cli("search", *arguments)
+    assert (result.exit_code, result.stdout) == (code, ""), result.stderr
+    assert result.stderr.startswith("error: ")
+    assert result.stderr.count("\n") == 1
+    assert said in result.stderr
+    assert "secret" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    "command", ["resume", "report", "confirm", "verify", "show", "best", "watch", "delete"]
+)
+def test_an_unknown_run_names_the_nearest(runs: Path, command: str) -> None:
+    result = cli(command, "don", "--runs-dir", runs)
+    assert result.exit_code == 2
+    assert 'did you mean "done"' in result.stderr
