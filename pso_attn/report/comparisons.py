@@ -10,17 +10,14 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import (
-    FuncFormatter,
-    LogLocator,
     MaxNLocator,
-    NullFormatter,
     PercentFormatter,
 )
 from numpy.typing import NDArray
 
 from pso_attn.report import ink
 from pso_attn.report.plots import axis_name
-from pso_attn.report.words import number, setting
+from pso_attn.report.words import setting
 from pso_attn.space import Coordinate
 from pso_attn.types import Objective
 
@@ -43,7 +40,9 @@ def importance_bars(shares: Mapping[str, float]) -> Figure:
     names, values = [name for name, _ in shown], [share for _, share in shown]
     figure, (axis,) = ink.sheet(1.0 + 0.34 * len(shown))
     bars = axis.barh(names, values, color=ink.BEST, height=0.66)
-    axis.bar_label(bars, [f"{share:.0%}" for share in values], padding=4, fontsize=ink.SMALL)
+    axis.bar_label(
+        bars, [f"{share:.0%}" for share in values], padding=4, fontsize=ink.SMALL, color=ink.TEXT
+    )
     axis.invert_yaxis()
     axis.set_xlim(0, max(values) * 1.1)
     ink.dress(axis, "share of importance", grid="x")
@@ -63,11 +62,11 @@ def finalists(rows: Sequence[Mapping[str, Any]], objective: Objective) -> Figure
         colour = ink.DEFAULTS if row["role"] == "defaults" else ink.TEST
         test = row.get("test", {}).get(objective.name, {})
         seeds = [seed for seed in test.get("per_seed", ()) if seed is not None]
-        axis.plot(seeds, [place + 0.12] * len(seeds), "o", color=colour, alpha=0.45, ms=4, mew=0)
+        axis.plot(seeds, [place + 0.27] * len(seeds), "o", color=colour, alpha=0.5, ms=5, mew=0)
         if test.get("mean") is not None:
             axis.errorbar(
                 test["mean"],
-                place + 0.12,
+                place + 0.04,
                 xerr=test.get("std") or 0.0,
                 fmt="o",
                 color=colour,
@@ -76,7 +75,7 @@ def finalists(rows: Sequence[Mapping[str, Any]], objective: Objective) -> Figure
                 linewidth=1.8,
             )
         if row.get("search_loss") is not None:
-            axis.plot(row["search_loss"], place - 0.18, "D", **_HOLLOW)
+            axis.plot(row["search_loss"], place - 0.2, "D", **_HOLLOW)
     axis.plot([], [], "D", label="validation, search", **_HOLLOW)
     axis.plot([], [], "o", color=ink.TEST, ms=8, label="test, fresh seeds")
     axis.plot([], [], "o", color=ink.DEFAULTS, ms=8, label="test, defaults")
@@ -84,7 +83,6 @@ def finalists(rows: Sequence[Mapping[str, Any]], objective: Objective) -> Figure
     axis.set_yticks(range(len(rows)), [_role(row) for row in rows])
     axis.tick_params(axis="y", length=0)
     axis.set_ylim(len(rows) - 0.45, -0.55)
-    axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: number(x)))
     ink.key(figure)
     return figure
 
@@ -103,10 +101,10 @@ def knob_panels(
     shown = coordinates[:MOST_PANELS]
     columns = min(_COLUMNS, len(shown))
     rows = -(-len(shown) // columns)
-    figure, axes = ink.sheet(0.7 + 2.3 * rows if columns > 1 else 3.6, rows, columns)
+    figure, axes = ink.sheet(0.7 + 2.3 * rows if columns > 1 else 3.6, rows, columns, share_y=True)
     latest = max(1, int(trials["generation"].max()))
     hue = ScalarMappable(Normalize(0, latest), _TIME)
-    for place, (axis, coordinate) in enumerate(zip(axes, shown, strict=False)):
+    for axis, coordinate in zip(axes, shown, strict=False):
         column = f"params.{coordinate.name}"
         acting = trials[trials[column].notna()] if column in trials else trials.iloc[:0]
         x = _places(axis, acting, coordinate)
@@ -118,7 +116,6 @@ def knob_panels(
         axis.scatter(x[ring], y[ring], s=90, facecolors="none", edgecolors=ink.DEFAULTS, lw=1.8)
         scale.apply(axis)
         ink.dress(axis, coordinate.name + (" (log)" if coordinate.knob.log else ""))
-        axis.tick_params(labelleft=place % columns == 0)
     for axis in axes[len(shown) :]:
         axis.remove()
     figure.supylabel(axis_name("validation", objective), fontsize=ink.PLAIN, color=ink.TEXT)
@@ -143,15 +140,13 @@ def _places(axis: Axes, trials: pd.DataFrame, coordinate: Coordinate) -> NDArray
             axis.tick_params(axis="x", rotation=30)
         return np.array([choices.index(value) for value in given], dtype=float) + 0.5 * jitter
     x = given.to_numpy(dtype=float)
+    assert knob.low is not None  # a searched knob's range is stated
+    assert knob.high is not None
     if knob.log:
-        axis.set_xscale("log")
-        axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=6))
-        axis.xaxis.set_minor_formatter(NullFormatter())
+        ink.logarithmic(axis, knob.low, knob.high)
     else:
         axis.xaxis.set_major_locator(MaxNLocator(5, integer=knob.kind == "int"))
-    axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: number(x, 3)))
-    if knob.low is not None and knob.high is not None:
-        axis.set_xlim(*_padded(knob.low, knob.high, knob.log))
+    axis.set_xlim(*_padded(knob.low, knob.high, knob.log))
     return x
 
 

@@ -12,7 +12,7 @@ from pso_attn.report.inputs import RUNS_DIR, ReportInput
 from pso_attn.report.words import count, number
 from pso_attn.types import Trial
 
-Standing = Literal["empty", "nothing", "unconfirmed", "confirmed", "undecided", "worse"]
+Standing = Literal["empty", "nothing", "unconfirmed", "confirmed", "undecided", "no gain"]
 
 ENDINGS = ("complete", "pruned", "failed", "infeasible")
 _BIGGER = 1.1  # a best model larger than the defaults' by this is worth a sentence
@@ -42,8 +42,8 @@ class Findings:
             "nothing": "Nothing completed",
             "unconfirmed": "Not confirmed",
             "confirmed": "Confirmed",
-            "undecided": "Within the noise",
-            "worse": "Not better",
+            "undecided": "Undecided",
+            "no gain": "No gain",
         }[self.standing]
 
 
@@ -120,9 +120,9 @@ def _standing(run: ReportInput, best: Trial | None) -> Standing:
     gain = (run.confirmation or {}).get("gain")
     if not gain:
         return "unconfirmed"
-    if gain.get("significant"):
-        return "confirmed" if gain["mean"] > 0 else "worse"
-    return "undecided" if gain["mean"] is not None and gain["mean"] > 0 else "worse"
+    if gain["significant"]:
+        return "confirmed" if gain["mean"] > 0 else "no gain"
+    return "no gain" if gain["mean"] == 0 else "undecided"  # zero: the defaults won themselves
 
 
 def _sentence(

@@ -3,8 +3,11 @@
 import io
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.image import imsave
 
 from pso_attn.report import comparisons, frames, ink, plots
 from pso_attn.report.findings import Findings, value
@@ -50,9 +53,13 @@ def _convergence(run: ReportInput, found: Findings) -> Picture:
     if done.empty:
         return _none("convergence", title, "No evaluation completed, so nothing converged.")
     maximise = run.objective.direction == "maximize"
-    scale = ink.scale_for(done["value"], maximise)
+    default = value(found.defaults)
+    scale = ink.scale_for(done["value"], maximise, keep=default)
     batches = frames.batches_frame(run.history)
-    drawn = plots.convergence(trials, batches, run.objective, value(found.defaults), scale)
+    drawn = plots.convergence(trials, batches, run.objective, default, scale)
+    beyond = ""
+    if default is not None and not scale.shows(default):
+        beyond = f" The defaults' {number(default)} lies beyond the axis."
     first, last = done["best"].iloc[0], done["best"].iloc[-1]
     held = f"of {batches['of'].iloc[0]} evaluations in a row" if len(batches) else "of a batch"
     return _drawn(
@@ -63,7 +70,7 @@ def _convergence(run: ReportInput, found: Findings) -> Picture:
         "of training.",
         f"Best so far, and median and middle half {held}, of the evaluations that ran in full; "
         "pruned and failed ones cost evaluations and time and are not drawn. Seconds are training "
-        f"time, summed over trials. {scale.note}",
+        f"time, summed over trials. {scale.note}{beyond}",
         drawn,
     )
 
@@ -83,8 +90,9 @@ def _finalists(run: ReportInput) -> Picture:
         "finalists",
         title,
         "; ".join(shown) + ".",
-        "Each small dot is a training with a fresh seed, the bar one standard deviation. A test "
-        "value well worse than its validation value was partly luck in the search.",
+        "Each small dot is a training with a fresh seed, the bar one standard deviation. Where a "
+        "finalist's gap between validation and test is wider than that of the defaults, the "
+        "search picked some luck.",
         comparisons.finalists(rows, run.objective),
     )
 
@@ -132,14 +140,16 @@ def _curves(run: ReportInput, found: Findings) -> Picture:
         for name, trial in (("defaults", found.defaults), ("best", found.best))
         if trial is not None
     }
-    scale = ink.scale_for(curves["value"], _maximise(run))
+    going = curves.loc[curves["ending"] != "failed", "value"]
+    scale = ink.scale_for(going if len(going) else curves["value"], _maximise(run))
     ends = curves.groupby("trial")["ending"].first().value_counts()
     shown = ", ".join(f"{amount} {name}" for name, amount in ends.items())
     return _drawn(
         "curves",
         title,
         f"Validation {run.objective.name} against training steps: {shown}.",
-        "A grey curve ends with a cross at the rung where its particle left. " + scale.note,
+        "A pruned curve ends with a cross at the rung where its particle left; a failed one may "
+        f"leave the picture. {scale.note}",
         plots.learning_curves(curves, run.objective, run.rungs, marked, scale),
     )
 
@@ -162,8 +172,10 @@ def _diversity(run: ReportInput) -> Picture:
 
 
 def _drawn(name: str, title: str, alt: str, caption: str, figure: Figure) -> Picture:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", facecolor="white")
+    canvas, buffer = FigureCanvasAgg(figure), io.BytesIO()
+    canvas.draw()  # type: ignore[no-untyped-call]  # untyped; and once: `savefig` draws twice
+    pixels = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]  # untyped
+    imsave(buffer, pixels, format="png", dpi=ink.DPI)
     return Picture(name, title, alt, caption.strip(), buffer.getvalue())
 
 

@@ -50,8 +50,8 @@ def importances(study: "optuna.Study | None") -> Importances:
     return Importances(
         shares=dict(sorted(shares.items(), key=lambda item: (-item[1], item[0]))),
         note=f"Optuna's PED-ANOVA: what sets the best {best} apart among {len(complete)} complete "
-        "trials. It measures which settings, not which direction, and a swarm that has gathered "
-        "early has tried few of the others.",
+        "trials. It says which settings matter, not which values are good; one that the swarm "
+        "soon stopped varying looks less important than it may be.",
     )
 
 

@@ -11,7 +11,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
-from pso_attn.report.words import number
+from pso_attn.report.words import number, short
 
 # Okabe & Ito (2008): told apart by every kind of colour vision
 BEST = "#0072B2"
@@ -26,8 +26,10 @@ GRID = "#e4e7ea"
 WIDTH_IN = 9.0  # at 100 dots per inch the 900 pixels of the page
 DPI = 200
 SMALL, PLAIN, LARGE = 9.5, 10.5, 11.5
-_DECADES = 30.0  # ratio of the ninth decile to the best from which a log axis reads better
+_DECADES = 30.0  # ratio of the upper quartile to the best from which a log axis reads better
 _FENCE = 3.0  # interquartile ranges beyond the quartile that count as outliers, Tukey's "far out"
+_CROWDED = 3.0  # an axis is cut if its outliers would stretch it by more than this
+_STRETCH = 10.0  # and by no more than this for the sake of one value that should be seen
 
 
 @dataclass(frozen=True)
@@ -47,20 +49,25 @@ class Scale:
         if self.kind == "log":
             axis.set_yscale("log")
             axis.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=12))
-            axis.yaxis.set_major_formatter(FuncFormatter(lambda x, _: number(x, 3)))
+            axis.yaxis.set_major_formatter(FuncFormatter(lambda y, _: short(y)))
             axis.yaxis.set_minor_formatter(NullFormatter())
         axis.set_ylim(self.low, self.high)
+
+    def shows(self, value: float) -> bool:
+        """Tell whether a value lies on the axis."""
+        return bool(self.clip(np.array([value]))[0] == value)
 
     def clip(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the values with what lies outside put on the edge."""
         return np.clip(values, self.low, self.high)
 
 
-def scale_for(values: Iterable[float], maximise: bool = False) -> Scale:
+def scale_for(values: Iterable[float], maximise: bool = False, keep: float | None = None) -> Scale:
     """Return the scale under which most of the values can be told apart.
 
     Log where all are positive and span more than a factor of thirty without their worst
-    tenth; cut where the worst lie beyond Tukey's far fence. The best is never cut.
+    quarter; cut where the worst lie beyond Tukey's far fence. The best is never cut, and
+    `keep` is not unless it would squeeze everything else.
     """
     given = np.asarray(list(values), dtype=float)
     given = given[np.isfinite(given)]
@@ -70,27 +77,41 @@ def scale_for(values: Iterable[float], maximise: bool = False) -> Scale:
     if losses.min() == losses.max():
         around = max(abs(given[0]) * 0.05, 0.01)
         return Scale(low=given[0] - around, high=given[0] + around, note="All values are equal.")
-    if not maximise and losses.min() > 0 and np.quantile(losses, 0.9) > _DECADES * losses.min():
+    if not maximise and losses.min() > 0 and np.quantile(losses, 0.75) > _DECADES * losses.min():
         return Scale("log", note="The axis is logarithmic.")
     lower, upper = np.quantile(losses, [0.25, 0.75])
-    inside = losses[losses <= upper + _FENCE * max(upper - lower, 1e-12)]
-    if len(inside) == len(losses) or len(inside) < 2:
+    fence = upper + _FENCE * (upper - lower)
+    wanted = -np.inf if keep is None else -keep if maximise else keep
+    if wanted - losses.min() <= _STRETCH * (fence - losses.min()):
+        fence = max(fence, wanted)
+    inside = losses[losses <= fence]
+    if np.ptp(losses) <= _CROWDED * np.ptp(inside) or np.ptp(inside) == 0:
         return Scale()
     margin = 0.06 * max(inside.max() - inside.min(), 1e-12)
     edge, best = inside.max() + margin, inside.min() - margin
     beyond = len(losses) - len(inside)
-    said = (
-        f"{beyond} of {len(losses)} values are {'lower' if maximise else 'higher'} "
-        f"than the axis shows; the furthest is {number(given.min() if maximise else given.max())}."
-    )
+    side, furthest = ("below", given.min()) if maximise else ("above", given.max())
+    said = f"{beyond} of {len(losses)} lie {side} the axis, up to {number(furthest)}."
     return Scale(low=-edge if maximise else best, high=-best if maximise else edge, note=said)
 
 
-def sheet(height_in: float, rows: int = 1, columns: int = 1) -> tuple[Figure, list[Axes]]:
+def logarithmic(axis: Axes, low: float, high: float) -> None:
+    """Make the x axis logarithmic, with as many ticks as there is room for."""
+    decades = np.log10(high / low)
+    steps = (1.0, 2.0, 5.0) if decades <= 1.5 else (1.0, 3.0) if decades <= 2.2 else (1.0,)
+    axis.set_xscale("log")
+    axis.xaxis.set_major_locator(LogLocator(subs=steps, numticks=8))
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: short(x)))
+    axis.xaxis.set_minor_formatter(NullFormatter())
+
+
+def sheet(
+    height_in: float, rows: int = 1, columns: int = 1, share_y: bool = False
+) -> tuple[Figure, list[Axes]]:
     """Return a figure of the page's width and its axes, row by row."""
     spacing = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08, wspace=0.04, hspace=0.05)
     figure = Figure(figsize=(WIDTH_IN, height_in), dpi=DPI, layout=spacing)
-    return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
+    return figure, list(figure.subplots(rows, columns, squeeze=False, sharey=share_y).flat)
 
 
 def dress(axis: Axes, x: str = "", y: str = "", title: str = "", grid: str = "y") -> None:

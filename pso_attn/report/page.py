@@ -71,7 +71,7 @@ def _settings(run: ReportInput, found: Findings) -> str:
         for row in frame.to_dict("records")
     ]
     changed = [place for place, differs in enumerate(frame["changed"]) if differs]
-    said = "The best settings beside the defaults; changed ones are marked."
+    said = "Changed settings are marked."
     if best is None:
         said = "No trial completed, so the defaults stand alone."
     parts = [markup.table(said, ("setting", "default", "best", "searched"), rows, changed=changed)]
@@ -154,7 +154,9 @@ def _baselines(run: ReportInput) -> str:
         if row["rank"] in (0, 1):
             label = "attention, defaults" if row["rank"] == 0 else "attention, best of the search"
             rows[label] = {metric: v.get("mean") for metric, v in row.get("test", {}).items()}
-    metrics = sorted({metric for values in baselines.values() for metric in values})
+    first = run.objective.name
+    scored = {metric for values in baselines.values() for metric in values}
+    metrics = sorted(scored, key=lambda metric: (metric != first, metric))
     shown = [(name, *(number(values.get(m)) for m in metrics)) for name, values in rows.items()]
     said = "Simple models fitted on the train split, scored on the same test split."
     columns = ("model", *(f"test {metric}" for metric in metrics))

@@ -12,10 +12,12 @@ from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
 from pso_attn.report import ink
+from pso_attn.report.words import number
 from pso_attn.types import Objective
 
 _UNIFORM = 1 / np.sqrt(12)  # root mean square distance to the centre of a uniform coordinate
 _FEW = 8  # points of a line below which each is marked
+_ENDED = {"complete": ink.SOFT, "pruned": ink.PRUNED, "failed": ink.TEXT}
 _MARKED = {"defaults": ink.DEFAULTS, "best": ink.BEST}  # the best is drawn last, on top
 
 
@@ -30,19 +32,19 @@ def convergence(
 
     trials, batches: `convergence_frame` and `batches_frame`. default: the defaults' value.
     """
-    figure, (left, right) = ink.sheet(4.3, columns=2)
+    figure, (left, right) = ink.sheet(4.3, columns=2, share_y=True)
     unit, sign = ink.timed(float(trials["seconds"].max()))
     for axis, spent, divisor in ((left, "evaluations", 1.0), (right, "seconds", unit)):
         _spent(axis, trials, batches, spent, divisor, scale)
         if default is not None:
             axis.axhline(default, color=ink.DEFAULTS, lw=1.4, ls=(0, (5, 3)), label="defaults")
+        axis.margins(y=0.09)
         scale.apply(axis)
         axis.set_xlim(left=0)
-    right.sharey(left)
     ink.dress(left, "evaluations", axis_name("validation", objective))
     ink.dress(right, f"training time ({sign})")
     ink.whole_numbers(left)
-    right.tick_params(labelleft=False)
+    _name_best(left, trials, objective)
     ink.key(figure)
     return figure
 
@@ -63,21 +65,16 @@ def learning_curves(
         trial: (str(curve["ending"].iloc[0]), curve[["step", "value"]].to_numpy(dtype=float))
         for trial, curve in curves.groupby("trial")
     }
-    faint = _faint(len(lines))
-    for ending, colour in (("complete", ink.SOFT), ("pruned", ink.PRUNED), ("failed", ink.TEXT)):
-        chosen = [points for ended, points in lines.values() if ended == ending]
-        if chosen:
-            axis.add_collection(LineCollection(chosen, colors=colour, alpha=faint, linewidths=1))
-            axis.plot([], [], color=colour, label=f"{ending} ({len(chosen)})")
-        if chosen and ending != "complete":
-            ends = np.array([points[-1] for points in chosen])
-            axis.plot(ends[:, 0], ends[:, 1], "x", color=colour, ms=4, alpha=min(1.0, 2 * faint))
+    _bundle(axis, [points for ended, points in lines.values() if ended == "complete"], "complete")
+    _bundle(axis, [points for ended, points in lines.values() if ended == "pruned"], "pruned")
     for name in (name for name in _MARKED if marked.get(name) in lines):
         points = lines[marked[name]][1]
         dot = "o" if len(points) < _FEW else ""
         label = f"{name} (trial {marked[name]})"
         axis.plot(points[:, 0], points[:, 1], color=_MARKED[name], lw=2.4, marker=dot, label=label)
     axis.autoscale_view()
+    axis.autoscale(not axis.lines)  # a failed curve may explode; it stretches no axis
+    _bundle(axis, [points for ended, points in lines.values() if ended == "failed"], "failed")
     scale.apply(axis)
     for step in rungs:
         _rung(axis, step)
@@ -107,6 +104,7 @@ def diversity(frame: pd.DataFrame) -> Figure:
                 fontsize=ink.SMALL,
                 color=ink.QUIET,
                 ha="right",
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
             )
             axis.set_ylim(0, max(0.36, 1.1 * float(frame["distance"].max())))
         else:
@@ -133,9 +131,12 @@ def _spent(
 ) -> None:
     done = trials.dropna(subset="value")
     x, values = _numbers(done[spent]) / divisor, _numbers(done["value"])
-    shown, faint = scale.clip(values), _faint(len(done))
+    shown, faint = scale.clip(values), max(0.2, _faint(len(done) // 3))
     for part, shape in ((shown == values, "o"), (shown != values, "^")):
-        axis.plot(x[part], shown[part], shape, color=ink.PRUNED, alpha=faint, ms=3.5, mew=0)
+        if not part.any():
+            continue  # an empty line that is not clipped has no place, and breaks the layout
+        style: Any = {"color": ink.PRUNED, "alpha": faint, "clip_on": False, "mew": 0}
+        axis.plot(x[part], shown[part], shape, ms=3.5 if shape == "o" else 6, **style)
     axis.plot([], [], "o", color=ink.PRUNED, ms=4, label="one evaluation")
     over, dot = _numbers(batches[spent]) / divisor, "o" if len(batches) < _FEW else ""
     low, high = _numbers(batches["q25"]), _numbers(batches["q75"])
@@ -147,11 +148,40 @@ def _spent(
     axis.step(spent_by, reached, where="post", color=ink.BEST, lw=2.4, label="best so far")
 
 
+def _name_best(axis: Axes, trials: pd.DataFrame, objective: Objective) -> None:
+    """Write the best value on the side of its line where no evaluation can be."""
+    above = objective.direction == "maximize"
+    axis.annotate(
+        number(trials["best"].iloc[-1]),
+        (trials["evaluations"].iloc[-1], trials["best"].iloc[-1]),
+        xytext=(0, 5 if above else -5),
+        textcoords="offset points",
+        fontsize=ink.PLAIN,
+        color=ink.BEST,
+        weight="bold",
+        ha="right",
+        va="bottom" if above else "top",
+    )
+
+
+def _bundle(axis: Axes, curves: Sequence[NDArray[np.float64]], ending: str) -> None:
+    """Draw curves (points, 2) that ended alike; a cross ends those that did not complete."""
+    if not curves:
+        return
+    colour, faint = _ENDED[ending], _faint(len(curves))
+    axis.add_collection(LineCollection(curves, colors=colour, alpha=faint, linewidths=1))
+    axis.plot([], [], color=colour, label=f"{ending} ({len(curves)})")
+    if ending != "complete":
+        ends = np.array([points[-1] for points in curves])
+        axis.plot(ends[:, 0], ends[:, 1], "x", color=colour, ms=5, alpha=min(1.0, 2 * faint))
+
+
 def _rung(axis: Axes, step: int) -> None:
     axis.axvline(step, color=ink.QUIET, lw=1, ls=":", zorder=0.5)
     axis.annotate(
         f"rung {step:,}",
         (step, 1.0),
+        annotation_clip=True,  # every particle may have failed before it
         xycoords=("data", "axes fraction"),
         xytext=(4, -2),
         textcoords="offset points",
@@ -163,7 +193,7 @@ def _rung(axis: Axes, step: int) -> None:
 
 def _faint(marks: int) -> float:
     """Return the opacity at which that many marks still show where they are dense."""
-    return float(np.clip(12 / max(1, marks) ** 0.6, 0.15, 0.7))
+    return float(np.clip(7 / max(1, marks) ** 0.6, 0.1, 0.7))
 
 
 def _numbers(column: "pd.Series[Any]") -> NDArray[np.float64]:

@@ -30,7 +30,7 @@ section { background: var(--card); border: 1px solid var(--line); border-radius:
   padding: .1rem .6rem; border-radius: 99px; border: 1.5px solid currentColor; }
 .good .badge { color: var(--good); } .doubt .badge { color: var(--doubt); }
 .bad .badge { color: var(--bad); }
-.key { display: grid; grid-template-columns: repeat(auto-fit, minmax(11.5rem, 1fr));
+.key { display: grid; grid-template-columns: repeat(auto-fit, minmax(14rem, 1fr));
   gap: 1rem 1.5rem; margin: 1.2rem 0 .2rem; }
 .key div { border-top: 1px solid var(--line); padding-top: .6rem; }
 .key dt { font-size: .85rem; } .key dd { margin: 0; }
@@ -41,10 +41,11 @@ section { background: var(--card); border: 1px solid var(--line); border-radius:
 table { border-collapse: collapse; width: 100%; font-size: .93rem;
   font-variant-numeric: tabular-nums; }
 caption { text-align: left; color: var(--quiet); font-size: .88rem; padding-bottom: .4rem; }
-th, td { text-align: left; padding: .42rem .9rem .42rem 0; border-bottom: 1px solid var(--line);
+caption span { position: sticky; left: 0; display: inline-block; max-width: calc(100vw - 3.4rem); }
+th, td { text-align: left; padding: .42rem 1.2rem .42rem 0; border-bottom: 1px solid var(--line);
   vertical-align: top; }
 thead th { font-weight: 600; color: var(--quiet); font-size: .85rem; white-space: nowrap; }
-tbody th { font-weight: 500; }
+tbody th { font-weight: 500; white-space: nowrap; }
 td.figure, th.figure { text-align: right; white-space: nowrap; }
 tr.changed > * { background: var(--mark); }
 tr.changed > :first-child { box-shadow: inset 3px 0 0 var(--doubt); padding-left: .7rem; }
@@ -64,7 +65,8 @@ footer { color: var(--quiet); font-size: .88rem; padding-bottom: 2.5rem; }
   main, header, footer { padding-left: .7rem; padding-right: .7rem; }
   section { padding: 1rem .9rem; } .verdict .sentence { font-size: 1.08rem; }
   .key { grid-template-columns: repeat(2, minmax(0, 1fr)); gap: .8rem; }
-  figure .scroll img { width: 620px; max-width: none; }
+  .key b { font-size: 1.08rem; white-space: nowrap; }
+  figure .scroll img { width: 720px; max-width: none; }
 }
 @media print { body { background: #fff; } section { break-inside: avoid; border: 0; padding: 0; } }
 """.strip()

@@ -23,7 +23,7 @@ def number(value: Any, digits: int = 4) -> str:
         return _minus(f"{value:.{decimals}f}")
     if 10**digits <= magnitude < 1e9:
         return _minus(f"{value:,.0f}")
-    return _minus(f"{value:.{digits - 2}e}")
+    return _minus(f"{value:.{digits - 2}e}".replace("e-0", "e-").replace("e+0", "e"))
 
 
 def aligned(value: float | None, spread: float | None) -> tuple[str, str]:
@@ -42,6 +42,14 @@ def plus_minus(value: float | None, spread: float | None) -> str:
     return shown if around == ABSENT else f"{shown} ± {around}"
 
 
+def short(value: float) -> str:
+    """Return a number with at most four significant digits and no zeros that say nothing."""
+    if not math.isfinite(value):
+        return ABSENT
+    shown = f"{value:,.0f}" if 1e4 <= abs(value) < 1e9 else f"{value:.4g}"
+    return shown.replace("e-0", "e-").replace("e+0", "e")
+
+
 def setting(value: Any) -> str:
     """Return a setting as text: numbers rounded for reading, lists in brackets."""
     if value is None:
@@ -50,14 +58,14 @@ def setting(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, list | tuple):
         return f"[{', '.join(setting(item) for item in value)}]"
-    return number(value) if isinstance(value, int | float | np.number) else str(value)
+    return short(float(value)) if isinstance(value, int | float | np.number) else str(value)
 
 
 def duration(seconds: float) -> str:
     """Return a time in its two largest units: "4.2 s", "3 min 05 s", "2 h 10 min"."""
     if not math.isfinite(seconds):
         return ABSENT
-    if seconds < 60:
+    if seconds < 59.5:
         return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
     whole = round(seconds)
     if whole < 3600:
@@ -71,4 +79,4 @@ def count(amount: int, noun: str) -> str:
 
 
 def _minus(text: str) -> str:
-    return text.replace("-", "−") if text.startswith("-") else text
+    return f"\N{MINUS SIGN}{text[1:]}" if text.startswith("-") else text

@@ -37,6 +37,7 @@ _KNOBS = (
     Knob("dropout", "float", "", low=0.0, high=0.5, default=0.1),
     Knob("lr", "float", "", low=1e-4, high=1e-1, log=True, default=1e-3),
 )
+_KINDS = {"softmax": 0.0, "linear": 0.08, "low_rank": 0.15}
 
 
 def sample_run(
@@ -86,9 +87,8 @@ def sample_confirmation(run: ReportInput, top: int = 3, gain: float = 0.1) -> di
             zip((run.history.trials[0], *full), scores, strict=False)
         )
     ]
-    paired = [
-        run.objective.loss(a) - run.objective.loss(b) for a, b in zip(*scores[:2], strict=True)
-    ]
+    sign = run.objective.loss(1.0)
+    paired = [sign * (a - b) for a, b in zip(*scores[:2], strict=True)]
     return {
         "schema": 1,
         "run": run.name,
@@ -184,9 +184,7 @@ def _trained(candidate: Candidate, history: History) -> Outcome:
 
 def _loss(params: Params) -> float:
     off = 0.12 * (math.log10(float(params.get("lr", 1e-2))) + 2.0) ** 2
-    off += {"softmax": 0.0, "linear": 0.08, "low_rank": 0.15}[
-        str(params.get("mechanism", "linear"))
-    ]
+    off += _KINDS.get(str(params.get("mechanism")), 0.0)
     off += 0.03 * abs(math.log2(float(params.get("heads", 4))) - 2)
     off += 0.03 * abs(math.log(float(params.get("window_tokens", 12)) / 12))
     return 0.95 + off + 0.3 * abs(float(params.get("dropout", 0.1)) - 0.15)
