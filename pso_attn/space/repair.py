@@ -18,6 +18,7 @@ ANCHORS = 16  # feasible points that are kept
 NEAREST, STRIDES = 4, 8  # 32 tries: this many anchors, and steps towards each
 REACH = 0.9  # of the way to an anchor on a continuous coordinate: repaired ones stay apart
 SAMPLED, ENUMERATED = 4_096, 20_000  # points in which the first feasible ones are sought
+ENOUGH = 512  # points after which a single feasible one will do
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,17 +57,17 @@ def find_anchors(space: "Space", known: Array, where: str) -> Array:
     """
     if not space.constraints and not space.divisors:
         return np.empty((0, space.dimension))
-    points, are_all = _points(space)
+    points, are_all = _points(space, known)
     texts = {constraint.text for constraint in space.constraints}
     texts |= {divisor.text for divisor in space.divisors}
     never_met, anchors = set(texts), []
-    for point in (*known, *points):
+    for seen, point in enumerate((*known, *points)):
         settled = space.settled(point)
         broken = space.violations(space.decode(settled))
         never_met &= broken.keys()
         if not broken:
             anchors.append(settled)
-        if len(anchors) == ANCHORS:
+        if len(anchors) == ANCHORS or (anchors and seen >= ENOUGH):
             break
     if not anchors:
         space.derived(space.settings(space.decode(known[0])))  # may raise the real reason
@@ -78,8 +79,12 @@ def find_anchors(space: "Space", known: Array, where: str) -> Array:
     return np.stack(anchors)
 
 
-def _points(space: "Space") -> tuple[Array, bool]:
-    """Return points (N, D) to look at, and whether they are all that there are."""
+def _points(space: "Space", known: Array) -> tuple[Array, bool]:
+    """Return points (N, D) to look at, and whether they are all that there are.
+
+    Where they are not, half of them take some of their coordinates from `known` (K, D): settings
+    that are rare to hit may stand there.
+    """
     rng = seeding.generator(0, "anchors")
     sizes = [int(levels) for levels in space.levels]
     total = math.prod(sizes)
@@ -88,7 +93,10 @@ def _points(space: "Space") -> tuple[Array, bool]:
         scales = [coordinate.scale for coordinate in space.coordinates]
         centres = [np.array([s.point(v) for v in s.values]) for s in scales]  # type: ignore[arg-type]  # its own values
         return np.stack([c[b] for c, b in zip(centres, bins, strict=True)], axis=-1), True
-    return rng.random((SAMPLED, space.dimension)), False
+    points = rng.random((SAMPLED, space.dimension))
+    share = np.where(np.arange(SAMPLED) % 2, rng.random(SAMPLED), 0.0)  # of what every other keeps
+    kept = rng.random(points.shape) < share[:, None]
+    return np.where(kept, known[np.arange(SAMPLED) % len(known)], points), False
 
 
 def _feasible(space: "Space", position: Array) -> Array | None:
