@@ -1,5 +1,6 @@
 """From what a command raises to a sentence on stderr and an exit code."""
 
+import contextlib
 import functools
 import os
 import signal
@@ -62,6 +63,12 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
     return run
 
 
+def say(text: str) -> None:
+    """Write a line to stderr, if anybody listens."""
+    with contextlib.suppress(OSError):
+        typer.echo(text, err=True)
+
+
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
@@ -69,5 +76,5 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
 def _fail(sentence: str, exit_code: int) -> NoReturn:
     if os.environ.get(TRACEBACK):
         traceback.print_exc()
-    typer.echo(f"error: {' '.join(sentence.split())}", err=True)
+    say(f"error: {' '.join(sentence.split())}")
     raise typer.Exit(exit_code) from None

@@ -31,15 +31,9 @@ def emit(
         for item in essence:
             typer.echo(item)
         return
-    from rich.console import Console
+    from pso_attn.cli.consoles import Results
 
-    class Piped(Console):
-        """A console that leaves a closed pipe to whoever started the command."""
-
-        def on_broken_pipe(self) -> None:
-            raise BrokenPipeError
-
-    console = Piped(highlight=False)
+    console = Results(highlight=False)
     for line in lines:
         if isinstance(line, str):
             console.print(line, markup=False, soft_wrap=True)

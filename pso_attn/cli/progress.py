@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from pso_attn.cli.consoles import Side
 from pso_attn.types import Budget, Event, History, Objective, Outcome, State
 
 PLAIN_EVERY_S = 30.0
@@ -27,7 +27,7 @@ class SearchProgress:
         self._budget = budget
         self._objective: Objective = history.objectives[0]
         self._deadline_s = deadline_s
-        self._console = Console(stderr=True, highlight=False, quiet=quiet)
+        self._console = Side(stderr=True, highlight=False, quiet=quiet)
         self._total = budget.generations * budget.batch
         self._done = self._done_before = float(len(history.trials))
         self._training = 0.0  # particles' worth of work in the chunk that trains now
@@ -106,19 +106,18 @@ class SearchProgress:
         }
 
     def _show(self, whole: bool = False) -> None:
-        with contextlib.suppress(OSError):
-            if self._live:
-                live, task = self._live
-                live.update(task, completed=self._done + self._training, **self._fields())
-            elif whole or time.monotonic() - self._said_s >= PLAIN_EVERY_S:
-                self._said_s = time.monotonic()
-                self._console.print(self.line(), soft_wrap=True)
+        if self._live:
+            live, task = self._live
+            live.update(task, completed=self._done + self._training, **self._fields())
+        elif whole or time.monotonic() - self._said_s >= PLAIN_EVERY_S:
+            self._said_s = time.monotonic()
+            self._console.print(self.line(), soft_wrap=True)
 
 
 @contextlib.contextmanager
 def steps_shown(what: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
     """Yield a function of (steps done, steps in all) that shows how far something is."""
-    console = Console(stderr=True, highlight=False, quiet=quiet)
+    console = Side(stderr=True, highlight=False, quiet=quiet)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=None),
@@ -130,9 +129,8 @@ def steps_shown(what: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
         task = live.add_task(what, total=None)
 
         def report(done: int, total: int) -> None:
-            with contextlib.suppress(OSError):
-                live.update(task, completed=done, total=total)
-                if not console.is_terminal and done == total:
-                    console.print(f"{what}: {total} steps done", soft_wrap=True)
+            live.update(task, completed=done, total=total)
+            if not console.is_terminal and done == total:
+                console.print(f"{what}: {total} steps done", soft_wrap=True)
 
         yield report

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pso_attn.cli.guard import guarded
+from pso_attn.cli.guard import guarded, say
 from pso_attn.cli.options import RUNS, Json, Quiet, Run, RunsDir
 from pso_attn.cli.output import emit, table
 from pso_attn.errors import ConfigurationError, PsoAttnError, RunError
@@ -129,7 +129,7 @@ def watch(
     while not once and not as_json and overview["state"] == "running":
         line = f"{loaded.name}: {_progress(overview)}"
         if line != said and not quiet:
-            typer.echo(line, err=True)
+            say(line)
         said = line
         time.sleep(every)
         overview = _overview(loaded)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pso_attn.cli.guard import INTERRUPTED, guarded
+from pso_attn.cli.guard import INTERRUPTED, guarded, say
 from pso_attn.cli.options import (
     RUNS,
     BreakLock,
@@ -82,7 +82,7 @@ def search(
     began_s = time.monotonic()
     with start_run(configuration, run, runs_dir, allow_import=not no_import) as driven:
         for note in driven.parts.space.notes:
-            typer.echo(f"note: {note}", err=True)
+            say(f"note: {note}")
         _drive(driven, _deadline(began_s, timeout), as_json, quiet)
 
 
@@ -115,10 +115,9 @@ def resume(
         allow_import=not no_import,
     ) as driven:
         if driven.is_finished and not as_json and not quiet:
-            typer.echo(
+            say(
                 f"run {driven.name} has finished its {driven.generations} generations; "
-                f"{driven.again('resume')} --generations {driven.generations * 2} goes on",
-                err=True,
+                f"{driven.again('resume')} --generations {driven.generations * 2} goes on"
             )
         _drive(driven, _deadline(began_s, timeout), as_json, quiet)
 
@@ -144,10 +143,10 @@ def _resumable(driven: "DrivenRun") -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        typer.echo(f"interrupted; go on with: {driven.again('resume')}", err=True)
+        say(f"interrupted; go on with: {driven.again('resume')}")
         raise typer.Exit(INTERRUPTED) from None
     except Exception:
-        typer.echo(f"stopped; go on with: {driven.again('resume')}", err=True)
+        say(f"stopped; go on with: {driven.again('resume')}")
         raise
 
 

@@ -1,0 +1,79 @@
+import io
+
+import pytest
+
+from pso_attn.cli.progress import SearchProgress
+from pso_attn.evaluate import Progress
+from pso_attn.types import Budget, History, Objective, Outcome, State
+
+BUDGET = Budget(particles=2, batch=2, generations=3)
+INFINITY = float("inf")
+
+
+def outcome(trial: int, value: float | None, state: State = State.COMPLETE) -> Outcome:
+    return Outcome(trial, state, None if value is None else (value,), {}, {}, 0.0, 1.0)
+
+
+def progress(direction: str = "minimize", quiet: bool = False) -> tuple[SearchProgress, History]:
+    history = History((Objective("score", direction),))  # type: ignore[arg-type]  # one of the two
+    return SearchProgress(BUDGET, history, INFINITY, quiet), history
+
+
+def test_a_line_per_generation_is_written_where_there_is_no_terminal(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shown, history = progress()
+    with shown.shown():
+        shown.observe(outcome(0, 0.5), history)
+        shown.observe(outcome(1, 0.25), history)
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("generation 1/3 · 2/6 particles · best score 0.2500 · ")
+    assert said.err.count("\n") == 1
+
+
+def test_the_best_of_a_maximised_metric_is_the_largest_and_shown_as_itself() -> None:
+    shown, history = progress("maximize")
+    shown.observe(outcome(0, 0.5), history)
+    shown.observe(outcome(1, 0.75), history)
+    assert "best score 0.7500" in shown.line()
+
+
+def test_what_did_not_complete_is_never_the_best() -> None:
+    shown, history = progress()
+    shown.observe(outcome(0, 0.1, State.PRUNED), history)
+    shown.observe(outcome(1, None, State.FAIL), history)
+    assert "best" not in shown.line()
+
+
+def test_time_left_is_unknown_before_anything_was_done_and_ends_at_the_deadline() -> None:
+    shown, history = progress()
+    assert "left" not in shown.line()
+    shown.training(Progress(0, 0, 1, 5, 10, 2))
+    assert shown.left_s() >= 0
+    late = SearchProgress(BUDGET, history, 0.0, True)
+    late.observe(outcome(0, 0.5), history)
+    assert late.left_s() == 0
+
+
+def test_quiet_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    shown, history = progress(quiet=True)
+    with shown.shown():
+        shown.observe(outcome(0, 0.5), history)
+        shown.observe(outcome(1, 0.5), history)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_stderr_that_has_gone_away_does_not_stop_a_search(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Gone(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+    monkeypatch.setattr("sys.stderr", Gone())
+    shown, history = progress()
+    with shown.shown():
+        shown.observe(outcome(0, 0.5), history)
+        shown.observe(outcome(1, 0.5), history)
+    assert "2/6 particles" in shown.line()
