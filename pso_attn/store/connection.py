@@ -7,7 +7,7 @@ import json
 import re
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,6 +84,7 @@ def _open_journal(path: Path, create: bool) -> Connection:
 
 def _open_database(url: str, create: bool) -> Connection:
     # sqlalchemy takes a tenth of a second to load and most runs never need it
+    from sqlalchemy import orm
     from sqlalchemy.exc import SQLAlchemyError
 
     where = redacted(url)
@@ -103,8 +104,22 @@ def _open_database(url: str, create: bool) -> Connection:
         backend.remove_session()
         backend.engine.dispose()
 
+    @contextmanager
+    def together() -> Iterator[None]:
+        # Optuna commits each attribute; a session that joins an open transaction leaves that to
+        # its owner, so that a whole outcome costs one commit
+        before = backend.scoped_session
+        with backend.engine.begin() as transaction:
+            sessions = orm.sessionmaker(transaction, join_transaction_mode="rollback_only")
+            backend.scoped_session = orm.scoped_session(sessions)
+            try:
+                yield
+            finally:
+                backend.scoped_session.remove()
+                backend.scoped_session = before
+
     storage = optuna.storages.get_storage(backend)
-    return Connection(storage, where, failures, nullcontext, close)
+    return Connection(storage, where, failures, together, close)
 
 
 def redacted(url: str) -> str:

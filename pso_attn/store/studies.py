@@ -1,5 +1,6 @@
 """Studies as a whole: beginning, finding, reading and removing them."""
 
+import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -151,10 +152,16 @@ def delete_study(url: str, name: str) -> None:
 
 def _read_study(connection: Connection, name: str) -> optuna.Study:
     """Return a study that exists; its connection lives as long as it does."""
-    with connection.guard():
-        study_id = _existing(connection, name)
-        stored = connection.storage.get_study_name_from_id(study_id)
-        return optuna.load_study(study_name=stored, storage=connection.storage)
+    try:
+        with connection.guard():
+            study_id = _existing(connection, name)
+            stored = connection.storage.get_study_name_from_id(study_id)
+            study = optuna.load_study(study_name=stored, storage=connection.storage)
+    except BaseException:
+        connection.close()
+        raise
+    weakref.finalize(study, connection.close)
+    return study
 
 
 def _existing(connection: Connection, name: str) -> int:

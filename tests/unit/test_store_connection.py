@@ -28,7 +28,7 @@ def dead_port() -> Iterator[int]:
         ("sqlite:////proc/no/such/folder/a.db", "does not answer: unable to open database file"),
         ("postgresql://ann:secret@256.256.256.256/db", "does not answer"),
         ("sqlite://host:99999999/x", "is not a database URL|does not answer"),
-        ("postgresql+psycopg2:///", "needs a database driver that is not installed"),
+        ("mssql+pymssql:///", "needs a database driver that is not installed"),
     ],
 )
 def test_a_url_that_leads_nowhere_is_one_sentence(url: str, words: str) -> None:
