@@ -13,7 +13,7 @@ from pso_attn.space import Space
 from pso_attn.swarm.bounds import limit, reflect
 from pso_attn.swarm.moves import Weights, constricted, copied_labels, inertial, velocity
 from pso_attn.swarm.options import read_options
-from pso_attn.swarm.restarts import redrawn
+from pso_attn.swarm.restarts import to_redraw
 from pso_attn.swarm.state import Flags, SwarmState, advance, unborn
 from pso_attn.types import Array, History, Objective, Proposal, Trial
 
@@ -44,9 +44,8 @@ class ClassicSwarm:
     Numbers move by velocity and are mirrored at the ends of their range. Labels (categorical and
     bool knobs) never enter arithmetic: each is copied from the particle's position, its personal
     best or its neighbourhood best, with chances as inertia : cognitive : social, and at
-    `jump_rate` it is drawn uniformly. The first `particles` trials are a scrambled Sobol design,
-    at rest (Engelbrecht 2012 found zero the best initial velocity); then particles move, or are
-    drawn anew when they stagnate.
+    `jump_rate` it is drawn uniformly. The first `particles` trials are a scrambled Sobol design;
+    then particles move, or are drawn anew when they stagnate.
 
     generations: the budget that the search began with, over which an inertia weight falls.
     options: see `ClassicOptions`. Raises ConfigurationError for fewer than two particles, a batch
@@ -97,13 +96,14 @@ class ClassicSwarm:
             fold = _Fold(space, history.objectives, (), unborn(self.particles, space.dimension))
         state = fold.state
         for trials in history.generations[len(fold.generations) :]:
-            state = advance(state, trials, history, self._redrawn(state), space.categorical)
+            redrawn = self._redrawn(state)
+            state = advance(state, trials, history, redrawn, space.categorical, self.seed)
         self._fold = _Fold(space, history.objectives, history.generations, state)
         return state
 
     def _redrawn(self, state: SwarmState) -> Flags:
         leaders = self._topology.leaders(state.ranks())
-        return redrawn(state, leaders, self.options.stagnation)
+        return to_redraw(state, leaders, self.options.stagnation)
 
     def _weights(self, generation: int) -> Weights:
         cognitive, social = self.options.cognitive, self.options.social

@@ -5,7 +5,7 @@ import numpy as np
 from pso_attn.swarm.state import Counts, Flags, SwarmState
 
 
-def redrawn(state: SwarmState, leaders: Counts, stagnation: int) -> Flags:
+def to_redraw(state: SwarmState, leaders: Counts, stagnation: int) -> Flags:
     """Return which particles the next generation redraws if it is their turn, (P,).
 
     A particle whose personal best did not improve in `stagnation` moves (0: never) gives it up,

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pso_attn.errors import ConfigurationError
+from pso_attn.seeding import generator
 from pso_attn.types import Array, History, State, Trial
 
 Flags = NDArray[np.bool_]
@@ -76,12 +77,14 @@ def advance(
     history: History,
     redrawn: Flags,
     categorical: Flags,
+    seed: int,
 ) -> SwarmState:
     """Return the state after one more generation's trials.
 
     redrawn: (P,), the particles that this generation placed afresh instead of moving them; they
-    start without velocity and without a personal best. A failed or infeasible trial moves its
-    particle and never becomes a best. Raises ConfigurationError for trials of another swarm.
+    go on without velocity and without a personal best. seed: of the velocities with which
+    particles begin. A failed or infeasible trial moves its particle and never becomes a best.
+    Raises ConfigurationError for trials of another swarm.
     """
     after = SwarmState(*(getattr(state, field.name).copy() for field in fields(state)))
     for trial in trials:
@@ -89,10 +92,13 @@ def advance(
         _check_fits(trial, state)
         if redrawn[i]:
             after.best_loss[i], after.best_fidelity[i], after.idle[i] = np.inf, 0.0, 0
-        if redrawn[i] or not state.evaluated[i]:
-            after.velocity[i] = 0.0
+        if not state.evaluated[i]:
+            velocity = _first_velocity(trial, seed)
+        elif redrawn[i]:
+            velocity = np.zeros_like(position)
         else:
-            after.velocity[i] = np.where(categorical, 0.0, position - state.position[i])
+            velocity = position - state.position[i]
+        after.velocity[i] = np.where(categorical, 0.0, velocity)
         after.position[i] = position
         after.evaluated[i] = True
         loss, fidelity = _merit(trial, history)
@@ -102,6 +108,17 @@ def advance(
         else:
             after.idle[i] += 1
     return after
+
+
+def _first_velocity(trial: Trial, seed: int) -> Array:
+    """Return half the way to a uniform point: SPSO 2007 (Clerc 2012), "half-difference".
+
+    From rest, whoever leads its neighbourhood at first, a third of a ring, would be evaluated at
+    the same place again.
+    """
+    candidate = trial.candidate
+    rng = generator(seed, trial.generation, candidate.particle, "first velocity")
+    return 0.5 * (rng.random(candidate.position.size) - candidate.position)
 
 
 def _merit(trial: Trial, history: History) -> tuple[float, float]:

@@ -24,7 +24,10 @@ def positions_of(history):
 
 
 def history_of(*generations):
-    """Make a history from generations of (particle, position, loss)."""
+    """Make a history from generations of (particle, position, loss).
+
+    Particles that stay where they were are at rest afterwards.
+    """
     return History(
         MINIMISED,
         tuple(
@@ -80,15 +83,17 @@ def test_the_first_trials_are_an_even_design_that_differs_by_seed():
     assert np.all(np.diff(bins, axis=0) == 1 + (np.diff(bins, axis=0) == 2))
 
 
-def test_a_particle_at_rest_is_drawn_to_both_bests():
-    history = history_of(
-        [(0, (0.5, 0.5), 2.0), (1, (0.9, 0.1), 1.0), (2, (0.5, 0.5), 3.0)],
-    )
-    swarm = ClassicSwarm(0, 3, 3, 10)
-    moved = swarm.propose(cube(2), history).positions
-    assert np.all(moved[0] - 0.5 > [0.0, -1.0])
-    assert moved[0][1] < 0.5
-    np.testing.assert_array_equal(moved[1], (0.9, 0.1))  # the best one rests on its own best
+def test_a_particle_at_rest_is_drawn_to_the_best_and_the_best_rests():
+    rows = [(0, (0.5, 0.5), 2.0), (1, (0.9, 0.1), 1.0), (2, (0.5, 0.5), 3.0)]
+    moved = ClassicSwarm(0, 3, 3, 10).propose(cube(2), history_of(rows, rows)).positions
+    assert np.all(moved[[0, 2], 0] > 0.5)
+    assert np.all(moved[[0, 2], 1] < 0.5)
+    np.testing.assert_array_equal(moved[1], (0.9, 0.1))
+
+
+def test_nobody_is_evaluated_twice_at_its_first_place():
+    positions = positions_of(drive(ClassicSwarm(0, 12, 12, 10), cube(2), sphere, 2))
+    assert len(np.unique(positions, axis=0)) == 24
 
 
 def test_a_move_crosses_no_more_than_the_velocity_limit():
@@ -149,14 +154,14 @@ def test_a_swarm_in_which_everything_failed_looks_elsewhere():
 
 
 def test_star_and_ring_follow_different_leaders():
-    history = history_of([(i, (0.1 * i, 0.5), float(i)) for i in range(6)])
+    history = history_of(*[[(i, (0.1 * i, 0.5), float(i)) for i in range(6)]] * 2)
     ring = ClassicSwarm(0, 6, 6, 10).propose(cube(2), history).positions
     star = ClassicSwarm(0, 6, 6, 10, {"topology": "star"}).propose(cube(2), history).positions
     assert star[3][0] < ring[3][0] < 0.3  # particle 3 goes to 0 in the star, to 2 in the ring
 
 
 def test_a_wider_neighbourhood_sees_further():
-    history = history_of([(i, (0.1 * i, 0.5), float(i)) for i in range(7)])
+    history = history_of(*[[(i, (0.1 * i, 0.5), float(i)) for i in range(7)]] * 2)
     near, far = (
         ClassicSwarm(0, 7, 7, 10, {"neighbours": n}).propose(cube(2), history).positions
         for n in (1, 3)

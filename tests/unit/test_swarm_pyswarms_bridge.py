@@ -132,4 +132,4 @@ def state_of(losses):
     history = History((Objective("loss", "minimize"),))
     trials = tuple(finished(0, i, i, np.full(2, i / 10), loss) for i, loss in enumerate(losses))
     nobody = np.zeros(len(losses), dtype=bool)
-    return advance(state, trials, history, nobody, np.zeros(2, dtype=bool))
+    return advance(state, trials, history, nobody, np.zeros(2, dtype=bool), 0)

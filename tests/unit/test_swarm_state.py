@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from pso_attn.errors import ConfigurationError
-from pso_attn.swarm.restarts import redrawn
+from pso_attn.swarm.restarts import to_redraw
 from pso_attn.swarm.state import SwarmState, advance, unborn
 from pso_attn.testing import finished
 from pso_attn.types import History, Objective
@@ -10,7 +10,7 @@ from pso_attn.types import History, Objective
 NUMBERS = np.zeros(2, dtype=bool)
 
 
-def fold(*generations, particles=3, anew=(), categorical=NUMBERS, direction="minimize"):
+def fold(*generations, particles=3, anew=(), categorical=NUMBERS, direction="minimize", seed=0):
     """Fold generations of (particle, position, loss[, fidelity]), redrawing `anew` in the last."""
     history = History((Objective("loss", direction),))
     state = unborn(particles, 2)
@@ -20,18 +20,23 @@ def fold(*generations, particles=3, anew=(), categorical=NUMBERS, direction="min
             for slot, (particle, position, *rest) in enumerate(rows)
         )
         flags = np.isin(np.arange(particles), anew) & (number == len(generations) - 1)
-        state = advance(state, trials, history, flags, categorical)
+        state = advance(state, trials, history, flags, categorical, seed)
     return state
 
 
 def test_velocity_is_the_difference_of_the_last_two_positions():
     state = fold([(0, (0.2, 0.9), 1.0)], [(0, (0.3, 0.5), 2.0)])
     np.testing.assert_allclose(state.velocity[0], [0.1, -0.4])
-    np.testing.assert_array_equal(state.velocity[1:], 0.0)
 
 
-def test_the_first_position_has_no_velocity():
-    np.testing.assert_array_equal(fold([(0, (0.2, 0.9), 1.0)]).velocity, 0.0)
+def test_the_first_velocity_is_half_the_way_to_some_point_of_the_cube():
+    rows = [(0, (0.2, 0.9), 1.0), (1, (0.2, 0.9), 1.0)]
+    state = fold(rows)
+    ends = state.position[:2] + 2 * state.velocity[:2]
+    assert np.all((ends >= 0) & (ends < 1))
+    assert len(np.unique(ends)) == 4
+    np.testing.assert_array_equal(fold(rows).velocity, state.velocity)
+    assert not np.allclose(fold(rows, seed=1).velocity[:2], state.velocity[:2])
 
 
 def test_a_label_has_no_velocity():
@@ -39,6 +44,9 @@ def test_a_label_has_no_velocity():
         [(0, (0.2, 0.9), 1.0)], [(0, (0.3, 0.5), 2.0)], categorical=np.array([False, True])
     )
     np.testing.assert_allclose(state.velocity[0], [0.1, 0.0])
+    first = fold([(0, (0.2, 0.9), 1.0)], categorical=np.array([False, True]))
+    assert first.velocity[0][0] != 0.0
+    assert first.velocity[0][1] == 0.0
 
 
 def test_the_personal_best_is_kept_until_something_better_comes():
@@ -112,7 +120,7 @@ def test_folding_leaves_the_earlier_state_as_it_was():
     before = unborn(3, 2)
     history = History((Objective("loss", "minimize"),))
     trial = finished(0, 0, 0, np.ones(2), 1.0)
-    advance(before, (trial,), history, np.zeros(3, dtype=bool), NUMBERS)
+    advance(before, (trial,), history, np.zeros(3, dtype=bool), NUMBERS, 0)
     np.testing.assert_array_equal(before.position, 0.0)
     assert not before.evaluated.any()
 
@@ -131,18 +139,18 @@ def stagnated(idle, losses) -> SwarmState:
 
 def test_a_stagnated_particle_is_redrawn_unless_it_leads():
     state = stagnated(idle=[2, 2, 1], losses=[1.0, 2.0, 3.0])
-    np.testing.assert_array_equal(redrawn(state, np.array([0, 0, 0]), 2), [False, True, False])
+    np.testing.assert_array_equal(to_redraw(state, np.array([0, 0, 0]), 2), [False, True, False])
 
 
 def test_no_stagnation_is_never_a_restart():
     state = stagnated(idle=[9, 9, 9], losses=[1.0, 2.0, 3.0])
-    assert not redrawn(state, np.array([0, 0, 0]), 0).any()
+    assert not to_redraw(state, np.array([0, 0, 0]), 0).any()
 
 
 def test_a_particle_that_sees_no_best_is_redrawn_at_once():
     state = stagnated(idle=[0, 0, 0], losses=[None, None, 1.0])
-    np.testing.assert_array_equal(redrawn(state, np.array([0, 2, 2]), 0), [True, False, False])
+    np.testing.assert_array_equal(to_redraw(state, np.array([0, 2, 2]), 0), [True, False, False])
 
 
 def test_a_particle_that_was_never_evaluated_is_not_redrawn():
-    assert not redrawn(unborn(3, 2), np.zeros(3, dtype=np.int64), 1).any()
+    assert not to_redraw(unborn(3, 2), np.zeros(3, dtype=np.int64), 1).any()
