@@ -23,6 +23,7 @@ QUIET = (
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    "--hide-scrollbars",
 )
 # the page measures itself inside a frame, for no window is as narrow as a phone
 PROBE = """<script>addEventListener("load", () => {
