@@ -80,7 +80,7 @@ class TaskContract:
         task = self.make()
         logits, targets = _answers(task, particles=2)
         logits.requires_grad_()
-        task.loss(logits, targets)[0].backward()  # type: ignore[no-untyped-call]  # torch's own
+        task.loss(logits, targets)[0].backward()
         assert logits.grad is not None
         assert bool((logits.grad[0] != 0).any())
         assert not bool((logits.grad[1] != 0).any())
