@@ -81,7 +81,7 @@ def search(
         return
     began_s = time.monotonic()
     with start_run(configuration, run, runs_dir, allow_import=not no_import) as driven:
-        for note in driven.parts.space.notes:
+        for note in () if quiet else driven.parts.space.notes:
             say(f"note: {note}")
         _drive(driven, _deadline(began_s, timeout), as_json, quiet)
 

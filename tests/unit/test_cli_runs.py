@@ -191,6 +191,24 @@ def test_a_run_on_sqlite_resumes_from_another_folder_and_is_deleted_with_its_stu
     assert "no study named s" in gone.stderr
 
 
+def test_a_default_outside_the_stated_range_is_replaced_and_said_so(tmp_path: Path) -> None:
+    narrow = (
+        "search",
+        "digits",
+        *TINY,
+        "--timeout",
+        "0",
+        "--set",
+        "search.lr={low=2e-3,high=9e-3}",
+    )
+    said = cli(*narrow, "--runs-dir", tmp_path)
+    assert said.exit_code == 0
+    assert said.stderr.startswith("note: ")
+    assert "lr" in said.stderr
+    assert cli(*narrow, "--runs-dir", tmp_path, "--quiet").stderr == ""
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["digits", "digits-2"]
+
+
 def test_changed_data_are_refused_on_resume(tmp_path: Path) -> None:
     data = tmp_path / "a.txt"
     data.write_text("the quick brown fox jumps over the lazy dog. " * 400)
