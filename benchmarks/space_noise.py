@@ -23,6 +23,7 @@ from scipy.stats import spearmanr
 
 from pso_attn.assembly import Parts, assemble
 from pso_attn.config import read_configuration
+from pso_attn.errors import PsoAttnError
 from pso_attn.evaluate import resolve_device, train_swarm
 from pso_attn.seeding import generator, training_seed
 from pso_attn.types import Array, Settings
@@ -192,7 +193,10 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    parts = assemble(read_configuration(given.space, given.sets, {"device": given.device}))
+    try:
+        parts = assemble(read_configuration(given.space, given.sets, {"device": given.device}))
+    except PsoAttnError as error:
+        parser.error(str(error))
     found = measure(parts, given.settings, given.repeats, given.together, given.seed)
     if given.json:
         print(json.dumps(found, indent=1))
