@@ -1,0 +1,56 @@
+"""Every built-in mechanism keeps the contract."""
+
+from pso_attn.attention import MECHANISMS, LayerSettings
+from pso_attn.testing.mechanisms import MechanismContract
+
+
+def settings(mechanism: str, particle: int, rank: int = 0) -> LayerSettings:
+    """Return settings in which the three particles of the suite differ as much as a group may."""
+    return LayerSettings(
+        mechanism=mechanism,
+        heads=2,
+        head_dim=3,
+        kv_heads=(2, 1, 2)[particle],
+        temperature=((1.0, 1.0), (0.4, 2.3), (3.1, 0.8))[particle],
+        decay=((0.0, 0.0), (0.0, 1.5), (0.7, 4.0))[particle],
+        window_tokens=(None, (1, 0), (2, 90))[particle],
+        attention_dropout=(0.0, 0.3, 0.6)[particle],
+        rank=rank,
+    )
+
+
+class TestSoftmax(MechanismContract):
+    kernel = MECHANISMS["softmax"]
+
+    def layer(self, particle: int, length: int) -> LayerSettings:
+        return settings("softmax", particle)
+
+
+class TestLinear(MechanismContract):
+    kernel = MECHANISMS["linear"]
+    guard = 1e-5  # it adds 1e-6 to its denominators
+
+    def layer(self, particle: int, length: int) -> LayerSettings:
+        return settings("linear", particle)
+
+    def shown(self, layer: LayerSettings) -> object:
+        return None  # it has no settings beyond its shape
+
+
+class TestLowRank(MechanismContract):
+    kernel = MECHANISMS["low_rank"]
+    causal = False
+
+    def layer(self, particle: int, length: int) -> LayerSettings:
+        return settings("low_rank", particle, self.rows(length))
+
+    def rows(self, length: int) -> int:
+        return max(1, length // 2)
+
+    def shown(self, layer: LayerSettings) -> object:
+        return layer.temperature
+
+
+def test_no_mechanism_is_left_out() -> None:
+    suites = (TestSoftmax, TestLinear, TestLowRank)
+    assert {suite.kernel for suite in suites} == set(MECHANISMS.values())
