@@ -53,7 +53,7 @@ def findings(run: ReportInput) -> Findings:
     best = min(full, key=run.history.loss, default=None)
     counted = Counter(ending(trial) for trial in run.history.trials)
     defaults = _defaults(run)
-    standing = _standing(run, best)
+    standing = _standing(run, best, defaults)
     return Findings(
         standing=standing,
         sentence=_sentence(run, standing, best, defaults),
@@ -112,14 +112,14 @@ def _defaults(run: ReportInput) -> Trial | None:
     return next(same, None)
 
 
-def _standing(run: ReportInput, best: Trial | None) -> Standing:
+def _standing(run: ReportInput, best: Trial | None, defaults: Trial | None) -> Standing:
     if not run.history.trials:
         return "empty"
     if best is None:
         return "nothing"
     gain = (run.confirmation or {}).get("gain")
     if not gain:
-        return "unconfirmed"
+        return "no gain" if _are_equal(best, defaults) else "unconfirmed"
     if gain["significant"]:
         return "confirmed" if gain["mean"] > 0 else "no gain"
     return "no gain" if gain["mean"] == 0 else "undecided"  # zero: the defaults won themselves
@@ -130,24 +130,23 @@ def _sentence(
 ) -> str:
     if standing == "empty":
         return "No generation has finished yet, so there is nothing to report."
+    trials = run.history.trials
     if best is None:
-        return (
-            f"None of {count(len(run.history.trials), 'trial')} completed, so nothing was found; "
-            "the reasons stand under Failures."
-        )
+        errors = Counter(trial.outcome.error for trial in trials if trial.outcome.error)
+        why = "".join(f"; most often: {error}" for error, _ in errors.most_common(1))
+        return f"None of {count(len(trials), 'trial')} completed, so nothing was found{why}."
     if run.confirmation and standing != "unconfirmed":
         return str(run.confirmation["verdict"])
-    name = f"validation {run.objective.name}"
-    reached = f"Trial {best.number} reached a {name} of {number(value(best))}"
-    if defaults is not None and best.candidate.params == defaults.candidate.params:
-        return f"Nothing beat the defaults: {reached[0].lower()}{reached[1:]}, with the defaults."
+    reached = f"a validation {run.objective.name} of {number(value(best))}"
+    if _are_equal(best, defaults):
+        return f"Nothing beat the defaults, which reached {reached} in trial {best.number}."
     beside = "; the defaults did not complete"
     if value(defaults) is not None:
         beside = f", the defaults {number(value(defaults))}"
-    completed = sum(trial.is_full for trial in run.history.trials)
+    completed = sum(trial.is_full for trial in trials)
     return (
-        f"{reached}{beside}. It is the best of {completed} on the validation split and not scored "
-        "on the test split yet, so expect less of it."
+        f"Trial {best.number} reached {reached}{beside}. It is the best of {completed} on the "
+        "validation split and not scored on the test split yet, so expect less of it."
     )
 
 
@@ -167,6 +166,10 @@ def _caution(run: ReportInput, best: Trial | None, defaults: Trial | None) -> st
     if failed:
         said += f"{' ' if said else ''}{count(failed, 'confirming training')} failed."
     return said
+
+
+def _are_equal(best: Trial, defaults: Trial | None) -> bool:
+    return defaults is not None and dict(best.candidate.params) == dict(defaults.candidate.params)
 
 
 def _ratio(best: Trial | None, defaults: Trial | None, name: str) -> float | None:

@@ -167,16 +167,17 @@ def _trained(candidate: Candidate, history: History) -> Outcome:
     if float(params.get("lr", 0.0)) > 0.06:
         kept, error = {15: 2.4, 30: 3.1}, "the loss is not finite at step 41"
         return Outcome(candidate.trial, State.FAIL, None, kept, metrics, 0.8, 0.1, error)
-    left = 1.0
-    for rung in RUNGS[:-1]:
-        passed = [t.outcome.curve.get(round(rung * STEPS), math.inf) for t in history.trials]
-        if passed and curve[round(rung * STEPS)] > np.quantile(passed, 2 / 3):
+    objective, left = history.objectives[0], 1.0
+    if objective.direction == "maximize":
+        curve = {step: 2.4 - loss for step, loss in curve.items()}
+    for step, rung in ((round(rung * STEPS), rung) for rung in RUNGS[:-1]):
+        curves = [trial.outcome.curve for trial in history.trials]
+        passed = [objective.loss(other[step]) for other in curves if step in other]
+        if passed and objective.loss(curve[step]) > np.quantile(passed, 2 / 3):
             left = rung
             break
     kept = {step: value for step, value in curve.items() if step <= left * STEPS}
     value = kept[max(kept)]
-    if history.objectives[0].direction == "maximize":
-        kept, value = {step: 2.4 - loss for step, loss in kept.items()}, 2.4 - value
     state = State.COMPLETE if left == 1.0 else State.PRUNED
     metrics = {**metrics, "loss": value, "accuracy": 1 - value / 3}
     return Outcome(candidate.trial, state, (value,), kept, metrics, 1.7 * left, left)

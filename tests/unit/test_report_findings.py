@@ -102,6 +102,7 @@ def test_a_search_in_which_nothing_completed_says_so(run):
     assert result.standing == "nothing"
     assert result.best is None
     assert "None of 32 trials completed" in result.sentence
+    assert "most often: diverged" in result.sentence
 
 
 def test_a_run_without_generations_is_empty(run):

@@ -169,7 +169,8 @@ def test_no_trial_at_all(run, tmp_path):
 def test_one_trial(run, tmp_path):
     one = History((run.objective,), (run.history.generations[0][:1],))
     page = Page(build_report(replace(run, history=one, study=None), tmp_path))
-    assert "Nothing beat the defaults: trial 0" in page.text
+    assert "Nothing beat the defaults, which reached" in page.text
+    assert "pso-attn confirm" not in page.text
     assert (tmp_path / "convergence.png").exists()
 
 
