@@ -18,7 +18,6 @@ ANCHORS = 16  # feasible points that are kept
 NEAREST, STRIDES = 4, 8  # 32 tries: this many anchors, and steps towards each
 REACH = 0.9  # of the way to an anchor on a continuous coordinate: repaired ones stay apart
 SAMPLED, ENUMERATED = 4_096, 20_000  # points in which the first feasible ones are sought
-ENOUGH = 512  # points after which a single feasible one will do
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,13 +60,13 @@ def find_anchors(space: "Space", known: Array, where: str) -> Array:
     texts = {constraint.text for constraint in space.constraints}
     texts |= {divisor.text for divisor in space.divisors}
     never_met, anchors = set(texts), []
-    for seen, point in enumerate((*known, *points)):
+    for point in (*known, *points):
         settled = space.settled(point)
         broken = space.violations(space.decode(settled))
         never_met &= broken.keys()
         if not broken:
             anchors.append(settled)
-        if len(anchors) == ANCHORS or (anchors and seen >= ENOUGH):
+        if len(anchors) == ANCHORS:
             break
     if not anchors:
         space.derived(space.settings(space.decode(known[0])))  # may raise the real reason
