@@ -7,7 +7,6 @@ export OMP_NUM_THREADS ?= 1
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet -c constraints.txt "torch"
 	$(BIN)/pip install --quiet -c constraints.txt -e ".[dev]"
 	touch .venv/installed
 

@@ -1,6 +1,6 @@
 """The records that flow through a search, and the protocols of those who handle them.
 
-    Proposal ──plan──> Generation of Candidates ──evaluate──> Outcomes ──store──> Trials, History
+Proposal ──plan──> Generation of Candidates ──evaluate──> Outcomes ──store──> Trials, History
 """
 
 from collections.abc import Callable, Iterator, Mapping

@@ -50,8 +50,10 @@ def read_space(
             f"{where}: [search] is empty, so nothing varies; name a knob, such as "
             "heads = [1, 2, 4]"
         )
-    ranges = {
-        name: resolve(knobs[name], search[name], f"{where}: search.{name}") for name in search
+    ranges = {  # in the order of declaration: a file that is written again may change its own
+        name: resolve(knob, search[name], f"{where}: search.{name}")
+        for name, knob in knobs.items()
+        if name in search
     }
     values = _held_values(fixed, ranges, knobs, where)
     conditions = _conditions(search, ranges, values, knobs, where)
@@ -63,7 +65,13 @@ def read_space(
         derive=derive,
         notes=tuple(range_.note for range_ in ranges.values() if range_.note),
     )
-    return with_first_points(space, starts, knobs, where)
+    following = frozenset(
+        name
+        for name in ranges
+        if knobs[name].default is None
+        and not (isinstance(search[name], Mapping) and "default" in search[name])
+    )
+    return with_first_points(space, starts, knobs, following, where)
 
 
 def _held_values(

@@ -17,14 +17,21 @@ from pso_attn.types import Array, Params, Scalar
 
 
 def with_first_points(
-    space: Space, starts: Sequence[Mapping[str, Any]], knobs: Mapping[str, Knob], where: str
+    space: Space,
+    starts: Sequence[Mapping[str, Any]],
+    knobs: Mapping[str, Knob],
+    following: frozenset[str],
+    where: str,
 ) -> Space:
     """Return the space with its anchors and starts; notes say what a constraint changed.
 
+    following: searched knobs without a default of their own, which take what `derive` gives.
     Raises ConstraintError where an expression makes no sense or nothing meets all of them.
     """
     tables = [{}, *starts]
-    wanted = np.stack([_position(space, tables[k], knobs, where, k) for k in range(len(tables))])
+    wanted = np.stack(
+        [_position(space, table, knobs, following, where, k) for k, table in enumerate(tables)]
+    )
     _check_expressions(space, space.decode(space.settled(wanted[0])), where)
     space = replace(space, anchors=find_anchors(space, wanted, where))
     repairs = [space.repair(position, 0, 0, k) for k, position in enumerate(wanted)]
@@ -41,7 +48,12 @@ def with_first_points(
 
 
 def _position(
-    space: Space, table: Mapping[str, Any], knobs: Mapping[str, Knob], where: str, k: int
+    space: Space,
+    table: Mapping[str, Any],
+    knobs: Mapping[str, Knob],
+    following: frozenset[str],
+    where: str,
+    k: int,
 ) -> Array:
     """Return the position of one table's settings; what it does not name has its default."""
     params: dict[str, Scalar] = {}
@@ -56,7 +68,37 @@ def _position(
         for flat, value in _entries(table[name], own, raw, label).items():
             admitted = admit(declared, value, label)
             params[flat] = place(own[flat].scale, admitted, label)
-    return space.encode(params)
+    return space.encode({**_followed(space, params, following), **params})
+
+
+def _followed(
+    space: Space, given: Mapping[str, Scalar], following: frozenset[str]
+) -> dict[str, Scalar]:
+    """Return what the other settings give to knobs whose default follows from them.
+
+    The nearest admitted value of each; nothing where the other settings cannot work alone.
+    """
+    params = space.decode(space.encode(given))
+    others = {
+        c.name: params[c.name]
+        for c in space.coordinates
+        if c.name in params and (c.path[0] not in following or c.name in given)
+    }
+    try:
+        derived = space.derived(space.settings(others)) if following else {}
+    except ConfigurationError:
+        return {}
+    found = {}
+    for coordinate in space.coordinates:
+        base, *indices = coordinate.path
+        if base in following and base in derived:
+            value = derived[base]
+            for index in indices:
+                if isinstance(value, list) and index is not None and index < len(value):
+                    value = value[index]
+            if isinstance(value, int | float):
+                found[coordinate.name] = coordinate.scale.nearest(value)
+    return found
 
 
 def _entries(

@@ -2,6 +2,7 @@
 
 import math
 import tomllib
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -366,3 +367,20 @@ def test_an_unbounded_range_must_be_stated() -> None:
         read_space({"gain": {}}, {}, knobs, where="a.toml")
     space = read_space({"gain": {"high": 2}}, {}, knobs, where="a.toml")
     assert math.isclose(float(space.decode(space.starts[0])["gain"]), 1.0)
+
+
+def test_a_default_that_follows_from_other_knobs_is_what_they_give() -> None:
+    knobs = {
+        "heads": Knob("heads", "ordered", "", choices=(1, 2, 4, 8), default=4),
+        "kv_heads": Knob("kv_heads", "ordered", "", choices=(1, 2, 4, 8), divides="heads"),
+    }
+    search = {"heads": {}, "kv_heads": [1, 2, 4]}
+
+    def derive(settings: Mapping[str, Any]) -> dict[str, Any]:
+        return {"kv_heads": settings.get("kv_heads", settings["heads"])}
+
+    space = read_space(search, {}, knobs, starts=[{"heads": 2}], derive=derive)
+    assert [space.decode(row) for row in space.starts] == [
+        {"heads": 4, "kv_heads": 4},
+        {"heads": 2, "kv_heads": 2},
+    ]
