@@ -119,7 +119,7 @@ def knob_panels(
     for axis in axes[len(shown) :]:
         axis.remove()
     figure.supylabel(axis_name("validation", objective), fontsize=ink.PLAIN, color=ink.TEXT)
-    bar = figure.colorbar(hue, ax=axes[: len(shown)], aspect=35, pad=0.015, fraction=0.03)
+    bar = figure.colorbar(hue, ax=axes[: len(shown)], aspect=20 * rows, pad=0.015, fraction=0.03)
     bar.set_label("generation", fontsize=ink.PLAIN, color=ink.TEXT)
     bar.ax.tick_params(labelsize=ink.SMALL, labelcolor=ink.TEXT, color=ink.QUIET)
     bar.ax.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
@@ -137,7 +137,8 @@ def _places(axis: Axes, trials: pd.DataFrame, coordinate: Coordinate) -> NDArray
         axis.set_xticks(range(len(choices)), [setting(choice) for choice in choices])
         axis.set_xlim(-0.6, len(choices) - 0.4)
         if sum(len(setting(choice)) for choice in choices) > _CROWDED:
-            axis.tick_params(axis="x", rotation=30)
+            for label in axis.get_xticklabels():
+                label.set(rotation=25, ha="right", rotation_mode="anchor")
         return np.array([choices.index(value) for value in given], dtype=float) + 0.5 * jitter
     x = given.to_numpy(dtype=float)
     assert knob.low is not None  # a searched knob's range is stated

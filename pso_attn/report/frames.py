@@ -12,6 +12,7 @@ from pso_attn.types import History, State, Trial
 
 SMALLEST_BATCH = 4  # quartiles of fewer evaluations than this say nothing
 _ENOUGH = 8  # evaluations put together where batches are smaller
+_MOST_BATCHES = 60  # rows beyond which batches are put together too: a line of more is noise
 
 
 def ending(trial: Trial) -> str:
@@ -67,11 +68,12 @@ def batches_frame(history: History) -> pd.DataFrame:
 
     Columns: evaluations and seconds at the batch's end, q25, median, q75, of (how many trials
     the row holds). Batches below four are put together to eight, for quartiles of fewer say
-    nothing. Rows in which nothing completed are left out.
+    nothing, and more than sixty to at most sixty. Rows in which nothing completed are left out.
     """
     frame = convergence_frame(history)
     size = max((len(generation) for generation in history.generations), default=1)
     held = size if size >= SMALLEST_BATCH else size * -(-_ENOUGH // size)
+    held *= max(1, -(-len(frame) // (held * _MOST_BATCHES)))
     batch = frame["evaluations"].sub(1).floordiv(held)
     grouped = frame.groupby(batch)
     quartiles = pd.DataFrame(

@@ -87,8 +87,7 @@ def scale_for(values: Iterable[float], maximise: bool = False, keep: float | Non
     inside = losses[losses <= fence]
     if np.ptp(losses) <= _CROWDED * np.ptp(inside) or np.ptp(inside) == 0:
         return Scale()
-    margin = 0.06 * max(inside.max() - inside.min(), 1e-12)
-    edge, best = inside.max() + margin, inside.min() - margin
+    edge, best = inside.max() + 0.06 * np.ptp(inside), inside.min() - 0.1 * np.ptp(inside)
     beyond = len(losses) - len(inside)
     side, furthest = ("below", given.min()) if maximise else ("above", given.max())
     said = f"{beyond} of {len(losses)} lie {side} the axis, up to {number(furthest)}."

@@ -16,6 +16,7 @@ from pso_attn.report.words import number
 from pso_attn.types import Objective
 
 _UNIFORM = 1 / np.sqrt(12)  # root mean square distance to the centre of a uniform coordinate
+_MOST_CURVES = 150  # of one ending; more hide each other
 _FEW = 8  # points of a line below which each is marked
 _ENDED = {"complete": ink.SOFT, "pruned": ink.PRUNED, "failed": ink.TEXT}
 _MARKED = {"defaults": ink.DEFAULTS, "best": ink.BEST}  # the best is drawn last, on top
@@ -168,11 +169,13 @@ def _bundle(axis: Axes, curves: Sequence[NDArray[np.float64]], ending: str) -> N
     """Draw curves (points, 2) that ended alike; a cross ends those that did not complete."""
     if not curves:
         return
-    colour, faint = _ENDED[ending], _faint(len(curves))
-    axis.add_collection(LineCollection(curves, colors=colour, alpha=faint, linewidths=1))
-    axis.plot([], [], color=colour, label=f"{ending} ({len(curves)})")
+    drawn = curves[:: -(-len(curves) // _MOST_CURVES)]
+    shown = f"{len(drawn)} of {len(curves):,}" if len(drawn) < len(curves) else f"{len(curves)}"
+    colour, faint = _ENDED[ending], _faint(len(drawn))
+    axis.add_collection(LineCollection(drawn, colors=colour, alpha=faint, linewidths=1))
+    axis.plot([], [], color=colour, label=f"{ending} ({shown})")
     if ending != "complete":
-        ends = np.array([points[-1] for points in curves])
+        ends = np.array([points[-1] for points in drawn])
         axis.plot(ends[:, 0], ends[:, 1], "x", color=colour, ms=5, alpha=min(1.0, 2 * faint))
 
 

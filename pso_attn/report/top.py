@@ -34,6 +34,9 @@ def verdict(run: ReportInput, found: Findings) -> str:
 def _figures(run: ReportInput, found: Findings) -> list[tuple[str, str, str]]:
     name = run.objective.name
     ended = ", ".join(f"{n} {how}" for how, n in found.endings.items() if n and how != "complete")
+    trials = ("Trials complete", number(found.endings["complete"]), ended)
+    if found.best is None:
+        return [trials]
     items = [
         (
             f"Best validation {name}",
@@ -45,7 +48,7 @@ def _figures(run: ReportInput, found: Findings) -> list[tuple[str, str, str]]:
     items += [
         _beside("Parameters", found, "parameters"),
         _beside("Operations per example", found, "flops"),
-        ("Trials complete", number(found.endings["complete"]), ended),
+        trials,
     ]
     return items
 

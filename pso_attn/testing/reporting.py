@@ -204,8 +204,8 @@ def _row(rank: int, trial: Trial, scores: Any, objective: Objective) -> dict[str
         "settings": dict(trial.candidate.settings),
         "search_loss": trial.outcome.values[0] if trial.outcome.values else None,
         "test": {
-            objective.name: _spread(scores),
             "accuracy": _spread([1 - score / 12 for score in scores]),
+            objective.name: _spread(scores),
         },
         "failed": 0,
     }

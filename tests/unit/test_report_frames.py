@@ -72,6 +72,12 @@ def test_small_batches_are_put_together():
     np.testing.assert_array_equal(frame["median"], [3.5, 11.5])
 
 
+def test_very_many_batches_are_put_together():
+    frame = frames.batches_frame(history([[1.0, 2.0, 3.0, 4.0]] * 150))
+    assert len(frame) == 50
+    assert frame["of"].iloc[0] == 12
+
+
 def test_diversity_follows_every_particle_to_where_it_was_last():
     space = mixed()
     row = np.full(space.dimension, 0.5)
