@@ -3,11 +3,7 @@
 from pathlib import Path
 
 from pso_attn.report.findings import findings
-from pso_attn.report.frames import trials_frame
-from pso_attn.report.gallery import NAMES, gallery
 from pso_attn.report.inputs import ReportInput
-from pso_attn.report.page import page
-from pso_attn.store.atomic import write_atomically
 
 
 def build_report(run: ReportInput, folder: Path) -> Path:
@@ -17,10 +13,17 @@ def build_report(run: ReportInput, folder: Path) -> Path:
     report meanwhile sees no half of a new one. Pictures of an earlier report that this one does
     not have are removed. Raises OSError where the folder cannot be written.
     """
+    # pandas, matplotlib and optuna: commands that only print a number need none of them
+    from pso_attn.report.frames import trials_frame
+    from pso_attn.report.gallery import NAMES, gallery
+    from pso_attn.report.page import page
+    from pso_attn.store.atomic import write_atomically
+
     found = findings(run)
     pictures = gallery(run, found)
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / "trials.csv", trials_frame(run.history).to_csv(index=False).encode())
+    trials = trials_frame(run.history).to_csv(index=False)
+    write_atomically(folder / "trials.csv", trials.encode())
     for name in NAMES:
         path, png = folder / f"{name}.png", pictures[name].png
         if png is None:

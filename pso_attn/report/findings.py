@@ -7,14 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pso_attn.report.frames import ending
+from pso_attn.report.endings import ENDINGS, ending
 from pso_attn.report.inputs import RUNS_DIR, ReportInput
 from pso_attn.report.words import count, number
 from pso_attn.types import Trial
 
 Standing = Literal["empty", "nothing", "unconfirmed", "confirmed", "undecided", "no gain"]
 
-ENDINGS = ("complete", "pruned", "failed", "infeasible")
 _BIGGER = 1.1  # a best model larger than the defaults' by this is worth a sentence
 
 

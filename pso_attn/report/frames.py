@@ -6,20 +6,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pso_attn.report.endings import ending
 from pso_attn.report.words import setting
 from pso_attn.space import Space
-from pso_attn.types import History, State, Trial
+from pso_attn.types import History, Trial
 
 SMALLEST_BATCH = 4  # quartiles of fewer evaluations than this say nothing
 _ENOUGH = 8  # evaluations put together where batches are smaller
 _MOST_BATCHES = 60  # rows beyond which batches are put together too: a line of more is noise
-
-
-def ending(trial: Trial) -> str:
-    """Return how a trial ended: complete, pruned, infeasible or failed."""
-    if trial.outcome.state is State.FAIL:
-        return "infeasible" if trial.candidate.violations or _says_so(trial) else "failed"
-    return "complete" if trial.outcome.state is State.COMPLETE else "pruned"
 
 
 def trials_frame(history: History) -> pd.DataFrame:
@@ -148,10 +142,6 @@ def settings_frame(space: Space, best: Mapping[str, Any] | None) -> pd.DataFrame
         for name in names
     ]
     return pd.DataFrame(rows, dtype=object)
-
-
-def _says_so(trial: Trial) -> bool:
-    return (trial.outcome.error or "").startswith("infeasible:")
 
 
 def _row(history: History, trial: Trial) -> dict[str, Any]:

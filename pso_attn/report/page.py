@@ -9,8 +9,9 @@ import tomli_w
 
 from pso_attn import __version__
 from pso_attn.report import markup
+from pso_attn.report.endings import ending
 from pso_attn.report.findings import Findings, repeat_command
-from pso_attn.report.frames import ending, settings_frame
+from pso_attn.report.frames import settings_frame
 from pso_attn.report.gallery import Picture
 from pso_attn.report.inputs import ReportInput
 from pso_attn.report.style import STYLE

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from pso_attn.report import frames
+from pso_attn.report.endings import ending
 from pso_attn.testing import finished
 from pso_attn.testing.reporting import sample_run
 from pso_attn.testing.spaces import labels, mixed
@@ -115,8 +116,8 @@ def test_an_infeasible_trial_is_not_called_a_failed_one():
     trial = finished(0, 0, 0, space.starts[0], None)
     blocked = replace(trial, candidate=replace(trial.candidate, violations={"heads <= 2": 2.0}))
     assert blocked.outcome.state is State.FAIL
-    assert frames.ending(trial) == "failed"
-    assert frames.ending(blocked) == "infeasible"
+    assert ending(trial) == "failed"
+    assert ending(blocked) == "infeasible"
 
 
 def test_curves_have_a_row_for_each_finite_point():

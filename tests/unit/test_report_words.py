@@ -1,4 +1,6 @@
 import math
+import subprocess
+import sys
 
 import pytest
 
@@ -57,3 +59,12 @@ def test_a_time_has_its_two_largest_units(seconds, shown):
 def test_one_trial_is_no_trials():
     assert count(1, "trial") == "1 trial"
     assert count(2000, "trial") == "2,000 trials"
+
+
+def test_numbers_are_shown_without_loading_what_pictures_need():
+    code = (
+        "import sys, pso_attn.report.words, pso_attn.report;"
+        "print({'pandas', 'matplotlib', 'optuna', 'torch'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
