@@ -75,7 +75,7 @@ def confirm(
     results = _train(parts, settings, fresh, report)
     objective = history.objectives[0]
     rows = [
-        _row(role, rank, trial, history, parts.task.metrics, result)
+        _row(role, rank, trial, parts.task.metrics, result)
         for (role, rank, trial), result in zip(contenders, results, strict=True)
     ]
     gain = measure_gain(objective, _scores(rows[0], objective), _scores(rows[1], objective))
@@ -183,7 +183,6 @@ def _row(
     role: str,
     rank: int,
     trial: Trial,
-    history: History,
     metrics: Sequence[str] | Mapping[str, Any],
     results: Sequence[Any],
 ) -> dict[str, Any]:
@@ -193,7 +192,7 @@ def _row(
         "rank": rank,
         "trial": trial.number,
         "settings": dict(trial.candidate.settings),
-        "search_loss": search if math.isfinite(history.loss(trial)) else None,
+        "search_loss": search if trial.is_full else None,
         "test": {metric: _spread(metric, results) for metric in metrics},
         "failed": sum(result.error is not None for result in results),
     }

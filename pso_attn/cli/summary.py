@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pso_attn.cli.output import table
 from pso_attn.report.words import duration, number, setting
-from pso_attn.types import History, Trial
+from pso_attn.types import History, State, Trial
 
 if TYPE_CHECKING:
     from pso_attn.assembly import Parts
@@ -79,7 +79,10 @@ def settings_table(history: History, best: Trial, defaults: Trial | None) -> Any
         (name, *(setting(one.candidate.settings.get(name)) for one in (best, theirs)))
         for name in dict.fromkeys(name.partition(".")[0] for name in flat)
     ]
-    return table(("", "best", "defaults"), rows, right=("best", "defaults"))
+    label = "defaults"
+    if theirs.outcome.state is State.PRUNED:
+        label += f" until step {max(theirs.outcome.curve)}"
+    return table(("", "best", label), rows, right=("best", label))
 
 
 def rehearsal(parts: "Parts") -> tuple[dict[str, Any], list[Any]]:
