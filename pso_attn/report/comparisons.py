@@ -28,7 +28,7 @@ _HOLLOW: Any = {"color": ink.BEST, "markersize": 7, "fillstyle": "none", "mew": 
 _CROWDED = 30  # characters of tick labels beyond which they are slanted
 _GOLDEN = 0.618033988749895  # its multiples fill the unit interval evenly: jitter without chance
 # light to dark in one hue, so that late generations stand out and grey print keeps the order
-_TIME = LinearSegmentedColormap.from_list("time", ["#cfe3f1", "#56a3d0", "#0072B2", "#062c47"])
+_TIME = LinearSegmentedColormap.from_list("time", ["#abd0e8", "#4f9fcf", "#0072B2", "#062c47"])
 
 
 def importance_bars(shares: Mapping[str, float]) -> Figure:

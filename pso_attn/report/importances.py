@@ -7,6 +7,7 @@ import optuna
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
 FEWEST = 10  # complete trials below which importances are not shown
+_TENTH = 0.1  # PED-ANOVA compares the best tenth with the rest
 _TARGET = 5  # trials that Optuna's documentation wants above PED-ANOVA's quantile
 
 
@@ -40,18 +41,19 @@ def importances(study: "optuna.Study | None") -> Importances:
         return Importances(note="Every complete trial has the same value: no setting mattered.")
     if len({name for trial in complete for name in trial.params}) < 2:
         return Importances(note="Only one setting was searched, so all importance is its own.")
-    quantile = min(0.5, max(0.1, _TARGET / len(complete)))
+    quantile = min(0.5, max(_TENTH, _TARGET / len(complete)))
     raw = _evaluate(study, quantile)
     total = sum(raw.values())
     if total <= 0:
         return Importances(note="No setting set the best trials apart from the others.")
     shares = {name: value / total for name, value in raw.items()}
     best = round(quantile * len(complete))
+    few = " Of so few trials it is a hint at most." if quantile > _TENTH else ""
     return Importances(
         shares=dict(sorted(shares.items(), key=lambda item: (-item[1], item[0]))),
         note=f"Optuna's PED-ANOVA: what sets the best {best} apart among {len(complete)} complete "
         "trials. It says which settings matter, not which values are good; one that the swarm "
-        "soon stopped varying looks less important than it may be.",
+        f"soon stopped varying looks less important than it may be.{few}",
     )
 
 

@@ -237,12 +237,14 @@ def _budget(budget: Mapping[str, Any]) -> str:
     )
 
 
-def _flat(document: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def _flat(document: Mapping[str, Any]) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, given in document.items():
-        inner = f"{prefix}{name}".replace("_", " ")
         if isinstance(given, Mapping):
-            flat |= _flat(given, f"{inner}, ")
+            named = (f"{inner} {value}" for inner, value in given.items() if value is not None)
+            flat[name] = ", ".join(named)
+        elif name.endswith("_bytes") and given is not None:
+            flat[name.removesuffix("_bytes")] = f"{given / 2**30:.1f} GiB"
         else:
-            flat[inner] = given
+            flat[name.replace("_", " ")] = given
     return flat

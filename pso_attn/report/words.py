@@ -47,7 +47,7 @@ def short(value: float) -> str:
     if not math.isfinite(value):
         return ABSENT
     shown = f"{value:,.0f}" if 1e4 <= abs(value) < 1e9 else f"{value:.4g}"
-    return shown.replace("e-0", "e-").replace("e+0", "e")
+    return shown.replace("e-0", "e-").replace("e+", "e")
 
 
 def setting(value: Any) -> str:

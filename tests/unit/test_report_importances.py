@@ -20,6 +20,7 @@ def test_the_setting_that_decides_the_loss_comes_first():
     assert sum(found.shares.values()) == pytest.approx(1.0)
     assert "PED-ANOVA" in found.note
     assert "40 complete trials" in found.note
+    assert "hint at most" in found.note  # PED-ANOVA wants fifty
 
 
 def test_a_conditional_setting_is_kept():

@@ -119,6 +119,7 @@ def test_the_baselines_and_the_repeating_command_are_on_the_page(confirmed):
     assert "logistic regression" in text
     assert "pso-attn search runs/sample/config.toml --run sample-again" in text
     assert "data fingerprint 5e1f" in text
+    assert "versions torch 2.13.0" in text
 
 
 def test_an_unconfirmed_run_prints_the_command_and_keeps_no_older_picture(run, tmp_path):
