@@ -10,7 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-_FIRST, _SECOND = 0x7FEB352D, -0x7B935975  # multipliers of the 32-bit hash "lowbias32" (Wellons)
+# The multipliers of the 32-bit hash "lowbias32" (Wellons). Its first and last shifts are left out:
+# both inputs are mixed already, and only the high bits of the result are compared.
+_FIRST, _SECOND = 0x7FEB352D, -0x7B935975
 
 
 def keys(seeds: NDArray[np.int64], steps: int, sites: int) -> torch.Tensor:

@@ -72,8 +72,15 @@ def read_layer(
     """
     mechanism = _at(settings.get("mechanism", "softmax"), layer)
     heads = _at(settings.get("heads", 4), layer)
-    head_dim = _at(settings.get("head_dim"), layer) or settings["d_model"] // heads
-    kv_heads = _at(settings.get("kv_heads"), layer) or heads
+    head_dim = _at(settings.get("head_dim"), layer)
+    kv_heads = _at(settings.get("kv_heads"), layer)
+    if heads < 1 or (kv_heads is not None and kv_heads < 1):
+        raise ConfigurationError(
+            f"heads = {heads} and kv_heads = {kv_heads} leave nothing to attend with; "
+            "each must be at least 1"
+        )
+    head_dim = settings["d_model"] // heads if head_dim is None else head_dim
+    kv_heads = heads if kv_heads is None else kv_heads
     window = _at(settings.get("window_tokens"), layer)
     rank = _at(settings.get("rank"), layer) if mechanism == "low_rank" else 0
     if mechanism == "low_rank":

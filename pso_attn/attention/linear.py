@@ -1,9 +1,10 @@
 """Linear attention: a kernel feature map in place of the softmax, in time linear in T.
 
-    o_i = φ(q_i) Σ_j φ(k_j) v_jᵀ / φ(q_i) Σ_j φ(k_j),  φ(x) = elu(x) + 1
+    o_i = φ(q_i) Σ_j φ(k_j) v_jᵀ / (φ(q_i) Σ_j φ(k_j) + 1e-6),  φ(x) = elu(x) + 1
 
 Katharopoulos et al. 2020, arXiv 2006.16236, eqs. 5 and 7; causal, the sums run over j ≤ i
-(eqs. 8 and 9) and are taken by a scan over blocks.
+(eqs. 8 and 9) and are taken by a scan over blocks. The 1e-6 is the authors' code's, not the
+paper's: it keeps a query that looks at nothing finite.
 """
 
 from collections.abc import Sequence
@@ -47,6 +48,7 @@ def _scan(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
     missing = -length % BLOCK_TOKENS
     q, k, v = (pad(x, (0, 0, 0, missing)).unflatten(-2, (-1, BLOCK_TOKENS)) for x in (q, k, v))
     sums = k.transpose(-1, -2) @ v  # (P, B, H, blocks, d, d + 1)
-    before = sums.cumsum(-3) - sums
+    # shifted, not subtracted: a loud token would round into outputs before it
+    before = pad(sums.cumsum(-3)[..., :-1, :, :], (0, 0, 0, 0, 1, 0))
     out = (q @ k.transpose(-1, -2)).tril() @ v + q @ before
     return out.flatten(-3, -2)[..., :length, :]

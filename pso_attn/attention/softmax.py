@@ -2,8 +2,8 @@
 
     a_ij = softmax_j(q_i·k_j / (τ √d) − m |i − j|),  j within the window of i
 
-Temperature, decay, window and dropout are data of each particle; only the number of heads and
-their width shape the kernel.
+Decay is not divided by the temperature. Temperature, decay, window and dropout are data of each
+particle; only the number of heads and their width shape the kernel.
 """
 
 from collections.abc import Sequence

@@ -117,7 +117,9 @@ class SwarmTraining:
         kept = torch.tensor(positions, device=self._keys.device)
         swarm = self.swarm
         weights = swarm.storage.weights[kept]
-        self.swarm = SwarmTransformer([swarm.settings[i] for i in positions], swarm.info, weights)
+        self.swarm = SwarmTransformer(
+            [swarm.settings[i] for i in positions], swarm.info, weights, swarm.storage.offsets
+        )
         self.optimiser.keep(kept, weights, self.swarm.storage.gradients)
         self.rows = [self.rows[i] for i in positions]
         self._keys, self._losses = self._keys[:, :, kept], self._losses[:, kept]

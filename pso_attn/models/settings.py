@@ -97,7 +97,9 @@ def transformer_cost(settings: TransformerSettings, info: TaskInfo, batch: int) 
     """Return what a stand-alone training costs.
 
     parameters: trainable scalars. flops: forward and backward of one example, 2 per
-    multiply-add, backward counted as twice the forward. memory_bytes: weights, gradients and
+    multiply-add, backward counted as twice the forward; products of matrices alone, and of the
+    scores only those within the window or the past, as a kernel that skips the rest would need.
+    memory_bytes: weights, gradients and
     two moments, and the activations saved for one batch of `batch` examples, in float32.
     """
     c, t = settings.d_model, info.length

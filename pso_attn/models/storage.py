@@ -5,7 +5,7 @@ other and agree on its true shape share one view of it. An optimiser then works 
 instead of thousands, and gradients need no gathering.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from math import prod
@@ -29,16 +29,25 @@ class Segment:
 class FlatStorage:
     """Weights and gradients of N particles as two flat tensors, and views of true shape."""
 
-    def __init__(self, particles: Sequence[Sequence[Parameter]], weights: torch.Tensor) -> None:
-        """Lay parameters over `weights` (N, P)."""
+    def __init__(
+        self,
+        particles: Sequence[Sequence[Parameter]],
+        weights: torch.Tensor,
+        offsets: Mapping[str, int] | None = None,
+    ) -> None:
+        """Lay parameters over `weights` (N, P).
+
+        offsets: each parameter's first column, where the weights were laid out for more particles
+        than these; by default as these particles need.
+        """
         self.weights = weights
         self.gradients = torch.zeros_like(weights)
         self._tables = [{parameter.name: parameter for parameter in row} for row in particles]
-        self._offsets = _offsets(self._tables)
-        self.segments = {name: self._segments(name) for name in self._offsets}
+        self.offsets = _offsets(self._tables) if offsets is None else offsets
+        self.segments = {name: self._segments(name) for name in self.offsets}
 
     def _segments(self, name: str) -> tuple[Segment, ...]:
-        offset, segments = self._offsets[name], []
+        offset, segments = self.offsets[name], []
         rows = range(len(self._tables))
         for shape, run in groupby(rows, key=lambda row: _shape(self._tables[row], name)):
             members = list(run)
@@ -68,7 +77,7 @@ class FlatStorage:
         """Return copies of one particle's parameters of the stand-alone model, by name."""
         parts = {}
         for name, parameter in self._tables[row].items():
-            offset = self._offsets[name]
+            offset = self.offsets[name]
             stored = self.weights[row, offset : offset + prod(parameter.shape)]
             for part, first, last in parameter.true:
                 parts[part] = stored.view(parameter.shape)[..., first:last].clone()

@@ -5,7 +5,7 @@ product over all of them; inside, one kernel call serves each run of particles t
 mechanism, heads, head width and rank. Nothing is padded.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -54,11 +54,20 @@ class SwarmTransformer:
     """
 
     def __init__(
-        self, settings: Sequence[TransformerSettings], info: TaskInfo, weights: Tensor
+        self,
+        settings: Sequence[TransformerSettings],
+        info: TaskInfo,
+        weights: Tensor,
+        offsets: Mapping[str, int] | None = None,
     ) -> None:
-        """Lay the parameters over `weights` (N, P), which gives dtype and device."""
+        """Lay the parameters over `weights` (N, P), which gives dtype and device.
+
+        offsets: the layout of `weights`, where it was made for more particles than these.
+        """
         self.settings, self.info = tuple(settings), info
-        self.storage = FlatStorage([tuple(parameters_of(s, info)) for s in settings], weights)
+        self.storage = FlatStorage(
+            [tuple(parameters_of(s, info)) for s in settings], weights, offsets
+        )
         rate = torch.tensor([s.dropout for s in settings], dtype=weights.dtype)
         self._dropout = rate.to(weights.device) if bool(rate.any()) else None
         self._layers = [self._projections(index) for index in range(settings[0].layers)]
@@ -184,7 +193,7 @@ class SwarmTransformer:
             kernel = MECHANISMS[members[0].mechanism](
                 members, self.info.length, self.info.causal, like
             )
-            rate = torch.tensor([member.attention_dropout for member in members]).to(like)
+            rate = like.new_tensor([member.attention_dropout for member in members])
             dropout = rate if bool(rate.any()) else None
             groups.append(_Group(rows[0], rows[-1] + 1, members[0], kernel, dropout))
         return groups

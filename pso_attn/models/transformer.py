@@ -1,6 +1,7 @@
 """One particle as a plain `nn.Module` of its true size: what a swarm's result is exported as.
 
-Written apart from the batched form, with torch's own layers, so that each checks the other.
+Written apart from the batched form, with torch's own layers; the bias on the scores is the one
+thing that both take from `pso_attn.attention`.
 """
 
 from collections.abc import Mapping
@@ -33,7 +34,7 @@ class Attention(nn.Module):
         if layer.mechanism == "low_rank":
             self.project_keys = nn.Linear(info.length, layer.rank, bias=False)
             self.project_values = nn.Linear(info.length, layer.rank, bias=False)
-        temperature = torch.tensor(layer.temperature)[:, None, None]
+        temperature = torch.tensor(layer.temperature, dtype=torch.float64)[:, None, None]
         self.register_buffer("temperature", temperature, persistent=False)
         bias = score_bias(layer, info.length, info.causal)  # (H, T, T)
         self.register_buffer("bias", bias, persistent=False)
