@@ -122,15 +122,17 @@ def _confirmation(document: dict[str, Any], report_command: str) -> list[Any]:
     others = [name for name in document["rows"][0]["test"] if name != metric]
     rows = []
     for row in document["rows"]:
-        who = "defaults" if row["role"] == "defaults" else f"finalist {row['rank']}"
+        is_default = row["role"] == "defaults"
+        who = "defaults" if is_default else f"{row['rank']}: trial {row['trial']}"
         shown = [
             plus_minus(row["test"][name]["mean"], row["test"][name]["std"])
             for name in (metric, *others)
         ]
-        rows.append((f"{who} (trial {row['trial']})", number(row["search_loss"]), *shown))
+        rows.append((who, number(row["search_loss"]), *shown))
     for name, scores in document["baselines"].items():
         rows.append((name, "", *(number(scores.get(one)) for one in (metric, *others))))
-    columns = ("", f"search {metric}", *(f"test {name}" for name in (metric, *others)))
+    names = [name.replace("_", " ") for name in (metric, *others)]
+    columns = ("", f"search {names[0]}", *(f"test {name}" for name in names))
     gain = document["gain"]
     lines = [table(columns, rows, right=columns[1:]), ""]
     if gain["mean"] is not None:

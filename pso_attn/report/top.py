@@ -68,8 +68,8 @@ def _confirmed(confirmation: Mapping[str, Any], name: str) -> list[tuple[str, st
         items.append(
             (
                 f"Gain in test {name}",
-                plus_minus(gain.get("mean"), gain.get("standard_error")),
-                f"± standard error{noise if gain.get('seed_noise') is not None else ''}; "
+                plus_minus(gain.get("mean"), gain.get("std")),
+                f"± over seeds{noise if gain.get('seed_noise') is not None else ''}; "
                 "positive is better",
             )
         )
