@@ -6,7 +6,8 @@ The one place that knows every part by name; third parties' come in as "module:N
 import importlib
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from types import MappingProxyType
@@ -73,9 +74,10 @@ def assemble(configuration: Configuration, allow_import: bool = True) -> Parts:
     """
     if not allow_import:
         refuse_imports(configuration)
-    task = make_task(configuration)
+    with _naming(configuration.source):
+        task = make_task(configuration)
+        make_sampler(configuration)
     objectives = tuple(_objective(name, task, configuration) for name in configuration.objectives)
-    make_sampler(configuration)
     space = make_space(configuration, task)
     found = {"fingerprint": task.fingerprint, "direction": objectives[0].direction}
     return Parts(replace(configuration, **found), task, space, objectives)
@@ -175,6 +177,15 @@ def refuse_imports(configuration: Configuration) -> None:
             )
 
 
+@contextmanager
+def _naming(source: str) -> Iterator[None]:
+    """Put the space file's name before what is wrong with the task or the sampler it names."""
+    try:
+        yield
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{source}: {error}") from error
+
+
 def _read(
     configuration: Configuration, derive: Callable[[Settings], Mapping[str, Any]] | None
 ) -> Space:
@@ -200,7 +211,7 @@ def _derived(task: Any, settings: Settings) -> dict[str, Any]:
         "head_dim": [layer.head_dim for layer in layers],
         "kv_heads": [layer.kv_heads for layer in layers],
         "rank": [layer.rank for layer in layers],
-        "window_tokens": [list(layer.window_tokens or [widest]) for layer in layers],
+        "window_tokens": [list(layer.sight.window_tokens or [widest]) for layer in layers],
     }
     derived = {
         name: values[0] if all(value == values[0] for value in values) else values

@@ -1,13 +1,13 @@
-"""What is tuned: one file a mechanism, each with its knobs, on tensors (P, B, H, T, d).
+"""What is tuned: one file a mechanism or family of knobs, on tensors (P, B, H, T, d).
 
 P particle, B batch, H head, T token, d head width.
 """
 
-from pso_attn.attention.layer import Kernel, LayerSettings, Noise, read_layer
+from pso_attn.attention import drops, heads, low_rank, sharpness, sight
+from pso_attn.attention.drops import Noise
+from pso_attn.attention.layer import Kernel, LayerSettings, read_layer
 from pso_attn.attention.linear import Linear
-from pso_attn.attention.low_rank import KNOBS as LOW_RANK_KNOBS
 from pso_attn.attention.low_rank import LowRank
-from pso_attn.attention.softmax import KNOBS as SOFTMAX_KNOBS
 from pso_attn.attention.softmax import Softmax
 from pso_attn.space.knob import Knob
 
@@ -22,8 +22,11 @@ KNOBS = (
         default="softmax",
         per=("model", "layer"),
     ),
-    *SOFTMAX_KNOBS,
-    *LOW_RANK_KNOBS,
+    *heads.KNOBS,
+    *sharpness.KNOBS,
+    *sight.KNOBS,
+    *drops.KNOBS,
+    *low_rank.KNOBS,
 )
 
 __all__ = ["KNOBS", "MECHANISMS", "Kernel", "LayerSettings", "Noise", "read_layer"]

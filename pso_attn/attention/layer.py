@@ -6,23 +6,25 @@ from typing import Any, Protocol
 
 import torch
 
-from pso_attn.counter import dropout_scale
+from pso_attn.attention.drops import Drops, Noise, read_drops
+from pso_attn.attention.given import Given
+from pso_attn.attention.sharpness import Sharpness, read_sharpness
+from pso_attn.attention.sight import Sight, read_sight
 from pso_attn.errors import ConfigurationError
 
 
 @dataclass(frozen=True)
 class LayerSettings:
-    """What one particle's attention layer does. Per-head values have one entry a head."""
+    """What one particle's attention layer does; each family of knobs stands in its own file."""
 
     mechanism: str
     heads: int
     head_dim: int
     kv_heads: int
-    temperature: tuple[float, ...]
-    decay: tuple[float, ...]
-    window_tokens: tuple[int, ...] | None
-    attention_dropout: float
     rank: int
+    sight: Sight
+    sharpness: Sharpness
+    drops: Drops
 
     @property
     def group(self) -> tuple[str, int, int, int]:
@@ -33,18 +35,6 @@ class LayerSettings:
     def inner_dim(self) -> int:
         """Width of all heads together."""
         return self.heads * self.head_dim
-
-
-@dataclass(frozen=True)
-class Noise:
-    """Dropout of one site at one step. key: int32 (P,); rate: (P,), in [0, 1)."""
-
-    key: torch.Tensor
-    rate: torch.Tensor
-
-    def drop(self, values: torch.Tensor) -> torch.Tensor:
-        """Return `values` (P, …) with entries dropped and the rest scaled up."""
-        return values * dropout_scale(self.key, self.rate, tuple(values.shape[1:]))
 
 
 class Kernel(Protocol):
@@ -70,56 +60,54 @@ def read_layer(
 
     Raises ConfigurationError where they cannot work.
     """
-    mechanism = _at(settings.get("mechanism", "softmax"), layer)
-    heads = _at(settings.get("heads", 4), layer)
-    head_dim = _at(settings.get("head_dim"), layer)
-    kv_heads = _at(settings.get("kv_heads"), layer)
-    if heads < 1 or (kv_heads is not None and kv_heads < 1):
-        raise ConfigurationError(
-            f"heads = {heads} and kv_heads = {kv_heads} leave nothing to attend with; "
-            "each must be at least 1"
-        )
-    head_dim = settings["d_model"] // heads if head_dim is None else head_dim
-    kv_heads = heads if kv_heads is None else kv_heads
-    window = _at(settings.get("window_tokens"), layer)
-    rank = _at(settings.get("rank"), layer) if mechanism == "low_rank" else 0
-    if mechanism == "low_rank":
-        rank = max(1, length // 4) if rank is None else rank
-    if head_dim < 1:
-        raise ConfigurationError(
-            f"heads = {heads} leaves head_dim = {head_dim} of d_model = {settings['d_model']}; "
-            "use fewer heads or set head_dim"
-        )
-    if heads % kv_heads:
-        raise ConfigurationError(
-            f"kv_heads = {kv_heads} does not divide heads = {heads}; choose a divisor"
-        )
-    if mechanism == "low_rank" and causal:
-        raise ConfigurationError(
-            'mechanism "low_rank" mixes all tokens and is not defined for a causal task; '
-            'choose "softmax" or "linear"'
-        )
-    if rank > length:
-        raise ConfigurationError(
-            f"rank = {rank} exceeds the {length} tokens of a sequence; choose at most {length}"
-        )
+    given = Given(settings, layer)
+    mechanism, heads = given.one("mechanism", "softmax"), given.one("heads", 4)
+    head_dim, kv_heads = _head_shape(given, heads)
     return LayerSettings(
         mechanism=mechanism,
         heads=heads,
         head_dim=head_dim,
         kv_heads=kv_heads,
-        temperature=_per_head(_at(settings.get("temperature", 1.0), layer), heads),
-        decay=_per_head(_at(settings.get("decay", 0.0), layer), heads),
-        window_tokens=None if window is None else _per_head(window, heads),
-        attention_dropout=float(_at(settings.get("attention_dropout", 0.0), layer)),
-        rank=rank,
+        rank=_rank(given, length, causal) if mechanism == "low_rank" else 0,
+        sight=read_sight(given, heads),
+        sharpness=read_sharpness(given, heads),
+        drops=read_drops(given),
     )
 
 
-def _at(value: Any, layer: int) -> Any:
-    """Return a knob's value for one layer: itself, or its entry where given per layer."""
-    return value[layer] if isinstance(value, list | tuple) else value
+def _head_shape(given: Given, heads: int) -> tuple[int, int]:
+    """Return head_dim and kv_heads."""
+    kv_heads = given.one("kv_heads")
+    if heads < 1 or (kv_heads is not None and kv_heads < 1):
+        raise ConfigurationError(
+            f"heads = {heads} and kv_heads = {kv_heads} leave nothing to attend with; "
+            "each must be at least 1"
+        )
+    head_dim = given.one("head_dim")
+    head_dim = given.settings["d_model"] // heads if head_dim is None else head_dim
+    if head_dim < 1:
+        raise ConfigurationError(
+            f"heads = {heads} leaves head_dim = {head_dim} of d_model = "
+            f"{given.settings['d_model']}; use fewer heads or set head_dim"
+        )
+    kv_heads = heads if kv_heads is None else kv_heads
+    if heads % kv_heads:
+        raise ConfigurationError(
+            f"kv_heads = {kv_heads} does not divide heads = {heads}; choose a divisor"
+        )
+    return head_dim, kv_heads
 
 
-def _per_head(value: Any, heads: int) -> tuple[Any, ...]:
-    return tuple(value) if isinstance(value, list | tuple) else (value,) * heads
+def _rank(given: Given, length: int, causal: bool) -> int:
+    """Return how many rows low-rank attention keeps."""
+    if causal:
+        raise ConfigurationError(
+            'mechanism "low_rank" mixes all tokens and is not defined for a causal task; '
+            'choose "softmax" or "linear"'
+        )
+    rank: int = given.one("rank", max(1, length // 4))
+    if rank > length:
+        raise ConfigurationError(
+            f"rank = {rank} exceeds the {length} tokens of a sequence; choose at most {length}"
+        )
+    return rank

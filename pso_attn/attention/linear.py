@@ -12,7 +12,8 @@ from collections.abc import Sequence
 import torch
 from torch.nn.functional import elu, pad
 
-from pso_attn.attention.layer import LayerSettings, Noise
+from pso_attn.attention.drops import Noise
+from pso_attn.attention.layer import LayerSettings
 
 BLOCK_TOKENS = 64
 

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 
 import torch
 
-from pso_attn.attention.layer import LayerSettings, Noise
-from pso_attn.attention.softmax import inverse_temperature
+from pso_attn.attention.drops import Noise
+from pso_attn.attention.layer import LayerSettings
+from pso_attn.attention.sharpness import inverse_temperature
 from pso_attn.space.knob import Knob
 
 KNOBS = (
@@ -41,7 +42,8 @@ class LowRank:
         like: torch.Tensor,
     ) -> None:
         """Prepare the temperatures; `like` gives dtype and device."""
-        self.scale = inverse_temperature(members, like)
+        sharpness = [member.sharpness for member in members]
+        self.scale = inverse_temperature(sharpness, members[0].head_dim, like)
 
     def __call__(
         self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, noise: Noise | None

@@ -118,7 +118,7 @@ def transformer_cost(settings: TransformerSettings, info: TaskInfo, batch: int) 
         macs += 2 * layer.head_dim * _scored(layer, t, info.causal)
         saved += t * (8 * c + 2 * settings.feedforward + 5 * layer.inner_dim)
         if layer.mechanism != "linear":
-            saved += (3 if layer.attention_dropout else 2) * layer.heads * t * keys
+            saved += (3 if layer.drops.weights else 2) * layer.heads * t * keys
     return {
         "parameters": parameters,
         "flops": 3 * 2 * macs,
@@ -132,11 +132,4 @@ def _scored(layer: LayerSettings, length: int, causal: bool) -> int:
         return layer.heads * length * layer.head_dim  # φ(k)vᵀ and its product with φ(q)
     if layer.mechanism == "low_rank":
         return layer.heads * length * layer.rank
-    windows = layer.window_tokens or (length,) * layer.heads
-    return sum(_pairs(min(window, length - 1), length, causal) for window in windows)
-
-
-def _pairs(window: int, length: int, causal: bool) -> int:
-    """Return the number of (i, j) with |i − j| ≤ window, or 0 ≤ i − j ≤ window if causal."""
-    behind = window * length - window * (window + 1) // 2
-    return length + behind * (1 if causal else 2)
+    return layer.sight.pairs(length, causal)

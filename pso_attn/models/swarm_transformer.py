@@ -19,7 +19,9 @@ from pso_attn.models.parameters import parameters_of
 from pso_attn.models.settings import TransformerSettings
 from pso_attn.models.storage import FlatStorage, starting_weights
 
-SITES_PER_LAYER = 3  # attention weights, attention's output, the MLP's output
+# attention weights, attention's output, the MLP's output; one more a layer, for whole heads,
+# comes after those of all layers
+SITES_PER_LAYER = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +33,7 @@ class _Group:
     layer: LayerSettings
     kernel: Kernel
     dropout: Tensor | None  # (P,), or None where nobody drops attention weights
+    head_dropout: Tensor | None  # (P,), or None where nobody drops heads
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +98,7 @@ class SwarmTransformer:
     @property
     def sites(self) -> int:
         """How many places of the model draw dropout masks."""
-        return SITES_PER_LAYER * len(self._layers)
+        return (SITES_PER_LAYER + 1) * len(self._layers)
 
     def forward(self, inputs: Tensor, keys: Tensor | None = None) -> Tensor:
         """Return logits (N, B, outputs), or (N, B, T, outputs) where each token has a target.
@@ -139,7 +142,6 @@ class SwarmTransformer:
         """Return the layer's attention output (N, B·T, C) for normed inputs of that shape."""
         maps = self.storage.segments[f"blocks.{index}.attention.qkv"]
         outputs = self.storage.segments[f"blocks.{index}.attention.output"]
-        key = None if keys is None else keys[SITES_PER_LAYER * index]
         parts = x.split([p.stop - p.start for p in projections])
         results = []
         for part, projection, qkv, output in zip(parts, projections, maps, outputs, strict=True):
@@ -148,23 +150,25 @@ class SwarmTransformer:
                 weight = weight.gather(2, projection.columns.expand(-1, weight.shape[1], -1))
             projected = (part @ weight).split([g.stop - g.start for g in projection.groups])
             heads = [
-                self._kernel(index, group, values, key)
+                self._kernel(index, group, values, keys)
                 for group, values in zip(projection.groups, projected, strict=True)
             ]
             results.append(_joined(heads) @ output.value)
         return _joined(results)
 
-    def _kernel(self, index: int, group: _Group, qkv: Tensor, key: Tensor | None) -> Tensor:
+    def _kernel(self, index: int, group: _Group, qkv: Tensor, keys: Tensor | None) -> Tensor:
         """Return the heads' outputs (P, B·T, H·d) from projected q, k, v (P, B·T, 3·H·d)."""
         shape = (-1, self.info.length, 3, group.layer.heads, group.layer.head_dim)
         q, k, v = qkv.unflatten(1, shape[:2]).unflatten(3, shape[2:]).permute(3, 0, 1, 4, 2, 5)
         if group.layer.mechanism == "low_rank":
             k = self._rows(index, "project_keys", group)[:, None, None] @ k
             v = self._rows(index, "project_values", group)[:, None, None] @ v
-        noise = None
-        if key is not None and group.dropout is not None:
-            noise = Noise(key[group.start : group.stop], group.dropout)
-        return group.kernel(q, k, v, noise).transpose(2, 3).flatten(3).flatten(1, 2)
+        noise = _noise(keys, SITES_PER_LAYER * index, group, group.dropout)
+        heads = group.kernel(q, k, v, noise)
+        drop = _noise(keys, SITES_PER_LAYER * len(self._layers) + index, group, group.head_dropout)
+        if drop is not None:
+            heads = drop.drop_heads(heads)
+        return heads.transpose(2, 3).flatten(3).flatten(1, 2)
 
     def _rows(self, index: int, name: str, group: _Group) -> Tensor:
         """Return low-rank attention's (P, r, T) map of one group."""
@@ -193,10 +197,23 @@ class SwarmTransformer:
             kernel = MECHANISMS[members[0].mechanism](
                 members, self.info.length, self.info.causal, like
             )
-            rate = like.new_tensor([member.attention_dropout for member in members])
-            dropout = rate if bool(rate.any()) else None
-            groups.append(_Group(rows[0], rows[-1] + 1, members[0], kernel, dropout))
+            dropout, head_dropout = (
+                like.new_tensor(rates) if any(rates) else None
+                for rates in (
+                    [member.drops.weights for member in members],
+                    [member.drops.heads for member in members],
+                )
+            )
+            group = _Group(rows[0], rows[-1] + 1, members[0], kernel, dropout, head_dropout)
+            groups.append(group)
         return groups
+
+
+def _noise(keys: Tensor | None, site: int, group: _Group, rate: Tensor | None) -> Noise | None:
+    """Return a group's dropout at a site, None where nothing is dropped."""
+    if keys is None or rate is None:
+        return None
+    return Noise(keys[site, group.start : group.stop], rate)
 
 
 def _columns(layer: LayerSettings) -> Tensor:

@@ -4,22 +4,31 @@ class TestMine(MechanismContract):
     kernel = Mine
 
     def layer(self, particle, length):
-        return LayerSettings("mine", heads=2, …)
+        return make_layer("mine", heads=2, head_dim=3, temperature=(0.4, 2.3))
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from pso_attn.attention import Kernel, LayerSettings, Noise
+from pso_attn.attention import Kernel, LayerSettings, Noise, read_layer
 from pso_attn.counter import keys
 
 PARTICLES, EXAMPLES = 3, 2
 LENGTHS = (1, 2, 5, 67)  # tokens; the last is longer than the blocks of a scan
 TOLERANCE = 1e-12  # in float64
+
+
+def make_layer(mechanism: str, *, causal: bool = False, **knobs: Any) -> LayerSettings:
+    """Return a layer's settings: a tuple has one value a head; the sequence is long enough."""
+    listed = {
+        name: [value] if isinstance(value, tuple) else value for name, value in knobs.items()
+    }
+    return read_layer({"mechanism": mechanism, "d_model": 64, **listed}, 0, 10**4, causal)
 
 
 class MechanismContract:
@@ -121,7 +130,7 @@ class MechanismContract:
 
     def shown(self, layer: LayerSettings) -> object:
         """Return those of the settings that the kernel's output depends on."""
-        return (layer.temperature, layer.decay, layer.window_tokens)
+        return (layer.sharpness, layer.sight)
 
     def test_examples_and_heads_do_not_mix(self, one_way: bool) -> None:
         """Change one example's head in one particle: no other output moves."""
@@ -162,7 +171,7 @@ class MechanismContract:
         q, k, v = operands
         noise = None
         if dropout:
-            rates = [member.attention_dropout for member in members]
+            rates = [member.drops.weights for member in members]
             key = keys(np.array(particles, dtype=np.int64), 1, 1)[0, 0]
             noise = Noise(key, torch.tensor(rates, dtype=q.dtype))
         return self.kernel(members, length, causal, q)(q, k, v, noise)

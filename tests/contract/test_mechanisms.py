@@ -1,13 +1,13 @@
 """Every built-in mechanism keeps the contract."""
 
 from pso_attn.attention import MECHANISMS, LayerSettings
-from pso_attn.testing.mechanisms import MechanismContract
+from pso_attn.testing.mechanisms import MechanismContract, make_layer
 
 
-def settings(mechanism: str, particle: int, rank: int = 0) -> LayerSettings:
+def settings(mechanism: str, particle: int, **own: object) -> LayerSettings:
     """Return settings in which the three particles of the suite differ as much as a group may."""
-    return LayerSettings(
-        mechanism=mechanism,
+    return make_layer(
+        mechanism,
         heads=2,
         head_dim=3,
         kv_heads=(2, 1, 2)[particle],
@@ -15,7 +15,7 @@ def settings(mechanism: str, particle: int, rank: int = 0) -> LayerSettings:
         decay=((0.0, 0.0), (0.0, 1.5), (0.7, 4.0))[particle],
         window_tokens=(None, (1, 0), (2, 90))[particle],
         attention_dropout=(0.0, 0.3, 0.6)[particle],
-        rank=rank,
+        **own,
     )
 
 
@@ -42,13 +42,13 @@ class TestLowRank(MechanismContract):
     causal = False
 
     def layer(self, particle: int, length: int) -> LayerSettings:
-        return settings("low_rank", particle, self.rows(length))
+        return settings("low_rank", particle, rank=self.rows(length))
 
     def rows(self, length: int) -> int:
         return max(1, length // 2)
 
     def shown(self, layer: LayerSettings) -> object:
-        return layer.temperature
+        return layer.sharpness
 
 
 def test_no_mechanism_is_left_out() -> None:

@@ -112,6 +112,11 @@ def attention(
             causal=shapes.causal,
             dropout=masks.get("weights"),
         )
+    if "heads" in masks:
+        kept = sum(float(mask) > 0 for mask in masks["heads"])
+        result = torch.stack(
+            [result[h] * (heads / kept if masks["heads"][h] > 0 else 0.0) for h in range(heads)]
+        )
     rows = [torch.cat([result[h, t] for h in range(heads)]) for t in range(shapes.length)]
     return [row @ weights[f"{prefix}.output"] for row in rows]
 

@@ -1,7 +1,6 @@
 """Every mechanism's tensor kernel against loops over heads, queries and keys, in float64."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import pytest
 import torch
@@ -16,6 +15,7 @@ from torch import Tensor
 from pso_attn.attention import MECHANISMS, LayerSettings, Noise
 from pso_attn.attention import linear as linear_kernel
 from pso_attn.counter import dropout_scale, keys
+from pso_attn.testing.mechanisms import make_layer
 
 TOLERANCE = 1e-12  # of the largest entry, or of one
 EPSILON = 1e-6  # what the linear kernel adds to its denominators, as its authors' code does
@@ -115,7 +115,9 @@ def test_low_rank_equals_the_scalar_form_in_value_and_gradient(length: int, rank
     shorten = torch.randn(2, rank, length, generator=rng, dtype=torch.float64)
 
     def scalar(m: LayerSettings, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-        return low_rank_attention(q, k, v, *shorten, temperature=m.temperature, dropout=mask)
+        return low_rank_attention(
+            q, k, v, *shorten, temperature=m.sharpness.temperature, dropout=mask
+        )
 
     check(members, length, False, scalar, shorten=shorten)
 
@@ -129,26 +131,16 @@ def test_low_rank_drops_the_weights_of_its_own_coordinates() -> None:
     shorten = torch.randn(2, 2, 5, generator=rng, dtype=torch.float64)
 
     def scalar(m: LayerSettings, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-        return low_rank_attention(q, k, v, *shorten, temperature=m.temperature, dropout=mask)
+        return low_rank_attention(
+            q, k, v, *shorten, temperature=m.sharpness.temperature, dropout=mask
+        )
 
     check(members, 5, False, scalar, shorten=shorten, seeds=[8, 9])
 
 
 def layer(mechanism: str, **changes: object) -> LayerSettings:
     """Return the settings of a plain layer of that mechanism, with changes."""
-    heads = int(str(changes.get("heads", HEADS)))
-    plain = LayerSettings(
-        mechanism=mechanism,
-        heads=heads,
-        head_dim=WIDTH,
-        kv_heads=heads,
-        temperature=(1.0,) * heads,
-        decay=(0.0,) * heads,
-        window_tokens=None,
-        attention_dropout=0.0,
-        rank=0,
-    )
-    return replace(plain, **changes)  # type: ignore[arg-type]  # each test names real fields
+    return make_layer(mechanism, **{"heads": HEADS, "head_dim": WIDTH, **changes})
 
 
 def scalar_softmax(causal: bool) -> Scalar:
@@ -157,9 +149,9 @@ def scalar_softmax(causal: bool) -> Scalar:
             q,
             k,
             v,
-            temperature=m.temperature,
-            decay=m.decay,
-            window=m.window_tokens or (q.shape[1],) * m.heads,
+            temperature=m.sharpness.temperature,
+            decay=m.sight.decay,
+            window=m.sight.window_tokens or (q.shape[1],) * m.heads,
             causal=causal,
             dropout=mask,
         )
@@ -232,7 +224,7 @@ def dropped(
     members: Sequence[LayerSettings], rows: int, length: int, seeds: Sequence[int]
 ) -> tuple[Noise, Tensor]:
     """Return the noise for a kernel, and its masks drawn for one particle at a time."""
-    rates = torch.tensor([m.attention_dropout for m in members], dtype=torch.float64)
+    rates = torch.tensor([m.drops.weights for m in members], dtype=torch.float64)
     key = keys(torch.tensor(seeds).numpy(), 1, 1)[0, 0]
     shape = (EXAMPLES, members[0].heads, length, rows)
     masks = [dropout_scale(key[p : p + 1], rates[p : p + 1], shape)[0] for p in range(len(seeds))]

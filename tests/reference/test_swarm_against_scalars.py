@@ -31,7 +31,8 @@ CAUSAL: list[dict[str, Any]] = [
     {"heads": 1, "head_dim": 5, "window_tokens": 0, "dropout": 0.1, "attention_dropout": 0.2},
     {"heads": 3, "head_dim": 2, "window_tokens": [[0, 2, 9], [1, 4, 3]], "decay": 0.9},
     {"mechanism": "linear", "heads": 2, "head_dim": 4, "kv_heads": 1},
-    {"mechanism": "linear", "heads": 3, "dropout": 0.45},
+    {"mechanism": "linear", "heads": 3, "dropout": 0.45, "head_dropout": 0.3},
+    {"heads": 4, "head_dim": 3, "kv_heads": 2, "head_dropout": [0.7, 0.2], "temperature": 1.4},
     {"mechanism": ["softmax", "linear"], "heads": [2, 3], "head_dim": [3, 2], "kv_heads": [1, 3]},
     {
         "heads": [4, 1],
@@ -190,10 +191,12 @@ def masks_of(own: Mapping[str, Any], info: TaskInfo, key: Tensor) -> Masks:
             (0, "weights", "attention_dropout", (EXAMPLES, heads, info.length, rows)),
             (1, "attention output", "dropout", (EXAMPLES, info.length, width)),
             (2, "feedforward output", "dropout", (EXAMPLES, info.length, width)),
+            (3, "heads", "head_dropout", (EXAMPLES, heads)),
         ):
             chance = scalar_transformer.at(own, rate, layer, 0.0)
             if chance and not (name == "weights" and mechanism == "linear"):
-                drawn = key[3 * layer + site][None]
+                whole_heads = name == "heads"
+                drawn = key[3 * own["layers"] + layer if whole_heads else 3 * layer + site][None]
                 factor = torch.tensor([chance], dtype=torch.float64)
                 masks[layer, name] = dropout_scale(drawn, factor, shape)[0]
     return masks

@@ -14,6 +14,7 @@ from pso_attn.counter import keys
 from pso_attn.evaluate import TRAINING_KNOBS
 from pso_attn.evaluate.optimiser import SwarmAdamW, read_recipe
 from pso_attn.models import MODEL_KNOBS, SwarmTransformer, TaskInfo, read_transformer
+from pso_attn.testing.mechanisms import make_layer
 
 TOLERANCE = 1e-12
 LENGTH = 9
@@ -30,10 +31,14 @@ NEUTRAL: dict[str, dict[str, Any]] = {
 # Each knob outside attention that has a neutral value, and the test in this file that covers it.
 ELSEWHERE = {
     "dropout": "test_a_model_without_dropout_trains_on_what_it_evaluates",
+    "head_dropout": "test_a_model_without_dropout_trains_on_what_it_evaluates",
     "weight_decay": "test_without_decay_the_optimiser_is_plain_adam",
     "warmup": "test_without_warm_up_a_constant_rate_is_the_peak_from_the_first_step",
     "schedule": "test_without_warm_up_a_constant_rate_is_the_peak_from_the_first_step",
 }
+
+
+DROPOUTS = ("dropout", "attention_dropout", "head_dropout")
 
 
 def test_every_knob_with_a_neutral_value_is_tested_at_it() -> None:
@@ -83,7 +88,9 @@ def test_one_token_less_than_the_whole_sequence_is_a_window() -> None:
 @pytest.mark.parametrize("causal", [False, True])
 def test_a_neutral_particle_stays_plain_beside_particles_that_are_not(causal: bool) -> None:
     plain = read_layer({"d_model": 16, "heads": 4}, 0, LENGTH, causal)
-    strange = replace(plain, temperature=(0.2,) * 4, decay=(2.0,) * 4, window_tokens=(1,) * 4)
+    strange = make_layer(
+        "softmax", heads=4, head_dim=4, temperature=0.2, decay=2.0, window_tokens=1
+    )
     q, k, v = (torch.cat([x, x]) for x in operands(plain))
     kernel = MECHANISMS["softmax"]([strange, plain], LENGTH, causal, q)
     dropping = Noise(key_of(2), torch.tensor([0.5, 0.0], dtype=torch.float64))
@@ -127,7 +134,7 @@ def test_shared_heads_with_equal_weights_are_unshared_heads(kv_heads: int) -> No
 
 
 def test_a_model_without_dropout_trains_on_what_it_evaluates() -> None:
-    neutral = {name: MODEL_KNOBS[name].neutral for name in ("dropout", "attention_dropout")}
+    neutral = {name: MODEL_KNOBS[name].neutral for name in DROPOUTS}
     model = read_transformer({"d_model": 8, "heads": 2, **neutral}, INFO)
     swarm = SwarmTransformer.started([model], INFO, [1], torch.float64)
     inputs = torch.randn(1, 3, LENGTH, 3, dtype=torch.float64, generator=rng())
@@ -168,7 +175,7 @@ def operands(layer: LayerSettings) -> tuple[Tensor, Tensor, Tensor]:
 def attended(layer: LayerSettings, causal: bool, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Return the kernel's output under dropout at the layer's own rate."""
     kernel = MECHANISMS[layer.mechanism]([layer], LENGTH, causal, q)
-    rate = torch.tensor([layer.attention_dropout], dtype=torch.float64)
+    rate = torch.tensor([layer.drops.weights], dtype=torch.float64)
     return kernel(q, k, v, Noise(key_of(1), rate))
 
 

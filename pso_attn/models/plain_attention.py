@@ -1,0 +1,101 @@
+"""One particle's attention as a plain `nn.Module` of its true size.
+
+Written apart from the batched form, with torch's own layers; what is added to the scores is the
+one thing that both take from `pso_attn.attention`.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import dropout, elu, scaled_dot_product_attention
+
+from pso_attn.attention import LayerSettings, Noise
+from pso_attn.attention.drops import kept_share
+from pso_attn.models.info import TaskInfo
+
+
+@dataclass(frozen=True)
+class BlockNoise:
+    """The dropout that a swarm would draw in one block; None where nothing is dropped."""
+
+    weights: Noise | None
+    heads: Noise | None
+    attended: Noise | None
+    expanded: Noise | None
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention of one layer."""
+
+    bias: Tensor  # (H, T, T)
+    temperature: Tensor  # (H, 1, 1)
+
+    def __init__(self, layer: LayerSettings, info: TaskInfo, d_model: int) -> None:
+        """Make the maps of true size."""
+        super().__init__()
+        self.layer, self.causal = layer, info.causal
+        kv_dim = layer.kv_heads * layer.head_dim
+        self.query = nn.Linear(d_model, layer.inner_dim, bias=False)
+        self.key = nn.Linear(d_model, kv_dim, bias=False)
+        self.value = nn.Linear(d_model, kv_dim, bias=False)
+        self.output = nn.Linear(layer.inner_dim, d_model, bias=False)
+        if layer.mechanism == "low_rank":
+            self.project_keys = nn.Linear(info.length, layer.rank, bias=False)
+            self.project_values = nn.Linear(info.length, layer.rank, bias=False)
+        temperature = torch.tensor(layer.sharpness.temperature, dtype=torch.float64)[:, None, None]
+        self.register_buffer("temperature", temperature, persistent=False)
+        bias = layer.sight.bias(info.length, info.causal)  # (H, T, T)
+        self.register_buffer("bias", bias, persistent=False)
+
+    def forward(self, x: Tensor, noise: BlockNoise | None = None) -> Tensor:
+        """Return (B, T, C) from (B, T, C)."""
+        layer = self.layer
+        q = self.query(x).unflatten(-1, (layer.heads, -1)).transpose(1, 2)  # (B, H, T, d)
+        repeats = layer.heads // layer.kv_heads
+        k, v = (
+            m(x).unflatten(-1, (layer.kv_heads, -1)).transpose(1, 2).repeat_interleave(repeats, 1)
+            for m in (self.key, self.value)
+        )
+        if layer.mechanism == "linear":
+            heads = self._linear(q, k, v)
+        elif layer.mechanism == "low_rank":
+            k = self.project_keys(k.transpose(-1, -2)).transpose(-1, -2)
+            v = self.project_values(v.transpose(-1, -2)).transpose(-1, -2)
+            heads = self._softmax(q, k, v, None, noise)
+        else:
+            heads = self._softmax(q, k, v, self.bias.to(q), noise)
+        heads = self._without_dropped(heads, noise)
+        joined: Tensor = self.output(heads.transpose(1, 2).flatten(-2))
+        return joined
+
+    def _without_dropped(self, heads: Tensor, noise: BlockNoise | None) -> Tensor:
+        rate = self.layer.drops.heads
+        if noise is not None:
+            return heads if noise.heads is None else noise.heads.drop_heads(heads[None])[0]
+        if not (self.training and rate):
+            return heads
+        factors = kept_share(dropout(heads.new_ones(heads.shape[:2]), rate))  # (B, H)
+        kept: Tensor = heads * factors[..., None, None]
+        return kept
+
+    def _softmax(
+        self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, noise: BlockNoise | None
+    ) -> Tensor:
+        q = q / self.temperature.to(q)
+        if noise is None:
+            rate = self.layer.drops.weights if self.training else 0.0
+            return scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=rate)
+        scores = q @ k.transpose(-1, -2) / self.layer.head_dim**0.5
+        weights = (scores if bias is None else scores + bias).softmax(-1)
+        if noise.weights is not None:
+            weights = noise.weights.drop(weights[None])[0]
+        attended: Tensor = weights @ v
+        return attended
+
+    def _linear(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        q, k = elu(q) + 1, elu(k) + 1
+        products = q @ k.transpose(-1, -2)
+        if self.causal:
+            products = products.tril()
+        return products @ v / (products.sum(-1, keepdim=True) + 1e-6)
