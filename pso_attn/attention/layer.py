@@ -69,7 +69,7 @@ def read_layer(
         head_dim=head_dim,
         kv_heads=kv_heads,
         rank=_rank(given, length, causal) if mechanism == "low_rank" else 0,
-        sight=read_sight(given, heads),
+        sight=read_sight(given, heads, length),
         sharpness=read_sharpness(given, heads),
         drops=read_drops(given),
     )

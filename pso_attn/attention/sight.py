@@ -1,6 +1,7 @@
 """Which keys a query sees, and how their scores fall with distance."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 
@@ -34,15 +35,48 @@ KNOBS = (
         per=("model", "layer", "head"),
         source="Beltagy et al. 2020 (Longformer), arXiv 2004.05150, section 3.1",
     ),
+    Knob(
+        "dilation",
+        "int",
+        "of the tokens in its window a token attends to every r-th alone, counted from itself",
+        low=1,
+        high=8,
+        log=True,
+        minimum=1,
+        default=1,
+        neutral=1,
+        when={"mechanism": ("softmax",)},
+        per=("model", "layer", "head"),
+        source="Beltagy et al. 2020 (Longformer), arXiv 2004.05150, section 3.1",
+    ),
+    Knob(
+        "block_tokens",
+        "int",
+        "tokens attend within fixed blocks of this many, in odd layers shifted by half a block; "
+        "by default the sequence is one block",
+        low=2,
+        high=64,
+        log=True,
+        minimum=1,
+        when={"mechanism": ("softmax",)},
+        per=("model", "layer"),
+        source="Liu et al. 2021 (Swin), arXiv 2103.14030, section 3.2",
+    ),
 )
 
 
 @dataclass(frozen=True)
 class Sight:
-    """What the heads of one layer see; one entry a head."""
+    """What the heads of one layer see.
+
+    decay, window_tokens, dilation: one entry a head. blocks: the sizes of the blocks that tokens
+    attend within, in order; empty where all tokens are one block.
+    """
 
     decay: tuple[float, ...]
     window_tokens: tuple[int, ...] | None
+    dilation: tuple[int, ...]
+    blocks: tuple[int, ...]
 
     def bias(self, length: int, causal: bool) -> torch.Tensor:
         """Return what is added to the scores, float64 (H, T, T): −m |i − j|, −inf where not seen.
@@ -50,30 +84,59 @@ class Sight:
         Slopes m_h = 2^(−8 (h + 1) / H), h from 0 (Press et al. 2021, section 3), scaled by the
         knob.
         """
-        position, heads = torch.arange(length, dtype=torch.float64), len(self.decay)
+        position, heads = torch.arange(length), len(self.decay)
         ahead = position[None, :] - position[:, None]  # j − i
         h = torch.arange(heads, dtype=torch.float64)
         slope = 2.0 ** (-8 * (h + 1) / heads) * torch.tensor(self.decay, dtype=torch.float64)
         bias = -slope[:, None, None] * ahead.abs()
+        unseen = ahead.abs() % torch.tensor(self.dilation)[:, None, None] > 0  # (H, T, T)
         if self.window_tokens is not None:
-            reach = torch.tensor(self.window_tokens, dtype=torch.float64)[:, None, None]
-            bias = bias.masked_fill(ahead.abs() > reach, float("-inf"))
-        return bias.masked_fill(ahead > 0, float("-inf")) if causal else bias
+            unseen |= ahead.abs() > torch.tensor(self.window_tokens)[:, None, None]
+        if self.blocks:
+            block = torch.repeat_interleave(torch.tensor(self.blocks))
+            unseen |= block[None, :] != block[:, None]
+        if causal:
+            unseen |= ahead > 0
+        return bias.masked_fill(unseen, float("-inf"))
 
     def pairs(self, length: int, causal: bool) -> int:
         """Return how many (query, key) pairs all heads see."""
         windows = self.window_tokens or (length,) * len(self.decay)
-        return sum(_pairs(min(window, length - 1), length, causal) for window in windows)
+        return sum(
+            _pairs(window, step, size, causal)
+            for window, step in zip(windows, self.dilation, strict=True)
+            for size in self.blocks or (length,)
+        )
 
 
-def read_sight(given: Given, heads: int) -> Sight:
-    """Return what one layer's heads see."""
+def read_sight(given: Given, heads: int, length: int) -> Sight:
+    """Return what one layer's heads see; length: T in tokens."""
     seen = given.one("window_tokens") is not None
     windows = given.each("window_tokens", heads) if seen else None
-    return Sight(given.each("decay", heads, 0.0), windows)
+    size = given.one("block_tokens")
+    return Sight(
+        decay=given.each("decay", heads, 0.0),
+        window_tokens=windows,
+        dilation=given.each("dilation", heads, 1),
+        blocks=() if size is None else _blocks(size, given.layer, length),
+    )
 
 
-def _pairs(window: int, length: int, causal: bool) -> int:
-    """Return the number of (i, j) with |i − j| ≤ window, or 0 ≤ i − j ≤ window if causal."""
-    behind = window * length - window * (window + 1) // 2
+def _blocks(size: int, layer: int, length: int) -> tuple[int, ...]:
+    """Return the sizes of a layer's blocks; a block as long as the sequence is not shifted.
+
+    Where Swin moves the border blocks' tokens next to each other and masks them apart, they are
+    simply shorter here.
+    """
+    if size >= length:
+        return ()
+    first = size // 2 if layer % 2 else 0
+    borders = [0, *range(first or size, length, size), length]
+    return tuple(end - start for start, end in pairwise(borders))
+
+
+def _pairs(window: int, step: int, length: int, causal: bool) -> int:
+    """Return how many (i, j) have |i − j| ≤ window, a multiple of step; causal, only i ≥ j."""
+    reaches = min(window, length - 1) // step
+    behind = reaches * length - step * reaches * (reaches + 1) // 2
     return length + behind * (1 if causal else 2)

@@ -23,12 +23,14 @@ LENGTHS = (1, 2, 5, 67)  # tokens; the last is longer than the blocks of a scan
 TOLERANCE = 1e-12  # in float64
 
 
-def make_layer(mechanism: str, *, causal: bool = False, **knobs: Any) -> LayerSettings:
-    """Return a layer's settings: a tuple has one value a head; the sequence is long enough."""
+def make_layer(
+    mechanism: str, *, length: int = 10**4, causal: bool = False, **knobs: Any
+) -> LayerSettings:
+    """Return a layer's settings for T tokens: a tuple has one value a head."""
     listed = {
         name: [value] if isinstance(value, tuple) else value for name, value in knobs.items()
     }
-    return read_layer({"mechanism": mechanism, "d_model": 64, **listed}, 0, 10**4, causal)
+    return read_layer({"mechanism": mechanism, "d_model": 64, **listed}, 0, length, causal)
 
 
 class MechanismContract:

@@ -45,8 +45,18 @@ def softmax(scores: Sequence[Tensor]) -> list[Tensor]:
     return [power / total for power in powers]
 
 
-def sees(i: int, j: int, window: float, causal: bool) -> bool:
-    """Say whether query i may look at key j: |i - j| <= w, causal 0 <= i - j <= w."""
+def sees(
+    i: int, j: int, window: float, causal: bool, dilation: int = 1, block: int = 0, shift: int = 0
+) -> bool:
+    """Say whether query i may look at key j: |i - j| <= w, causal 0 <= i - j <= w.
+
+    dilation: only at distances that it divides, Beltagy et al. (2020). block: only in the same
+    block of so many tokens, the first of them `shift` long if that is not 0; block 0: no blocks.
+    """
+    if block and (i - shift) // block != (j - shift) // block:
+        return False
+    if abs(i - j) % dilation:
+        return False
     return 0 <= i - j <= window if causal else abs(i - j) <= window
 
 
@@ -60,10 +70,14 @@ def softmax_attention(
     window: Sequence[float],
     causal: bool,
     dropout: Tensor | None = None,
+    dilation: Sequence[int] | None = None,
+    block: int = 0,
+    shift: int = 0,
 ) -> Tensor:
     """Return (H, T, d): softmax over the keys in sight of q k / (sqrt(d) tau_h) - c_h m_h |i - j|.
 
-    temperature, decay, window: one number a head. dropout: (H, T, T), factors of probabilities.
+    temperature, decay, window, dilation: one number a head. dropout: (H, T, T), factors of
+    probabilities. block, shift: as `sees` has them.
     Vaswani et al. (2017), eq. 1; Hinton et al. (2015); Press et al. (2021); Beltagy et al. (2020).
     """
     heads, length, width = q.shape
@@ -72,7 +86,8 @@ def softmax_attention(
         g = shared_head(h, heads, len(k))
         rows = []
         for i in range(length):
-            keys = [j for j in range(length) if sees(i, j, window[h], causal)]
+            step = 1 if dilation is None else dilation[h]
+            keys = [j for j in range(length) if sees(i, j, window[h], causal, step, block, shift)]
             scores = [
                 dot(q[h, i], k[g, j]) / (math.sqrt(width) * temperature[h])
                 - decay[h] * slope(h, heads) * abs(i - j)

@@ -111,6 +111,8 @@ def attention(
             window=each(at(settings, "window_tokens", layer, shapes.length), heads),
             causal=shapes.causal,
             dropout=masks.get("weights"),
+            dilation=each(at(settings, "dilation", layer, 1), heads),
+            **blocks(at(settings, "block_tokens", layer, shapes.length), layer, shapes.length),
         )
     if "heads" in masks:
         kept = sum(float(mask) > 0 for mask in masks["heads"])
@@ -119,6 +121,11 @@ def attention(
         )
     rows = [torch.cat([result[h, t] for h in range(heads)]) for t in range(shapes.length)]
     return [row @ weights[f"{prefix}.output"] for row in rows]
+
+
+def blocks(size: int, layer: int, length: int) -> dict[str, int]:
+    """Return block and shift: by half a block in odd layers, unless one block holds all tokens."""
+    return {"block": size, "shift": size // 2 if layer % 2 and size < length else 0}
 
 
 def norm(x: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from pso_attn.attention import read_layer
 from pso_attn.errors import ConfigurationError
 from pso_attn.evaluate import TRAINING_KNOBS, cost
 from pso_attn.models import MODEL_KNOBS, SwarmTransformer, TaskInfo, Transformer, read_transformer
@@ -96,6 +97,28 @@ def test_windows_given_per_head_count_each_head_by_its_own() -> None:
     assert 4 * mixed == sum(each)
 
 
+@pytest.mark.parametrize("index", [0, 1], ids=["even layer", "odd layer"])
+@pytest.mark.parametrize(
+    "own",
+    [
+        {"dilation": 3},
+        {"dilation": [[1, 2, 5, 40]] * 2, "window_tokens": 4},
+        {"block_tokens": 5},
+        {"block_tokens": 1, "dilation": 2},
+        {"block_tokens": 4, "window_tokens": [[0, 2, 3, 9]] * 2},
+        {"block_tokens": 12},
+    ],
+    ids=str,
+)
+def test_pairs_in_sight_are_the_scores_that_are_not_masked(
+    own: dict[str, Any], index: int
+) -> None:
+    for causal in (False, True):
+        sight = read_layer({**PLAIN, **own}, index, 12, causal).sight
+        seen = int(sight.bias(12, causal).isfinite().sum())
+        assert sight.pairs(12, causal) == seen
+
+
 def test_linear_attention_costs_in_proportion_to_the_tokens() -> None:
     def of(length: int) -> int:
         info = TaskInfo(None, 3, length, 5, causal=False, per_token=True)
@@ -150,6 +173,9 @@ def test_settings_that_contradict_each_other_are_refused_in_one_sentence(
         {"temperature": [[1.0, 2.0], [1.0, 2.0]]},
         {"decay": -0.1},
         {"window_tokens": -1},
+        {"dilation": 0},
+        {"block_tokens": 0},
+        {"head_dropout": 1.0},
         {"attention_dropout": 1.0},
         {"dropout": -0.1},
         {"batch_size": 0},

@@ -27,6 +27,8 @@ NEUTRAL: dict[str, dict[str, Any]] = {
     "attention_dropout": {"attention_dropout": 0.0},
     "window_tokens": {"window_tokens": LENGTH - 1},
     "kv_heads": {"kv_heads": 4},
+    "dilation": {"dilation": 1},
+    "block_tokens": {"block_tokens": LENGTH},
 }
 # Each knob outside attention that has a neutral value, and the test in this file that covers it.
 ELSEWHERE = {
@@ -56,9 +58,10 @@ def test_every_knob_with_a_neutral_value_is_tested_at_it() -> None:
 
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("knob", [*NEUTRAL, "all of them"])
-def test_neutral_softmax_is_plain_attention(knob: str, causal: bool) -> None:
+@pytest.mark.parametrize("index", [0, 1], ids=["even layer", "odd layer"])
+def test_neutral_softmax_is_plain_attention(knob: str, causal: bool, index: int) -> None:
     stated = NEUTRAL.get(knob) or {name: NEUTRAL[name][name] for name in NEUTRAL}
-    layer = read_layer({"d_model": 16, "heads": 4, **stated}, 0, LENGTH, causal)
+    layer = read_layer({"d_model": 16, "heads": 4, **stated}, index, LENGTH, causal)
     q, k, v = operands(layer)
     plain = scaled_dot_product_attention(q, k, v, is_causal=causal)
     assert_same(attended(layer, causal, q, k, v), plain, q, k, v)

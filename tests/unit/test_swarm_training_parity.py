@@ -26,6 +26,8 @@ CAUSAL: list[dict[str, Any]] = [
     {"heads": 4, "head_dim": 5, "kv_heads": 2, "lr": 7e-3, "schedule": "linear", "dropout": 0.3},
     {"heads": 3, "temperature": [[0.3, 1.9, 1.1], [2.7, 0.9, 0.4]], "beta1": 0.8, "warmup": 0.11},
     {"heads": 1, "window_tokens": 3, "attention_dropout": 0.35, "schedule": "constant"},
+    {"heads": 2, "dilation": 3, "window_tokens": 7, "lr": 2e-3, "head_dropout": 0.1},
+    {"heads": 2, "block_tokens": 5, "dropout": 0.1, "attention_dropout": 0.2},
     {"heads": 4, "head_dropout": 0.4, "attention_dropout": 0.1, "lr": 4e-3},
     {"heads": 2, "head_dim": 3, "decay": [[0.3, 1.7], [2.9, 0.0]], "beta2": 0.93, "lr": 2e-2},
     {"mechanism": "linear", "heads": 3, "kv_heads": 1, "head_dropout": 0.15, "clip_norm": 0.2},
