@@ -3,7 +3,7 @@
 P particle, B batch, H head, T token, d head width.
 """
 
-from pso_attn.attention import drops, heads, low_rank, sharpness, sight
+from pso_attn.attention import drops, heads, low_rank, positions, sharpness, sight
 from pso_attn.attention.drops import Noise
 from pso_attn.attention.layer import Kernel, LayerSettings, read_layer
 from pso_attn.attention.linear import Linear
@@ -23,6 +23,7 @@ KNOBS = (
         per=("model", "layer"),
     ),
     *heads.KNOBS,
+    *positions.KNOBS,
     *sharpness.KNOBS,
     *sight.KNOBS,
     *drops.KNOBS,

@@ -8,6 +8,7 @@ import torch
 
 from pso_attn.attention.drops import Drops, Noise, read_drops
 from pso_attn.attention.given import Given
+from pso_attn.attention.positions import read_rope_base
 from pso_attn.attention.sharpness import Sharpness, read_sharpness
 from pso_attn.attention.sight import Sight, read_sight
 from pso_attn.errors import ConfigurationError
@@ -15,13 +16,18 @@ from pso_attn.errors import ConfigurationError
 
 @dataclass(frozen=True)
 class LayerSettings:
-    """What one particle's attention layer does; each family of knobs stands in its own file."""
+    """What one particle's attention layer does; each family of knobs stands in its own file.
+
+    rank: rows that low-rank attention keeps, 0 for other mechanisms. rope_base: of the angles by
+    which queries and keys turn, None where positions are not rotary.
+    """
 
     mechanism: str
     heads: int
     head_dim: int
     kv_heads: int
     rank: int
+    rope_base: float | None
     sight: Sight
     sharpness: Sharpness
     drops: Drops
@@ -69,6 +75,7 @@ def read_layer(
         head_dim=head_dim,
         kv_heads=kv_heads,
         rank=_rank(given, length, causal) if mechanism == "low_rank" else 0,
+        rope_base=read_rope_base(given, mechanism, head_dim),
         sight=read_sight(given, heads, length),
         sharpness=read_sharpness(given, heads),
         drops=read_drops(given),

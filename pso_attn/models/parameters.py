@@ -35,7 +35,8 @@ def parameters_of(settings: TransformerSettings, info: TaskInfo) -> Iterator[Par
     inputs = info.tokens if info.tokens is not None else info.features or 0
     embedding_std = c**-0.5 if info.tokens is not None else inputs**-0.5
     yield _whole("embedding", (inputs, c), embedding_std)
-    yield _whole("positions", (info.length, c), c**-0.5)
+    if settings.positions == "learned":
+        yield _whole("positions", (info.length, c), c**-0.5)
     residual = (2 * settings.layers) ** -0.5  # GPT-2: keeps the residual stream's variance
     for index, layer in enumerate(settings.attention):
         prefix = f"blocks.{index}"

@@ -52,11 +52,16 @@ class Attention(nn.Module):
         """Return (B, T, C) from (B, T, C)."""
         layer = self.layer
         q = self.query(x).unflatten(-1, (layer.heads, -1)).transpose(1, 2)  # (B, H, T, d)
+        if layer.rope_base is not None:
+            turn = _turns(x.shape[1], layer.head_dim, layer.rope_base, x)
+            q = _turned(q, turn)
         repeats = layer.heads // layer.kv_heads
         k, v = (
             m(x).unflatten(-1, (layer.kv_heads, -1)).transpose(1, 2).repeat_interleave(repeats, 1)
             for m in (self.key, self.value)
         )
+        if layer.rope_base is not None:
+            k = _turned(k, turn)
         if layer.mechanism == "linear":
             heads = self._linear(q, k, v)
         elif layer.mechanism == "low_rank":
@@ -99,3 +104,16 @@ class Attention(nn.Module):
         if self.causal:
             products = products.tril()
         return products @ v / (products.sum(-1, keepdim=True) + 1e-6)
+
+
+def _turns(length: int, width: int, base: float, like: Tensor) -> Tensor:
+    """Return complex (T, d/2): e^(i t base^(−2c/d))."""
+    rate = base ** (-2 * torch.arange(width // 2, dtype=torch.float64) / width)
+    angle = torch.outer(torch.arange(length, dtype=torch.float64), rate)
+    return torch.complex(angle.cos().to(like), angle.sin().to(like))
+
+
+def _turned(x: Tensor, turn: Tensor) -> Tensor:
+    """Return (B, H, T, d), columns c and c + d/2 being a complex number's two parts."""
+    pairs = torch.complex(*x.chunk(2, -1)) * turn
+    return torch.cat([pairs.real, pairs.imag], -1)

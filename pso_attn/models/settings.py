@@ -57,12 +57,16 @@ KNOBS = (
 
 @dataclass(frozen=True)
 class TransformerSettings:
-    """What one particle's transformer is. feedforward: hidden width of the MLP."""
+    """What one particle's transformer is. feedforward: hidden width of the MLP.
+
+    positions: "learned", "sinusoidal", "rotary" or "none".
+    """
 
     layers: int
     d_model: int
     feedforward: int
     dropout: float
+    positions: str
     attention: tuple[LayerSettings, ...]
 
     @property
@@ -72,8 +76,9 @@ class TransformerSettings:
 
     @property
     def group(self) -> tuple[Any, ...]:
-        """Sort key that brings particles together which share attention kernels."""
-        return tuple((layer.inner_dim, *layer.group) for layer in self.attention)
+        """Sort key: brings together who shares kernels, and among them who learns the same."""
+        kernels = tuple((layer.inner_dim, *layer.group) for layer in self.attention)
+        return (kernels, self.positions)
 
 
 def read_transformer(settings: Mapping[str, Any], info: TaskInfo) -> TransformerSettings:
@@ -90,7 +95,14 @@ def read_transformer(settings: Mapping[str, Any], info: TaskInfo) -> Transformer
     attention = tuple(
         read_layer(given, layer, info.length, info.causal) for layer in range(layers)
     )
-    return TransformerSettings(layers, d_model, feedforward, float(given["dropout"]), attention)
+    return TransformerSettings(
+        layers=layers,
+        d_model=d_model,
+        feedforward=feedforward,
+        dropout=float(given["dropout"]),
+        positions=given.get("positions", "learned"),
+        attention=attention,
+    )
 
 
 def transformer_cost(settings: TransformerSettings, info: TaskInfo, batch: int) -> dict[str, int]:
@@ -104,7 +116,8 @@ def transformer_cost(settings: TransformerSettings, info: TaskInfo, batch: int) 
     """
     c, t = settings.d_model, info.length
     inputs = info.tokens if info.tokens is not None else info.features or 0
-    parameters = inputs * c + t * c + (c + 1) * info.outputs
+    parameters = inputs * c + (c + 1) * info.outputs
+    parameters += t * c if settings.positions == "learned" else 0
     macs = (0 if info.tokens is not None else t * inputs * c) + c * info.outputs * (
         t if info.per_token else 1
     )

@@ -14,6 +14,8 @@ from torch import Tensor
 from torch.nn.functional import embedding, gelu, layer_norm
 
 from pso_attn.attention import MECHANISMS, Kernel, LayerSettings, Noise
+from pso_attn.attention.blend import Blend
+from pso_attn.attention.positions import sinusoids
 from pso_attn.models.info import TaskInfo
 from pso_attn.models.parameters import parameters_of
 from pso_attn.models.settings import TransformerSettings
@@ -71,6 +73,7 @@ class SwarmTransformer:
         self.storage = FlatStorage(
             [tuple(parameters_of(s, info)) for s in settings], weights, offsets
         )
+        self._positions = self._placed()
         rate = torch.tensor([s.dropout for s in settings], dtype=weights.dtype)
         self._dropout = rate.to(weights.device) if bool(rate.any()) else None
         self._layers = [self._projections(index) for index in range(settings[0].layers)]
@@ -108,7 +111,10 @@ class SwarmTransformer:
         """
         whole = self.storage.whole
         batch, width = inputs.shape[1], self.settings[0].d_model
-        x = self._embedded(inputs) + whole("positions")[:, None]
+        x = self._embedded(inputs)
+        if self._positions is not None:
+            learned = [segment.value for segment in self.storage.segments.get("positions", ())]
+            x = x + self._positions(learned)[:, None]
         x = x.flatten(1, 2)  # (N, B·T, C)
         for index, projections in enumerate(self._layers):
             prefix, site = f"blocks.{index}", SITES_PER_LAYER * index
@@ -130,6 +136,15 @@ class SwarmTransformer:
             ids = inputs.flatten(1, 2) + self._first_token  # (N, B·T), rows of all tables
             return embedding(ids, table.flatten(0, 1)).view(shape)
         return (inputs.flatten(1, 2).expand(count, -1, -1) @ table).view(shape)
+
+    def _placed(self) -> Blend | None:
+        """Return what is added to embeddings, (N, T, C), or None where nothing is."""
+        kinds, like = [s.positions for s in self.settings], self.storage.weights
+        if not {"learned", "sinusoidal"} & set(kinds):
+            return None
+        fixed = sinusoids(self.info.length, self.settings[0].d_model).to(like)
+        constants = torch.stack([fixed * (kind == "sinusoidal") for kind in kinds])
+        return Blend([kind == "learned" for kind in kinds], constants)
 
     def _dropped(self, x: Tensor, keys: Tensor | None, site: int) -> Tensor:
         if keys is None or self._dropout is None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import dropout, gelu
 
 from pso_attn.attention import Noise
+from pso_attn.attention.positions import sinusoids
 from pso_attn.models.info import TaskInfo
 from pso_attn.models.plain_attention import Attention, BlockNoise
 from pso_attn.models.settings import TransformerSettings
@@ -47,6 +48,8 @@ class Block(nn.Module):
 class Transformer(nn.Module):
     """A pre-norm transformer for classification, or for the next token at every position."""
 
+    positions: Tensor | None  # (T, C)
+
     def __init__(self, settings: TransformerSettings, info: TaskInfo) -> None:
         """Make the model with torch's own start; `load_swarm_parameters` fills it."""
         super().__init__()
@@ -55,7 +58,7 @@ class Transformer(nn.Module):
             self.embedding: nn.Module = nn.Embedding(info.tokens, settings.d_model)
         else:
             self.embedding = nn.Linear(info.features or 0, settings.d_model, bias=False)
-        self.positions = nn.Parameter(torch.zeros(info.length, settings.d_model))
+        self._place(settings)
         self.blocks = nn.ModuleList(Block(settings, i, info) for i in range(settings.layers))
         self.norm = nn.LayerNorm(settings.d_model, elementwise_affine=False)
         self.head = nn.Linear(settings.d_model, info.outputs)
@@ -66,12 +69,23 @@ class Transformer(nn.Module):
         inputs: (B, T) ids or (B, T, features). keys: int32 (sites, 1), to drop what a swarm drops
         for the same seed and step; None for torch's own dropout, while in training mode.
         """
-        x = self.embedding(inputs) + self.positions
+        x = self.embedding(inputs)
+        if self.positions is not None:
+            x = x + self.positions.to(x)
         for index, block in enumerate(self.blocks):
             x = block(x, self._noise(index, keys))
         x = self.norm(x)
         logits: Tensor = self.head(x if self.info.per_token else x.mean(1))
         return logits
+
+    def _place(self, settings: TransformerSettings) -> None:
+        """Make what is added to embeddings: a parameter, a constant, or nothing."""
+        length, width = self.info.length, settings.d_model
+        if settings.positions == "learned":
+            self.positions = nn.Parameter(torch.zeros(length, width))
+        else:
+            fixed = sinusoids(length, width) if settings.positions == "sinusoidal" else None
+            self.register_buffer("positions", fixed, persistent=False)
 
     def load_swarm_parameters(self, parameters: Mapping[str, Tensor]) -> None:
         """Take one particle's parameters as `FlatStorage.true_parameters` names them."""

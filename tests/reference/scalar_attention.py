@@ -101,6 +101,20 @@ def softmax_attention(
     return torch.stack(output)
 
 
+def turned(x: Tensor, place: int, base: float) -> Tensor:
+    """Return a query or key turned by its place: Su et al. (2021), eqs. 14 and 15.
+
+    Column c and column c + d/2 are a pair, c from 0, turned by the angle t base^(-2c/d).
+    """
+    half = len(x) // 2
+    first, second = [], []
+    for c in range(half):
+        angle = place * base ** (-2.0 * c / len(x))
+        first.append(math.cos(angle) * x[c] - math.sin(angle) * x[c + half])
+        second.append(math.sin(angle) * x[c] + math.cos(angle) * x[c + half])
+    return torch.stack(first + second)
+
+
 def feature(x: Tensor) -> Tensor:
     """Return elu(x) + 1, Katharopoulos et al. (2020), eq. 7: x + 1 above zero, exp(x) below."""
     return torch.stack([c + 1.0 if float(c.detach()) > 0 else torch.exp(c) for c in x])

@@ -11,7 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from scalar_attention import linear_attention, low_rank_attention, softmax_attention
+from scalar_attention import (
+    linear_attention,
+    low_rank_attention,
+    softmax_attention,
+    turned,
+)
 from torch import Tensor
 
 Masks = Mapping[tuple[int, str], Tensor]  # (layer, site) -> what multiplies it, (B, ...)
@@ -39,7 +44,7 @@ def logits(
     for b, example in enumerate(inputs):
         table = weights["embedding"]
         rows = [table[token] if token.dim() == 0 else token @ table for token in example]
-        x = [row + weights["positions"][t] for t, row in enumerate(rows)]
+        x = [row + place(settings, weights, t) for t, row in enumerate(rows)]
         for layer in range(settings["layers"]):
             own = {site: mask[b] for (index, site), mask in masks.items() if index == layer}
             x = block(layer, settings, weights, shapes, x, own, epsilon)
@@ -48,6 +53,20 @@ def logits(
         answered = [row @ weights["head"] + weights["head_bias"] for row in pooled]
         answers.append(torch.stack(answered) if shapes.per_token else answered[0])
     return torch.stack(answers)
+
+
+def place(settings: Mapping[str, Any], weights: Mapping[str, Tensor], t: int) -> Tensor:
+    """Return what token t, from 0, has added to its embedding: (C,)."""
+    width = settings["d_model"]
+    kind = settings.get("positions", "learned")
+    if kind == "learned":
+        return weights["positions"][t]
+    row = torch.zeros(width, dtype=torch.float64)
+    if kind == "sinusoidal":  # Vaswani et al. (2017), section 3.5
+        for i in range(width):
+            angle = t / 10_000.0 ** ((i - i % 2) / width)
+            row[i] = (math.cos(angle) if i % 2 else math.sin(angle)) / math.sqrt(width)
+    return row
 
 
 def block(
@@ -88,6 +107,14 @@ def attention(
     q = split([row @ weights[f"{prefix}.query"] for row in x], heads, width)
     k = split([row @ weights[f"{prefix}.key"] for row in x], shared, width)
     v = split([row @ weights[f"{prefix}.value"] for row in x], shared, width)
+    if settings.get("positions") == "rotary":
+        base = settings.get("rope_base", 10_000.0)
+        q, k = (
+            torch.stack(
+                [torch.stack([turned(row, t, base) for t, row in enumerate(head)]) for head in x]
+            )
+            for x in (q, k)
+        )
     temperature = each(at(settings, "temperature", layer, 1.0), heads)
     if mechanism == "linear":
         result = linear_attention(q, k, v, causal=shapes.causal, epsilon=epsilon)

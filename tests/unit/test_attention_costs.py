@@ -29,6 +29,9 @@ OWN: list[dict[str, Any]] = [
     {"heads": [2, 4], "head_dim": [5, 8], "kv_heads": [1, 2]},
     {"mechanism": "linear", "head_dim": 3},
     {"mechanism": "linear", "kv_heads": 2},
+    {"positions": "sinusoidal"},
+    {"positions": "rotary"},
+    {"positions": "none"},
     {"mechanism": ["softmax", "linear"], "window_tokens": 3},
 ]
 LOW_RANK: list[dict[str, Any]] = [
@@ -145,6 +148,9 @@ def test_memory_grows_with_the_batch_and_holds_the_optimiser() -> None:
         ({"mechanism": "low_rank", "rank": 13}, "rank"),
         ({"mechanism": ["softmax", "low_rank"], "rank": [40, 13]}, "rank"),
         ({"feedforward_ratio": 0.01}, "feedforward_ratio"),
+        ({"positions": "rotary", "head_dim": 5}, "head_dim"),
+        ({"positions": "rotary", "mechanism": "linear"}, "linear"),
+        ({"positions": "rotary", "mechanism": ["softmax", "low_rank"]}, "low_rank"),
     ],
     ids=str,
 )

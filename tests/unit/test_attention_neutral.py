@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from pso_attn.attention import KNOBS, MECHANISMS, LayerSettings, Noise, read_layer
+from pso_attn.attention.positions import Turn
 from pso_attn.counter import keys
 from pso_attn.evaluate import TRAINING_KNOBS
 from pso_attn.evaluate.optimiser import SwarmAdamW, read_recipe
@@ -34,6 +35,7 @@ NEUTRAL: dict[str, dict[str, Any]] = {
 ELSEWHERE = {
     "dropout": "test_a_model_without_dropout_trains_on_what_it_evaluates",
     "head_dropout": "test_a_model_without_dropout_trains_on_what_it_evaluates",
+    "positions": "test_without_positions_the_order_of_tokens_does_not_matter",
     "weight_decay": "test_without_decay_the_optimiser_is_plain_adam",
     "warmup": "test_without_warm_up_a_constant_rate_is_the_peak_from_the_first_step",
     "schedule": "test_without_warm_up_a_constant_rate_is_the_peak_from_the_first_step",
@@ -143,6 +145,35 @@ def test_a_model_without_dropout_trains_on_what_it_evaluates() -> None:
     inputs = torch.randn(1, 3, LENGTH, 3, dtype=torch.float64, generator=rng())
     drawn = keys(np.array([1]), 1, swarm.sites)[0]
     assert torch.equal(swarm.forward(inputs, drawn), swarm.forward(inputs))
+
+
+def test_without_positions_the_order_of_tokens_does_not_matter() -> None:
+    inputs = torch.randn(1, 3, LENGTH, 3, dtype=torch.float64, generator=rng())
+    shuffled = inputs[:, :, torch.randperm(LENGTH, generator=rng())]
+    for positions in MODEL_KNOBS["positions"].choices:
+        model = read_transformer({"d_model": 8, "heads": 2, "positions": positions}, INFO)
+        swarm = SwarmTransformer.started([model], INFO, [1], torch.float64)
+        difference = swarm.forward(inputs) - swarm.forward(shuffled)
+        moved = float(difference.detach().abs().max())
+        assert (moved <= TOLERANCE) == (positions == MODEL_KNOBS["positions"].neutral)
+
+
+def test_rotary_scores_depend_on_the_distance_alone() -> None:
+    turn = Turn([7.0], 40, 6, torch.zeros((), dtype=torch.float64))
+    q, k = torch.randn(2, 6, dtype=torch.float64, generator=rng()).expand(40, 2, 6).unbind(1)
+    scores = turn(q.reshape(1, 1, 1, 40, 6)) @ turn(k.reshape(1, 1, 1, 40, 6)).mT
+    for distance in range(-39, 40):
+        diagonal = scores[0, 0, 0].diagonal(distance)
+        torch.testing.assert_close(diagonal, diagonal[:1].expand_as(diagonal))
+
+
+def test_a_very_large_base_turns_the_first_pair_alone() -> None:
+    turn = Turn([1e300, None], 5, 4, torch.zeros((), dtype=torch.float64))
+    x = torch.randn(2, 1, 1, 5, 4, dtype=torch.float64, generator=rng())
+    turned = turn(x)
+    torch.testing.assert_close(turned[0, ..., 1::2], x[0, ..., 1::2], rtol=0, atol=TOLERANCE)
+    assert torch.equal(turned[1], x[1])
+    assert not torch.equal(turned[0, ..., 1:, 0], x[0, ..., 1:, 0])
 
 
 def test_without_decay_the_optimiser_is_plain_adam() -> None:
