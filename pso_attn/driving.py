@@ -85,6 +85,13 @@ def prepare(configuration: Configuration, allow_import: bool = True) -> Parts:
     return assemble(replace(configuration, device=device), allow_import)
 
 
+def new_name(configuration: Configuration, name: str | None, runs_dir: Path) -> str:
+    """Return the name of a new run: the one given, or the first free one after the space's."""
+    if name is not None:
+        return checked_name(name)
+    return free_name(runs_dir, Path(configuration.source).stem)
+
+
 @contextmanager
 def start_run(
     configuration: Configuration, name: str | None, runs_dir: Path, allow_import: bool = True
@@ -95,8 +102,7 @@ def start_run(
     first free one after the space's. Raises RunError for a name that is taken or leaves
     `runs_dir`, and whatever `assemble` raises.
     """
-    stem = Path(configuration.source).stem
-    name = free_name(runs_dir, stem) if name is None else checked_name(name)
+    name = new_name(configuration, name, runs_dir)
     parts = prepare(configuration, allow_import)
     document = parts.configuration.document()
     environment = describe_environment(parts.configuration.device, TRAINING_THREADS)

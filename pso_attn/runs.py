@@ -73,14 +73,15 @@ class LoadedRun:
         return self.assembled().space
 
     def assembled(self, device: str | None = None, allow_import: bool = True) -> Parts:
-        """Return the run's parts, on its own device unless another is named.
+        """Return the parts that the run began with, on its own device unless another is named.
 
-        Reads the data; RunError if they are not those that the run began with.
+        Reads the data, and nothing of the study, which a run that was killed at once has not.
+        RunError if the data are not those that the run began with.
         """
         from pso_attn.evaluate import resolve_device
 
         chosen = str(resolve_device(device or self.started.device))
-        parts = assemble(replace(self.configuration, device=chosen), allow_import)
+        parts = assemble(replace(self.started, device=chosen), allow_import)
         return same_data(self.name, parts, self.started)
 
     def report_input(self) -> "ReportInput":

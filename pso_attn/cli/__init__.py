@@ -12,8 +12,9 @@ def main() -> None:
     0 done, 1 failure, 2 usage or configuration, 3 budget spent and nothing completed,
     130 interrupted and resumable.
     """
-    from pso_attn.cli.guard import catch_signals
+    from pso_attn.cli.guard import catch_signals, mend_streams
 
+    mend_streams()
     catch_signals()
     try:
         from pso_attn.cli.app import app

@@ -32,6 +32,19 @@ def catch_signals() -> None:
         signal.signal(number, _interrupt)
 
 
+def mend_streams() -> None:
+    """Make stdout and stderr take any text, whatever their encoding, and whether open or not.
+
+    Where one is closed, the next file that opens would get its number, and what is printed.
+    """
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - open as long as we run
+        else:
+            stream.reconfigure(errors="replace")
+
+
 def guarded(command: Callable[P, None]) -> Callable[P, None]:
     """Return the command such that a person's mistake gives one sentence and an exit code.
 
@@ -53,6 +66,8 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(0) from None
         except Exception as error:
+            if is_interrupt(error):
+                _fail("interrupted", INTERRUPTED)
             words = str(error).strip().splitlines()
             _fail(
                 f"{type(error).__name__}: {words[0] if words else 'no message'} "
@@ -61,6 +76,17 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
             )
 
     return run
+
+
+def is_interrupt(error: BaseException) -> bool:
+    """Tell whether a signal is behind an error.
+
+    An extension module that is interrupted while it loads makes an ImportError of it.
+    """
+    origin: BaseException | None = error
+    while origin is not None and not isinstance(origin, KeyboardInterrupt):
+        origin = origin.__cause__ or origin.__context__
+    return origin is not None
 
 
 def say(text: str) -> None:

@@ -1,13 +1,16 @@
 """Run a search, and go on with one."""
 
+import shlex
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pso_attn.cli.guard import INTERRUPTED, guarded, say
+from pso_attn.cli.guard import INTERRUPTED, guarded, is_interrupt, say
 from pso_attn.cli.options import (
     RUNS,
     BreakLock,
@@ -64,7 +67,7 @@ def search(
     """Search SPACE for the best settings."""
     _require_local(executor)
     from pso_attn.config import read_configuration
-    from pso_attn.driving import prepare, start_run
+    from pso_attn.driving import new_name, prepare, start_run
 
     flags = {
         "sampler": sampler,
@@ -80,7 +83,11 @@ def search(
         _rehearse(prepare(configuration, not no_import), as_json, quiet)
         return
     began_s = time.monotonic()
-    with start_run(configuration, run, runs_dir, allow_import=not no_import) as driven:
+    name = new_name(configuration, run, runs_dir)
+    with (
+        _interruptible(lambda: _command_if_begun(runs_dir / name)),
+        start_run(configuration, name, runs_dir, allow_import=not no_import) as driven,
+    ):
         for note in () if quiet else driven.parts.space.notes:
             say(f"note: {note}")
         _drive(driven, _deadline(began_s, timeout), as_json, quiet)
@@ -106,14 +113,17 @@ def resume(
     from pso_attn.driving import resume_run
 
     began_s = time.monotonic()
-    with resume_run(
-        run,
-        runs_dir,
-        generations=generations,
-        device=device,
-        break_lock=break_lock,
-        allow_import=not no_import,
-    ) as driven:
+    with (
+        _interruptible(lambda: shlex.join(["pso-attn", *sys.argv[1:]])),
+        resume_run(
+            run,
+            runs_dir,
+            generations=generations,
+            device=device,
+            break_lock=break_lock,
+            allow_import=not no_import,
+        ) as driven,
+    ):
         if driven.is_finished and not as_json and not quiet:
             say(
                 f"run {driven.name} has finished its {driven.generations} generations; "
@@ -128,26 +138,48 @@ def _drive(driven: "DrivenRun", deadline_s: float, as_json: bool, quiet: bool) -
     from pso_attn.cli.summary import summary
 
     budget = driven.parts.configuration.budget
-    progress = SearchProgress(budget, driven.history(), deadline_s, quiet)
-    with _resumable(driven), progress.shown():
-        driven.run(deadline_s, progress.training, progress.observe)
-    document, lines = summary(driven)
-    emit(document, as_json=as_json, quiet=quiet, lines=lines, essence=[driven.name])
+    with _interruptible(lambda: driven.again("resume")):
+        progress = SearchProgress(budget, driven.history(), deadline_s, quiet)
+        with _resumable(driven), progress.shown():
+            driven.run(deadline_s, progress.training, progress.observe)
+        document, lines = summary(driven)
+        emit(document, as_json=as_json, quiet=quiet, lines=lines, essence=[driven.name])
     if driven.is_finished and document["best"] is None:
         raise typer.Exit(NOTHING_COMPLETED)
 
 
 @contextmanager
 def _resumable(driven: "DrivenRun") -> Iterator[None]:
-    """Print the command that goes on, whatever ends the block early."""
+    """Print the command that goes on where an error ends the block."""
     try:
         yield
-    except KeyboardInterrupt:
-        say(f"interrupted; go on with: {driven.again('resume')}")
-        raise typer.Exit(INTERRUPTED) from None
-    except Exception:
-        say(f"stopped; go on with: {driven.again('resume')}")
+    except Exception as error:
+        if not is_interrupt(error):
+            say(f"stopped; go on with: {driven.again('resume')}")
         raise
+
+
+@contextmanager
+def _interruptible(command: Callable[[], str | None]) -> Iterator[None]:
+    """Print the command that goes on, if there is one, where a signal ends the block."""
+    try:
+        yield
+    except typer.Exit:
+        raise
+    except BaseException as error:
+        again = command() if is_interrupt(error) else None
+        if again is None:
+            raise
+        say(f"interrupted; go on with: {again}")
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def _command_if_begun(path: Path) -> str | None:
+    """Return the command that goes on with the run at that path, None where there is none."""
+    from pso_attn.runs import command_for
+    from pso_attn.store import RunFolder, is_run
+
+    return command_for(RunFolder(path), "resume") if is_run(path) else None
 
 
 def _rehearse(parts: "Parts", as_json: bool, quiet: bool) -> None:

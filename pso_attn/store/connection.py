@@ -67,7 +67,9 @@ def connect(url: str | None, journal: Path | None, create: bool) -> Connection:
 
 def _open_journal(path: Path, create: bool) -> Connection:
     if not create and not path.exists():
-        raise StorageError(f"the journal {path} is missing; the run has not begun")
+        raise StorageError(
+            f"the journal {path} is missing: the run has not begun; start it with pso-attn resume"
+        )
     try:
         backend = BatchingJournal(path)
         storage = JournalStorage(backend)
