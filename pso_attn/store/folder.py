@@ -6,6 +6,7 @@ A folder appears whole, with its configuration in it, or not at all; so whatever
 
 import json
 import os
+import shlex
 import shutil
 import tomllib
 import unicodedata
@@ -188,9 +189,10 @@ def _refuse_taken(path: Path) -> None:
     if not os.path.lexists(path):
         return
     if is_run(path):
+        elsewhere = [] if str(path.parent) == "runs" else ["--runs-dir", str(path.parent)]
+        resume = shlex.join(["pso-attn", "resume", path.name, *elsewhere])
         raise RunError(
-            f"run {path.name} exists already; continue it with `pso-attn resume {path.name}` "
-            "or choose another --run"
+            f"run {path.name} exists already; continue it with `{resume}` or choose another --run"
         )
     raise RunError(f"{path} exists and is not a run; choose another --run")
 
