@@ -146,7 +146,7 @@ def verdict(rows: Sequence[Mapping[str, Any]], gain: Mapping[str, Any]) -> str:
     seeds = len(gain["per_seed"])
     shown = f"test {metric} {values} of the defaults, over {seeds} seed{'s' if seeds > 1 else ''}"
     if not gain["significant"]:
-        return f"Not decided: {shown}, a difference that seeds alone could make."
+        return f"Seeds alone could make the difference: {shown}."
     noise = f", {abs(gain['mean']) / gain['seed_noise']:.1f} times the seed noise"
     size = f"{abs(gain['mean']):.4g}" + (noise if gain["seed_noise"] else "")
     word = "better" if gain["mean"] > 0 else "worse"

@@ -32,11 +32,13 @@ def summary(driven: "DrivenRun") -> tuple[dict[str, Any], list[Any]]:
     lines: list[Any] = []
     if best is None:
         failures = Counter(t.outcome.error for t in history.trials if t.outcome.error)
-        lines.append(f"run {driven.name}: no trial completed")
+        said = "no trial completed" if history.trials else "nothing finished yet"
+        lines.append(f"run {driven.name}: {said}")
         lines += [f"  {times} times: {error}" for error, times in failures.most_common(3)]
     else:
         lines += [settings_table(history, best, defaults), ""]
-    lines.append(f"run {driven.name}: {_counted(ended)}")
+    if history.trials:
+        lines.append(f"run {driven.name}: {_counted(ended)}")
     if not driven.is_finished:
         lines.append(f"go on:    {driven.again('resume')}")
     if best is not None:
@@ -112,10 +114,7 @@ def _metric(trial: Trial, name: str, objective: str) -> str:
 
 def _counted(ended: Mapping[str, int]) -> str:
     words = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
-    return (
-        ", ".join(f"{ended[state]} {words[state]}" for state in words if ended[state])
-        or "nothing finished yet"
-    )
+    return ", ".join(f"{ended[state]} {words[state]}" for state in words if ended[state])
 
 
 def _mebibytes(value: float) -> str:

@@ -12,9 +12,7 @@ from pso_attn.cli.output import emit, table
 
 @guarded
 def report(
-    runs: Annotated[
-        list[str], typer.Argument(metavar="RUN...", help="Runs, by name or by folder.")
-    ],
+    runs: Annotated[list[str], typer.Argument(metavar="RUN", help="Runs, by name or by folder.")],
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Where to write; default RUN/report.")
     ] = None,
@@ -88,6 +86,7 @@ def verify(
     """Propose every generation of RUN again, and say whether it matches what is stored."""
     from dataclasses import asdict
 
+    from pso_attn.report.words import count
     from pso_attn.runs import load_run
     from pso_attn.verify import verify_run
 
@@ -95,7 +94,8 @@ def verify(
     history = loaded.history
     difference = verify_run(loaded, history, device, not no_import)
     line = (
-        f"matches: {len(history)} generations, {len(history.trials)} trials, float for float"
+        f"matches: {count(len(history), 'generation')}, "
+        f"{count(len(history.trials), 'trial')}, float for float"
         if difference is None
         else f"differs: {difference.sentence()}"
     )

@@ -24,6 +24,8 @@ def find_space(space: str) -> Path:
     `.toml` is a path; any other word is a built-in name.
     """
     path = Path(space).expanduser()
+    if not space:
+        raise ConfigurationError("SPACE is empty; give a space file or a name")
     if path.suffix == ".toml" or len(path.parts) != 1 or path.is_absolute():
         if path.is_dir():
             raise ConfigurationError(f"{space} is a folder; give a space file (*.toml)")

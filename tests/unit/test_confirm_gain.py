@@ -67,7 +67,7 @@ def row(role: str, heads: int, mean: float | None) -> dict[str, Any]:
         (1, [0.5, 1.4, 2.6], "The defaults themselves did best"),
         (2, [0.5, 1.4, 2.6], "The winner is better: test loss 1.5 against 2"),
         (2, [1.5, 2.6, 3.4], "The winner is worse"),
-        (2, [2.5, 1.0, 2.0], "Not decided"),
+        (2, [2.5, 1.0, 2.0], "Seeds alone"),
         (2, [None, None, None], "Nothing can be said"),
     ],
 )
