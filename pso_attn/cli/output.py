@@ -20,12 +20,13 @@ def emit(
 ) -> None:
     """Print one result.
 
-    document: printed with "schema" first under --json; numbers that JSON lacks become null.
+    document: printed with "schema" first under --json, in ASCII; numbers that JSON lacks
+    become null.
     lines: text or rich renderables, for people. essence: one item per line, under --quiet.
     """
     if as_json:
         plain = _plain({"schema": SCHEMA, **document})
-        typer.echo(json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False))
+        typer.echo(json.dumps(plain, indent=2, allow_nan=False))
         return
     if quiet:
         for item in essence:

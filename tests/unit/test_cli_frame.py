@@ -54,6 +54,21 @@ def test_importing_the_package_loads_nothing_heavy_and_still_offers_load_run() -
     assert said.stdout.splitlines() == ["[]", "load_run"]
 
 
+def test_an_encoding_that_lacks_a_character_and_closed_streams_stop_nothing() -> None:
+    program = [sys.executable, "-m", "pso_attn", "knobs"]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    lines = subprocess.run(program, capture_output=True, text=True, check=True, env=environment)
+    assert "1 ? 4" in lines.stdout
+    plain = subprocess.run(
+        [*program, "--json"], capture_output=True, text=True, check=True, env=environment
+    )
+    assert json.loads(plain.stdout)["schema"] == 1
+    closed = subprocess.run(
+        ["sh", "-c", '"$@" >&- 2>&-', "sh", *program], capture_output=True, check=False
+    )
+    assert closed.returncode == 0
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_explains_itself_within_80_columns(command: str) -> None:
     result = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "80"})
