@@ -4,6 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 import torch
@@ -111,7 +112,7 @@ class SwarmEvaluator:
         for candidate in generation.candidates:
             if candidate.violations and candidate.trial not in generation.outcomes:
                 yield _infeasible(candidate)
-        chunks = list(generation.chunks)
+        chunks, finished = list(generation.chunks), dict(generation.outcomes)
         index = 0
         while index < len(chunks):
             chunk = chunks[index]
@@ -122,7 +123,8 @@ class SwarmEvaluator:
                 return
             members = [by_trial[trial] for trial in chunk]
             try:
-                outcomes = self._train(generation.number, members, (index, len(chunks)), history)
+                place = (index, len(chunks))
+                outcomes = self._train(generation.number, members, place, history, finished)
             except (MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
                     raise
@@ -132,6 +134,7 @@ class SwarmEvaluator:
                     yield Replan(generation.number, tuple(chunks))
                     continue
                 outcomes = [self._too_large(members[0], error)]
+            finished |= {outcome.trial: outcome for outcome in outcomes}
             yield from (o for o in outcomes if o.trial not in generation.outcomes)
             index += 1
 
@@ -161,8 +164,12 @@ class SwarmEvaluator:
         candidates: Sequence[Candidate],
         place: tuple[int, int],
         history: History,
+        finished: Mapping[int, Outcome],
     ) -> list[Outcome]:
-        """Return the outcomes of one chunk, all of whose trials are trained."""
+        """Return the outcomes of one chunk, all of whose trials are trained.
+
+        finished: those of this generation that are known before.
+        """
         start = time.perf_counter()
         members = [
             [read_member(candidate.settings, seed, self.task) for seed in candidate.seeds]
@@ -180,7 +187,7 @@ class SwarmEvaluator:
         seconds = (time.perf_counter() - start) / len(candidates)
         pairs = list(zip(candidates, results, strict=True))
         outcomes = [self._outcome(c, r, seconds) for c, r in pairs]
-        self._offer_best(pairs, outcomes, history)
+        self._offer_best(pairs, outcomes, history, finished)
         return outcomes
 
     def _outcome(self, candidate: Candidate, result: ChunkResult, seconds: float) -> Outcome:
@@ -202,19 +209,26 @@ class SwarmEvaluator:
         pairs: Sequence[tuple[Candidate, ChunkResult]],
         outcomes: Sequence[Outcome],
         history: History,
+        finished: Mapping[int, Outcome],
     ) -> None:
-        """Hand over the weights of the chunk's best particle if it beats the history's."""
+        """Hand over the weights of the chunk's best particle if it beats all before it."""
         if self.on_best is None:
             return
-        record = min((history.loss(t) for t in history.trials if t.is_full), default=float("inf"))
-        objective, winner = self.objectives[0], None
+        before = (*(trial.outcome for trial in history.trials), *finished.values())
+        record = min((self._loss(outcome) for outcome in before), default=inf)
+        winner = None
         for (candidate, result), outcome in zip(pairs, outcomes, strict=True):
-            if outcome.state is State.COMPLETE and outcome.values is not None:
-                loss = objective.loss(outcome.values[0])
-                if loss < record:
-                    record, winner = loss, (outcome, candidate.settings, result.weights)
+            if self._loss(outcome) < record:
+                record = self._loss(outcome)
+                winner = (outcome, candidate.settings, result.weights)
         if winner is not None:
             self.on_best(*winner)
+
+    def _loss(self, outcome: Outcome) -> float:
+        """Return the objective of a completed training as a loss, infinity for any other."""
+        if outcome.state is not State.COMPLETE or outcome.values is None:
+            return inf
+        return self.objectives[0].loss(outcome.values[0])
 
     def _too_large(self, candidate: Candidate, error: BaseException) -> Outcome:
         needed = cost(candidate.settings, self.task.info)["memory_bytes"] / 2**20
