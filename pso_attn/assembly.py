@@ -28,7 +28,7 @@ SAMPLERS: Mapping[str, str] = MappingProxyType(
 )
 _TASK_NAMES = (
     *("name", "info", "metrics", "train", "validation", "test", "fingerprint"),
-    *("describe", "loss", "score", "baselines"),
+    *("describe", "preprocessing", "loss", "score", "baselines"),
 )
 
 

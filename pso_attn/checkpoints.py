@@ -1,16 +1,33 @@
-"""The best particle's weights, kept beside a run as it goes."""
+"""Models kept beside a run, each one safetensors file that is whole or not there.
+
+What is to be said of a model stands in the file's own metadata, as JSON: weights and words in two
+files could not be replaced together.
+"""
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from pso_attn.errors import RunError, StorageError
 from pso_attn.store.atomic import write_atomically
 from pso_attn.types import Settings
 
-BEST = "best.safetensors"
+BEST = "best.safetensors"  # the best particle, as the search trained it
+TRAINED = "trained.safetensors"  # what `pso-attn train` finished last
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """Tensors by name, and what was said of them."""
+
+    tensors: Mapping[str, Tensor]
+    about: Mapping[str, Any]
 
 
 def save_best(folder: Path, trial: int, settings: Settings, weights: Mapping[str, Tensor]) -> Path:
@@ -18,8 +35,37 @@ def save_best(folder: Path, trial: int, settings: Settings, weights: Mapping[str
 
     The file's metadata name the trial and, as JSON, the settings to rebuild the model from.
     """
-    metadata = {"trial": str(trial), "settings": json.dumps(settings)}
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-    path = folder / BEST
-    write_atomically(path, safetensors.torch.save(plain, metadata))
+    return save_checkpoint(folder / BEST, weights, {"trial": trial, "settings": dict(settings)})
+
+
+def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> Path:
+    """Leave tensors and words at `path`, whole or not at all; StorageError where they cannot."""
+    metadata = {name: json.dumps(value) for name, value in about.items()}
+    try:
+        write_atomically(path, as_safetensors(tensors, metadata))
+    except OSError as error:
+        raise StorageError(f"{path} cannot be written: {error.strerror}") from error
     return path
+
+
+def load_checkpoint(path: Path) -> Checkpoint | None:
+    """Return what was saved at `path`, on the CPU; None without it, RunError if it is damaged."""
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = {name: json.loads(text) for name, text in (file.metadata() or {}).items()}
+            return Checkpoint({name: file.get_tensor(name) for name in file.keys()}, about)  # noqa: SIM118 - no mapping
+    except (SafetensorError, ValueError, OSError) as error:
+        raise RunError(
+            f"{path} cannot be read ({error}); remove it, and what made it can make it again"
+        ) from error
+
+
+def as_safetensors(
+    tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+) -> bytes:
+    """Return tensors as the bytes of a safetensors file, wherever they lie now."""
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    data: bytes = safetensors.torch.save(plain, dict(metadata or {}))
+    return data

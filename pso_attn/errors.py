@@ -6,7 +6,8 @@
     ├── DataError            data that is missing, unreadable or changed        (exit code 2)
     ├── DeviceError          a device that is absent or too small               (exit code 2)
     ├── RunError             a run that is missing, taken, locked or damaged    (exit code 2)
-    └── StorageError         a storage that does not answer                     (exit code 1)
+    ├── StorageError         a storage that does not answer                     (exit code 1)
+    └── TrainingError        a training that left no model                      (exit code 1)
 
 Every message is one sentence that says what came, what was expected and what to do.
 """
@@ -51,6 +52,10 @@ class RunError(PsoAttnError):
 
 class StorageError(PsoAttnError):
     """A storage that does not answer or does not hold what it should."""
+
+
+class TrainingError(PsoAttnError):
+    """A training that diverged before it left any model."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

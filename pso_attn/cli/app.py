@@ -5,7 +5,13 @@ from typing import Annotated
 import typer
 
 from pso_attn import __version__
-from pso_attn.cli import catalog_commands, run_commands, search_commands, trust_commands
+from pso_attn.cli import (
+    catalog_commands,
+    model_commands,
+    run_commands,
+    search_commands,
+    trust_commands,
+)
 
 app = typer.Typer(
     name="pso-attn",
@@ -33,6 +39,8 @@ for command in (
     search_commands.resume,
     trust_commands.report,
     trust_commands.confirm,
+    model_commands.train,
+    model_commands.export,
     trust_commands.verify,
     run_commands.runs,
     run_commands.show,

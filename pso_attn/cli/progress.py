@@ -115,22 +115,30 @@ class SearchProgress:
 
 
 @contextlib.contextmanager
-def steps_shown(what: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
-    """Yield a function of (steps done, steps in all) that shows how far something is."""
+def steps_shown(what: str, quiet: bool) -> Iterator[Callable[..., None]]:
+    """Yield a function of (steps done, steps in all, words="") that shows how far something is."""
     console = Side(stderr=True, highlight=False, quiet=quiet)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=None),
-        TextColumn("{task.percentage:.0f} %"),
+        TextColumn("{task.percentage:.0f} %{task.fields[words]}"),
     )
+    said_s = time.monotonic()
     with Progress(
         *columns, console=console, transient=True, expand=True, disable=not console.is_terminal
     ) as live:
-        task = live.add_task(what, total=None)
+        task = live.add_task(what, total=None, words="")
 
-        def report(done: int, total: int) -> None:
-            live.update(task, completed=done, total=total)
-            if not console.is_terminal and done == total:
-                console.print(f"{what}: {total} steps done", soft_wrap=True)
+        def report(done: int, total: int, words: str = "") -> None:
+            nonlocal said_s
+            told = f" · {words}" if words else ""
+            live.update(task, completed=done, total=total, words=told)
+            if console.is_terminal:
+                return
+            if done == total:
+                console.print(f"{what}: {total} steps done{told}", soft_wrap=True)
+            elif time.monotonic() - said_s >= PLAIN_EVERY_S:
+                said_s = time.monotonic()
+                console.print(f"{what}: {done}/{total} steps{told}", soft_wrap=True)
 
         yield report

@@ -167,6 +167,11 @@ class SwarmAdamW:
         self._new1 = each([1 - recipe.beta1 for recipe in recipes])
         self._new2 = each([1 - recipe.beta2 for recipe in recipes])
 
+    @property
+    def state(self) -> dict[str, Tensor]:
+        """What is carried from step to step beside the weights, (N, P) each, by name."""
+        return {"first": self.first, "second": self.second}
+
     def step(self, step: int) -> None:
         """Move the weights by the gradients; `step` counts from 0."""
         weights, gradients = self.weights, self.gradients

@@ -112,6 +112,18 @@ class SwarmTraining:
         first = torch.where(bad.any(0), bad.int().argmax(0) + 1, 0).tolist()
         return [step or None for step in first]
 
+    @property
+    def state(self) -> dict[str, Tensor]:
+        """All that is carried from step to step, (N, P) each; with `step`, what to go on from."""
+        return {"weights": self.swarm.storage.weights, **self.optimiser.state}
+
+    @torch.no_grad()
+    def restore(self, state: Mapping[str, Tensor], step: int) -> None:
+        """Go on as after `step` steps that left `state`: to the same floats, all else is keyed."""
+        for name, tensor in self.state.items():
+            tensor.copy_(state[name])
+        self.step = step
+
     def keep(self, positions: Sequence[int]) -> None:
         """Compact the batch to these of its present particles; schedules stay as they were."""
         kept = torch.tensor(positions, device=self._keys.device)

@@ -83,6 +83,15 @@ class FlatStorage:
                 parts[part] = stored.view(parameter.shape)[..., first:last].clone()
         return parts
 
+    @torch.no_grad()
+    def take(self, row: int, parts: Mapping[str, torch.Tensor]) -> None:
+        """Give one particle these parameters: the inverse of `true_parameters`."""
+        for name, parameter in self._tables[row].items():
+            offset = self.offsets[name]
+            stored = self.weights[row, offset : offset + prod(parameter.shape)]
+            for part, first, last in parameter.true:
+                stored.view(parameter.shape)[..., first:last] = parts[part]
+
 
 def starting_weights(
     particles: Sequence[Sequence[Parameter]],

@@ -55,13 +55,13 @@ def read_space(
         for name, knob in knobs.items()
         if name in search
     }
-    values = _held_values(fixed, ranges, knobs, where)
+    values = _held_values(fixed, ranges, knobs, f"{where}: model.")
     conditions = _conditions(search, ranges, values, knobs, where)
     space = Space(
         coordinates=_coordinates(ranges, values, conditions, where),
         held=tuple(_held(values, fixed, conditions, where)),
         constraints=_constraints(constraints, knobs, derive, where),
-        divisors=_divisors(ranges, values, knobs, where),
+        divisors=_divisors(ranges, values, knobs, f"{where}: model."),
         derive=derive,
         notes=tuple(range_.note for range_ in ranges.values() if range_.note),
     )
@@ -74,8 +74,23 @@ def read_space(
     return with_first_points(space, starts, knobs, following, where)
 
 
+def read_settings(
+    given: Mapping[str, Any], knobs: Mapping[str, Knob], where: str = "the settings"
+) -> dict[str, Any]:
+    """Return settings that a person wrote down, every value admitted by its knob's declaration.
+
+    Raises ConfigurationError in one sentence that begins with `where`, a file's name.
+    """
+    for name in given:
+        if name not in knobs:
+            raise ConfigurationError(f"{where}: {name} is not a knob{nearest(name, knobs)}")
+    values = _held_values(given, {}, knobs, f"{where}: ")
+    _divisors({}, values, knobs, f"{where}: ")
+    return {name: values[name] for name in given}
+
+
 def _held_values(
-    fixed: Mapping[str, Any], ranges: Mapping[str, Range], knobs: Mapping[str, Knob], where: str
+    fixed: Mapping[str, Any], ranges: Mapping[str, Range], knobs: Mapping[str, Knob], label: str
 ) -> dict[str, Any]:
     """Return the value of every knob that does not vary and has one: fixed, or its default."""
     values: dict[str, Any] = {
@@ -84,11 +99,11 @@ def _held_values(
         if name not in ranges and knob.default is not None
     }
     for name in sorted(fixed, key=lambda name: name not in COUNTS):
-        knob, value, label = knobs[name], fixed[name], f"{where}: model.{name}"
+        knob, value = knobs[name], fixed[name]
         if isinstance(value, list) and "layer" in knob.per:
-            values[name] = _held_list(knob, value, values, label)
+            values[name] = _held_list(knob, value, values, label + name)
         else:
-            values[name] = admit(knob, value, label)
+            values[name] = admit(knob, value, label + name)
     return values
 
 
@@ -197,7 +212,7 @@ def _constraints(
 
 
 def _divisors(
-    ranges: Mapping[str, Range], values: Mapping[str, Any], knobs: Mapping[str, Knob], where: str
+    ranges: Mapping[str, Range], values: Mapping[str, Any], knobs: Mapping[str, Knob], label: str
 ) -> tuple[Divisor, ...]:
     given = {*ranges, *values}
     divisors = []
@@ -209,7 +224,7 @@ def _divisors(
             divisors.append(divisor)
         elif divisor.violation(values):
             raise ConfigurationError(
-                f"{where}: model.{name} is {shown(values[name])}, which does not divide "
+                f"{label}{name} is {shown(values[name])}, which does not divide "
                 f"{knob.divides} = {shown(values[knob.divides])}; choose a divisor"
             )
     return tuple(divisors)

@@ -1,7 +1,9 @@
 """Files that are either whole or not there: temporary name, fsync, rename."""
 
 import os
+import shutil
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 
 
@@ -20,6 +22,27 @@ def write_atomically(path: Path, data: bytes) -> None:
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def write_folder_atomically(path: Path, files: Mapping[str, bytes]) -> None:
+    """Leave the folder `path`, absent or empty before, holding exactly these files.
+
+    Raises OSError where it cannot be made; nothing is left behind then.
+    """
+    path = path.absolute()
+    missing = [parent for parent in path.parents if not parent.exists()]
+    building = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        building.mkdir(parents=True)
+        for name, data in files.items():
+            write_atomically(building / name, data)
+        os.replace(building, path)  # takes the place of an empty folder
+    except BaseException:
+        shutil.rmtree(building, ignore_errors=True)
+        for parent in missing:
+            parent.rmdir() if parent.is_dir() and not any(parent.iterdir()) else None
         raise
     sync_folder(path.parent)
 

@@ -73,6 +73,15 @@ class DigitsTask:
             "pixel_deviation": self.deviation,
         }
 
+    def preprocessing(self) -> dict[str, Any]:
+        """Return how 8 x 8 pixels become patches: (pixel − mean) / deviation, row by row."""
+        return {
+            "image": [_SIDE, _SIDE],
+            "patch": [_PATCH, _PATCH],
+            "pixel_mean": self.mean,
+            "pixel_deviation": self.deviation,
+        }
+
     def baselines(self) -> dict[str, dict[str, float]]:
         """Return what logistic regression and the nearest neighbour reach on the test split.
 

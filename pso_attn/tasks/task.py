@@ -85,6 +85,13 @@ class Task(Protocol):
         """Return what was found: source, licence, sizes. Plain values that JSON can hold."""
         ...
 
+    def preprocessing(self) -> dict[str, Any]:
+        """Return what was learned from the data to make inputs; plain values that JSON can hold.
+
+        An exported model carries it, so that others can make inputs as these were made.
+        """
+        ...
+
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return the mean loss of each particle, (N,), to be differentiated.
 

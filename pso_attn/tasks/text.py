@@ -91,6 +91,14 @@ class TextTask:
             "test": len(self.test),
         }
 
+    def preprocessing(self) -> dict[str, Any]:
+        """Return the context and the symbols: a character's id is its place, or `unknown`."""
+        return {
+            "context": self.info.length,
+            "symbols": self.symbols,
+            "unknown": len(self.symbols),
+        }
+
     def baselines(self) -> dict[str, dict[str, float]]:
         """Return what character n-grams reach on exactly the characters that `test` scores."""
         losses = ngram_losses(

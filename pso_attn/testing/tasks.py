@@ -142,6 +142,11 @@ class TaskContract:
         assert description["source"]
         assert description["licence"]
 
+    def test_preprocessing_can_be_written_as_json_and_comes_from_the_data_alone(self) -> None:
+        """An export carries it, so it reads back equal, and equal in every construction."""
+        learned = self.make().preprocessing()
+        assert json.loads(json.dumps(learned)) == learned == self.make().preprocessing()
+
     def test_moving_a_split_keeps_its_shapes_and_the_memory_that_examples_share(self) -> None:
         """A view of overlapping windows is not multiplied out on the way to a device."""
         split = self.make().train

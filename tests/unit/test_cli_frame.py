@@ -18,7 +18,7 @@ from pso_attn.errors import ConfigurationError, StorageError
 
 COMMANDS = (
     *("search", "resume", "report", "confirm", "verify", "runs", "show", "best", "watch"),
-    *("delete", "dashboard", "spaces", "tasks", "knobs", "samplers"),
+    *("train", "export", "delete", "dashboard", "spaces", "tasks", "knobs", "samplers"),
 )
 HEAVY = ("torch", "optuna", "pandas", "pyswarms", "matplotlib", "scipy", "sklearn", "numpy")
 

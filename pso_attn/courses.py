@@ -1,0 +1,146 @@
+"""What a training at full length is, how it went so far, and where both are kept."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from math import inf, isfinite
+from pathlib import Path
+
+import torch
+
+from pso_attn import __version__
+from pso_attn.checkpoints import TRAINED, Checkpoint, load_checkpoint, save_checkpoint
+from pso_attn.errors import StorageError
+from pso_attn.evaluate.training import SwarmTraining
+from pso_attn.types import Objective, Settings
+
+SCORINGS = 40  # on the validation split, evenly spread
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that decides what a training comes to; two of one identity are the same.
+
+    trial: the winner's, or None for given settings. patience: in scorings.
+    """
+
+    settings: Settings
+    trial: int | None
+    seed: int
+    steps: int
+    patience: int
+    objective: Objective
+    fingerprint: str
+    device: str
+    version: str = __version__
+
+    @property
+    def identity(self) -> str:
+        """Twelve hexadecimal digits that differ between plans."""
+        return hashlib.sha256(json.dumps(asdict(self)).encode()).hexdigest()[:12]
+
+    @property
+    def scored(self) -> tuple[int, ...]:
+        """The steps after which the model is scored, ascending and ending at the last."""
+        even = (max(1, round(self.steps * k / SCORINGS)) for k in range(1, SCORINGS + 1))
+        return tuple(sorted(set(even)))
+
+
+@dataclass(frozen=True)
+class Course:
+    """How a training went so far. curve: step -> objective. stopped: why it ended, or empty.
+
+    best_step: where the objective was best, 0 before any scoring; metrics: the task's, there.
+    """
+
+    curve: Mapping[int, float] = field(default_factory=dict)
+    best_step: int = 0
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    stopped: str = ""
+
+    @property
+    def step(self) -> int:
+        """The last step that was scored."""
+        return max(self.curve, default=0)
+
+    def after(
+        self, step: int, metrics: Mapping[str, float], bad: int | None, plan: Plan
+    ) -> "Course":
+        """Return the course after one more scoring; bad: the first step of no finite loss."""
+        if bad is not None or not all(isfinite(value) for value in metrics.values()):
+            where = f"the training loss at step {bad}" if bad else f"the score at step {step}"
+            return replace(self, stopped=f"diverged: {where} is not a finite number")
+        objective = plan.objective
+        value = metrics[objective.name]
+        going = replace(self, curve={**self.curve, step: value})
+        before = objective.loss(self.curve[self.best_step]) if self.best_step else inf
+        if objective.loss(value) < before:
+            going = replace(going, best_step=step, metrics=dict(metrics))
+        waited = sum(scored > going.best_step for scored in going.curve)
+        if step == plan.steps:
+            return replace(going, stopped="all steps are done")
+        if waited >= plan.patience:
+            stopped = f"no better {objective.name} in {waited} scorings"
+            return replace(going, stopped=stopped)
+        return going
+
+
+@dataclass(frozen=True)
+class TrainingFiles:
+    """Where a training is kept: one file while it goes on, by identity, and one at its end."""
+
+    folder: Path
+    plan: Plan
+
+    @property
+    def _going(self) -> Path:
+        return self.folder / f"training-{self.plan.identity}.safetensors"
+
+    def begun(self, training: SwarmTraining) -> tuple[Course, dict[str, torch.Tensor]]:
+        """Put the training where it was left; return its course and its best weights so far."""
+        found = load_checkpoint(self._going)
+        if found is None:
+            return Course(), {}
+        parts: dict[str, dict[str, torch.Tensor]] = {"state": {}, "best": {}}
+        for name, tensor in found.tensors.items():
+            kind, _, own = name.partition("/")
+            parts[kind][own] = tensor
+        training.restore(parts["state"], found.about["step"])
+        return _course(found), parts["best"]
+
+    def keep(
+        self, training: SwarmTraining, course: Course, best: Mapping[str, torch.Tensor]
+    ) -> None:
+        """Save all that going on needs."""
+        tensors = {f"state/{name}": tensor for name, tensor in training.state.items()}
+        tensors |= {f"best/{name}": tensor for name, tensor in best.items()}
+        about = {"step": training.step, "course": asdict(course), "plan": asdict(self.plan)}
+        save_checkpoint(self._going, tensors, about)
+
+    def finish(self, course: Course, best: Mapping[str, torch.Tensor]) -> None:
+        """Save the model: the weights where the validation objective was best."""
+        plan = asdict(self.plan)
+        about = {"settings": plan["settings"], "course": asdict(course), "plan": plan}
+        save_checkpoint(self.folder / TRAINED, best, {**about, "identity": self.plan.identity})
+
+    def finished(self) -> Course | None:
+        """Return the course if this very training is what was finished last."""
+        found = load_checkpoint(self.folder / TRAINED)
+        if found is None or found.about["identity"] != self.plan.identity:
+            return None
+        return _course(found)
+
+    def clear(self) -> None:
+        """Remove what only going on needs, and what a kill left of a file being written."""
+        torn = (f".{name}.*" for name in (self._going.name, TRAINED))
+        try:
+            for path in (self._going, *(path for name in torn for path in self.folder.glob(name))):
+                path.unlink(missing_ok=True)
+        except OSError as error:
+            raise StorageError(f"{self._going} cannot be removed: {error.strerror}") from error
+
+
+def _course(found: Checkpoint) -> Course:
+    said = found.about["course"]
+    return Course(**{**said, "curve": {int(step): v for step, v in said["curve"].items()}})

@@ -1,0 +1,142 @@
+"""A run's model as a folder that needs nothing of this package: weights, code, a sample."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib.resources import files
+from pathlib import Path
+
+import tomli_w
+import torch
+
+from pso_attn.checkpoints import BEST, TRAINED, Checkpoint, as_safetensors, load_checkpoint
+from pso_attn.errors import ConfigurationError, RunError, StorageError
+from pso_attn.evaluate.device import one_thread
+from pso_attn.models import SwarmTransformer, TaskInfo, Transformer, read_transformer
+from pso_attn.models.standalone import standalone_source
+from pso_attn.runs import LoadedRun
+from pso_attn.store.atomic import write_folder_atomically
+from pso_attn.tasks.task import Task
+from pso_attn.types import Settings
+
+SAMPLED = 64  # validation examples at most, evenly spread
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was exported, and where. source: "train" or "search"; files: their names."""
+
+    folder: Path
+    source: str
+    trial: int | None
+    settings: Settings
+    parameters: int
+    expected: float
+    files: tuple[str, ...]
+
+
+def export_run(run: LoadedRun, out: Path, allow_import: bool = True) -> Exported:
+    """Leave the run's model in the folder `out`, whole or not at all.
+
+    It is what `pso-attn train` finished last, else the best that the search trained. Raises
+    ConfigurationError where `out` holds something, RunError where the run has no model yet, and
+    StorageError where `out` cannot be written.
+    """
+    _refuse_taken(out)
+    source, checkpoint = _model(run)
+    parts = run.assembled("cpu", allow_import)
+    settings = checkpoint.about["settings"]
+    expected, written = exported_files(parts.task, settings, checkpoint.tensors)
+    try:
+        write_folder_atomically(out, written)
+    except OSError as error:
+        raise StorageError(
+            f"{out} cannot be written: {error.strerror}; choose another --out"
+        ) from error
+    trial = checkpoint.about["plan"]["trial"] if source == "train" else checkpoint.about["trial"]
+    parameters = sum(tensor.numel() for tensor in checkpoint.tensors.values())
+    return Exported(out, source, trial, settings, parameters, expected, tuple(written))
+
+
+def exported_files(
+    task: Task, settings: Settings, weights: Mapping[str, torch.Tensor]
+) -> tuple[float, dict[str, bytes]]:
+    """Return the loss that the search's model has on the sample, and the files by name.
+
+    weights: by the names of `FlatStorage.true_parameters`.
+    """
+    model = Transformer(read_transformer(settings, task.info), task.info)
+    model.load_swarm_parameters(weights)
+    sample = _sample(task)
+    expected = _batched_loss(task, settings, weights, sample)
+    preprocessing = {
+        "schema": 1,
+        "task": task.name,
+        "info": asdict(task.info),
+        "inputs": task.preprocessing(),
+    }
+    told = {**sample, "expected": torch.tensor(expected, dtype=torch.float64)}
+    return expected, {
+        "model.safetensors": as_safetensors(model.state_dict()),
+        "model.py": standalone_source(TaskInfo, read_transformer, Transformer).encode(),
+        "load.py": files("pso_attn.models").joinpath("load.py").read_bytes(),
+        "settings.toml": tomli_w.dumps(dict(settings)).encode(),
+        "preprocessing.json": (json.dumps(preprocessing, indent=2) + "\n").encode(),
+        "sample.safetensors": as_safetensors(told),
+    }
+
+
+def _model(run: LoadedRun) -> tuple[str, Checkpoint]:
+    """Return which model is exported, and it."""
+    for source, name in (("train", TRAINED), ("search", BEST)):
+        found = load_checkpoint(run.folder.checkpoints / name)
+        if found is not None:
+            return source, found
+    if run.best() is None:
+        raise RunError(
+            f"run {run.name} has no completed trial to export; go on with `{run.again('resume')}`"
+        )
+    raise RunError(
+        f"run {run.name} has no model in {run.folder.checkpoints}; make one with "
+        f"`{run.again('train')}`"
+    )
+
+
+def _sample(task: Task) -> dict[str, torch.Tensor]:
+    """Return a few validation examples, the same ones every time."""
+    data = task.validation
+    count = min(SAMPLED, len(data))
+    rows = torch.arange(count) * len(data) // count
+    return {
+        "inputs": data.inputs.index_select(0, rows),
+        "targets": data.targets.index_select(0, rows),
+    }
+
+
+@one_thread()
+@torch.no_grad()
+def _batched_loss(
+    task: Task,
+    settings: Settings,
+    weights: Mapping[str, torch.Tensor],
+    sample: Mapping[str, torch.Tensor],
+) -> float:
+    """Return the loss on the sample of the model as a swarm of one, which the search trains."""
+    swarm = SwarmTransformer.started([read_transformer(settings, task.info)], task.info, [0])
+    swarm.storage.take(0, weights)
+    return float(task.loss(swarm.forward(sample["inputs"][None]), sample["targets"][None])[0])
+
+
+def _refuse_taken(out: Path) -> None:
+    """Raise ConfigurationError unless `out` is free, or an empty folder."""
+    if not os.path.lexists(out):
+        return
+    if not out.is_dir() or out.is_symlink():
+        raise ConfigurationError(f"--out {out} exists and is not a folder; choose another name")
+    try:
+        taken = any(out.iterdir())
+    except OSError as error:
+        raise StorageError(f"{out} cannot be read: {error.strerror}") from error
+    if taken:
+        raise ConfigurationError(f"--out {out} is not empty; choose a new folder")

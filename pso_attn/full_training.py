@@ -1,0 +1,173 @@
+"""A run's winner, or given settings, trained at full length: what a search is for.
+
+A search's trainings are short, because they only have to be ranked. This one is the same training,
+longer: the batched job with one member, so that starts, data order and dropout are keyed by seed
+and step, and a handful of tensors is all that has to be kept to go on to the same floats.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+from pso_attn.assembly import Parts
+from pso_attn.checkpoints import TRAINED
+from pso_attn.courses import Course, Plan, TrainingFiles
+from pso_attn.errors import DeviceError, RunError, TrainingError
+from pso_attn.evaluate import resolve_device
+from pso_attn.evaluate.device import is_out_of_memory
+from pso_attn.evaluate.training import SwarmTraining, read_member
+from pso_attn.runs import LoadedRun
+from pso_attn.seeding import training_seed
+from pso_attn.types import Settings
+
+LONGER = 10  # times the search's steps, by default; early stopping ends what needs fewer
+PATIENCE = 10  # scorings: a quarter of the training, since rates anneal to its very end
+SAVE_EVERY_S = 30.0  # between scorings, where those are far apart
+SLICES = 25  # of the steps between two scorings
+
+Report = Callable[[int, int, str], None]
+
+
+def plan_training(
+    run: LoadedRun, parts: Parts, steps: int | None, patience: int, given: Settings | None
+) -> Plan:
+    """Return what is to be trained: the given settings, else those of the run's winner.
+
+    Raises RunError where there is no winner, ConfigurationError for settings of no model.
+    """
+    best = None if given is not None else run.best()
+    if given is None and best is None:
+        raise RunError(
+            f"run {run.name} has no completed trial to train; go on with `{run.again('resume')}`"
+        )
+    settings = best.candidate.settings if best is not None else given
+    assert settings is not None
+    configuration = parts.configuration
+    plan = Plan(
+        settings=dict(settings),
+        trial=None if best is None else best.number,
+        seed=training_seed(configuration.seed, 0),
+        steps=LONGER * configuration.budget.steps if steps is None else steps,
+        patience=patience,
+        objective=parts.objectives[0],
+        fingerprint=parts.task.fingerprint,
+        device=str(resolve_device(configuration.device)),
+    )
+    read_member(plan.settings, plan.seed, parts.task)
+    return plan
+
+
+def train_run(
+    run: LoadedRun,
+    steps: int | None = None,
+    patience: int = PATIENCE,
+    given: Settings | None = None,
+    device: str | None = None,
+    allow_import: bool = True,
+    report: Report | None = None,
+) -> dict[str, Any]:
+    """Train at full length, leave the model beside the run, and return how it went.
+
+    steps: `LONGER` times the search's by default. given: settings to train in place of the
+    winner's. The same call again goes on where it was left, or returns what is finished. Only the
+    validation split is looked at. report: called with (steps done, steps in all, words).
+
+    Raises RunError while the run is being driven and TrainingError where nothing is left to keep.
+    """
+    parts = run.assembled(device, allow_import)
+    with run.folder.lock():
+        plan = plan_training(run, parts, steps, patience, given)
+        saved = TrainingFiles(run.folder.checkpoints, plan)
+        course = saved.finished()
+        if course is None:
+            try:
+                course = _train(plan, parts, saved, report)
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                raise DeviceError(
+                    f"this training does not fit into the memory of {plan.device} ({error}); "
+                    "choose a smaller batch_size, or another --device"
+                ) from error
+        saved.clear()
+    return _document(run, plan, course)
+
+
+def _train(plan: Plan, parts: Parts, saved: TrainingFiles, report: Report | None) -> Course:
+    """Train until the plan's end and save the model; from where it was left, if it was begun."""
+    device = torch.device(plan.device)
+    member = read_member(plan.settings, plan.seed, parts.task)
+    training = SwarmTraining(parts.task, [member], plan.steps, device)
+    course, best = saved.begun(training)
+    for until in plan.scored:
+        if course.stopped or until <= course.step:
+            continue
+        _advance(training, until, saved, course, best, report)
+        (metrics,), (bad,) = training.score(), training.first_bad_steps()
+        course = course.after(until, metrics, bad, plan)
+        if course.best_step == until:
+            best = training.swarm.storage.true_parameters(0)
+        saved.keep(training, course, best)
+    if not course.best_step:
+        saved.clear()
+        raise TrainingError(
+            f"the training {course.stopped}; give a lower lr or clip_norm with --settings"
+        )
+    saved.finish(course, best)
+    return course
+
+
+def _advance(
+    training: SwarmTraining,
+    until: int,
+    saved: TrainingFiles,
+    course: Course,
+    best: Mapping[str, torch.Tensor],
+    report: Report | None,
+) -> None:
+    """Train up to the next scoring, reporting and keeping what is there on the way."""
+    began_s = time.monotonic()
+    length = max(1, (until - training.step) // SLICES)
+    while training.step < until:
+        training.advance(min(until, training.step + length))
+        if report is not None:
+            report(training.step, training.steps, _words(course, saved.plan))
+        if time.monotonic() - began_s >= SAVE_EVERY_S:
+            saved.keep(training, course, best)
+            began_s = time.monotonic()
+
+
+def _words(course: Course, plan: Plan) -> str:
+    if not course.best_step:
+        return ""
+    best = course.curve[course.best_step]
+    return f"best validation {plan.objective.name} {best:.4g} at step {course.best_step}"
+
+
+def _document(run: LoadedRun, plan: Plan, course: Course) -> dict[str, Any]:
+    """Return how a training went, beside the best of the search, both on the validation split."""
+    best = run.best()
+    search = None
+    if best is not None:
+        steps = run.configuration.budget.steps
+        metrics = {name: best.outcome.metrics.get(name) for name in course.metrics}
+        search = {"trial": best.number, "steps": steps, "metrics": metrics}
+    return {
+        "run": run.name,
+        "split": "validation",
+        "trial": plan.trial,
+        "settings": dict(plan.settings),
+        "seed": plan.seed,
+        "steps": plan.steps,
+        "steps_done": course.step,
+        "best_step": course.best_step,
+        "stopped": course.stopped,
+        "objective": plan.objective.name,
+        "loss": course.metrics.get("loss"),
+        "metrics": dict(course.metrics),
+        "curve": {str(step): value for step, value in course.curve.items()},
+        "search": search,
+        "checkpoint": str(run.folder.checkpoints / TRAINED),
+    }

@@ -1,0 +1,53 @@
+"""Rebuild the model that lies beside this file; run as a script, check it against its search.
+
+Needs torch, safetensors and numpy, and nothing of the program that found the model:
+
+    from load import load_model
+    logits = load_model()(inputs)
+
+What the inputs are, preprocessing.json says: under "info" their shapes, under "inputs" what was
+learned from the data to make them.
+"""
+
+import json
+import sys
+import tomllib
+from pathlib import Path
+from types import ModuleType
+
+import torch
+from safetensors.torch import load_file
+from torch.nn.functional import cross_entropy
+
+HERE = Path(__file__).resolve().parent
+
+
+def load_model(folder: Path = HERE) -> torch.nn.Module:
+    """Return the model as trained, on the CPU and in evaluation mode."""
+    code = _code(folder / "model.py")
+    settings = tomllib.loads((folder / "settings.toml").read_text(encoding="utf-8"))
+    described = json.loads((folder / "preprocessing.json").read_text(encoding="utf-8"))
+    info = code.TaskInfo(**described["info"])
+    model: torch.nn.Module = code.Transformer(code.read_transformer(settings, info), info)
+    model.load_state_dict(load_file(folder / "model.safetensors"))
+    return model.eval()
+
+
+def check(folder: Path = HERE) -> dict[str, float]:
+    """Return the mean cross-entropy on the stored sample, and what the search's model had."""
+    sample = load_file(folder / "sample.safetensors")
+    with torch.no_grad():
+        logits = load_model(folder)(sample["inputs"])
+    loss = cross_entropy(logits.flatten(0, -2), sample["targets"].flatten())
+    return {"loss": float(loss), "expected": float(sample["expected"])}
+
+
+def _code(path: Path) -> ModuleType:
+    """Return the module at a path, known by that path: several models may be loaded together."""
+    module = sys.modules[str(path)] = ModuleType(str(path))
+    exec(compile(path.read_text(encoding="utf-8"), str(path), "exec"), module.__dict__)
+    return module
+
+
+if __name__ == "__main__":
+    print(json.dumps(check()))

@@ -1,0 +1,40 @@
+"""Settings that a person wrote down in a file of their own, to be trained as they stand."""
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from pso_attn.assembly import declared_knobs
+from pso_attn.config import Configuration
+from pso_attn.errors import ConfigurationError
+from pso_attn.space import read_settings
+
+
+def read_settings_file(path: Path, configuration: Configuration) -> dict[str, Any]:
+    """Return a file's settings over the run's fixed ones; the knobs of neither have defaults.
+
+    path: JSON where it ends in .json, else TOML; a table "settings" in it, as `best --json`
+    prints one, is read in place of the whole. Raises ConfigurationError, in one sentence, for
+    what cannot be read, is no knob, or is a value that its knob does not admit.
+    """
+    document = _document(path)
+    given = document.get("settings", document) if isinstance(document, dict) else document
+    if not isinstance(given, dict) or not given:
+        raise ConfigurationError(f"{path} holds no settings; write one knob a line, as heads = 4")
+    fixed = {name: value for name, value in configuration.model.items() if name != "family"}
+    return read_settings({**fixed, **given}, declared_knobs(), str(path))
+
+
+def _document(path: Path) -> Any:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"{path} is not UTF-8 text: {error}") from error
+    kind = "JSON" if path.suffix.lower() == ".json" else "TOML"
+    try:
+        return json.loads(text) if kind == "JSON" else tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ConfigurationError(f"{path} is not {kind}: {error}") from error

@@ -1,0 +1,237 @@
+"""Exported models: rebuilt where the package cannot be imported, they have the search's loss."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from pso_attn import load_run
+from pso_attn.attention import MECHANISMS
+from pso_attn.cli.app import app
+from pso_attn.errors import ConfigurationError, StorageError
+from pso_attn.export import export_run, exported_files
+from pso_attn.models import MODEL_KNOBS, SwarmTransformer, read_transformer
+from pso_attn.space import read_space
+from pso_attn.store.atomic import write_folder_atomically
+from pso_attn.tasks import Task, make_task
+
+TINY = ("--particles", "3", "--generations", "1", "--set", "budget.steps=6")
+FILES = {
+    *("model.safetensors", "settings.toml", "preprocessing.json", "load.py"),
+    *("model.py", "sample.safetensors"),
+}
+CHECK = """
+import json, pathlib, runpy, sys
+sys.modules["pso_attn"] = None  # any import of it fails
+checks = [runpy.run_path(f"{folder}/load.py")["check"] for folder in sys.argv[1:]]
+print(json.dumps([check(pathlib.Path(f)) for check, f in zip(checks, sys.argv[1:])]))
+"""
+
+
+def cli(*arguments: str | Path) -> Any:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def checked(*folders: Path) -> list[dict[str, float]]:
+    """Return what each folder's load.py finds, in one process without this package."""
+    command = [sys.executable, "-I", "-c", CHECK, *map(str, folders)]
+    said = subprocess.run(command, capture_output=True, text=True, cwd="/")
+    assert said.returncode == 0, said.stderr
+    found: list[dict[str, float]] = json.loads(said.stdout)
+    return found
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> Task:
+    path = tmp_path_factory.mktemp("text") / "small.txt"
+    path.write_text("the quick brown fox jumps over the lazy dog. " * 200)
+    return make_task("text", str(path), context=12)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A runs folder with one finished run, `digits`, whose chunks differ in depth."""
+    folder = tmp_path_factory.mktemp("export") / "runs"
+    space = folder.parent / "digits.toml"
+    space.write_text(
+        'task = "digits"\n[search]\nlayers = [1, 2]\nlr = {low = 1e-3, high = 1e-1}\n'
+    )
+    made = cli("search", space, *TINY, "--run", "digits", "--runs-dir", folder)
+    assert made.exit_code == 0, made.stderr
+    return folder
+
+
+def drawn(task: Task, each: int) -> list[dict[str, Any]]:
+    """Return settings in which every knob of the model varies, `each` of every mechanism."""
+    searched: dict[str, Any] = {name: {} for name in MODEL_KNOBS if name != "layers"}
+    for name, knob in MODEL_KNOBS.items():
+        if "head" in knob.per:
+            searched[name] = {"per": "head"}
+    searched |= {"d_model": [16, 32], "heads": [1, 2, 4], "head_dim": [4, 8]}
+    space = read_space(searched, {"layers": 2}, MODEL_KNOBS)
+    rng = np.random.default_rng(0)
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in possible(task)}
+    for number in range(2000):
+        settings = dict(
+            space.settings(space.repair(rng.random(space.dimension), 0, 0, number).params)
+        )
+        chosen = found.get(settings["mechanism"], [])
+        if len(chosen) < each and works(task, settings):
+            chosen.append(settings)
+    assert {len(chosen) for chosen in found.values()} == {each}
+    return [settings for chosen in found.values() for settings in chosen]
+
+
+def possible(task: Task) -> list[str]:
+    """Return the mechanisms that are defined on a task: not all may look at the past alone."""
+    return [name for name in MECHANISMS if works(task, {"mechanism": name})]
+
+
+def works(task: Task, settings: dict[str, Any]) -> bool:
+    try:
+        read_transformer(settings, task.info)
+    except ConfigurationError:
+        return False
+    return True
+
+
+def weights_of(task: Task, settings: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """Return weights that are nowhere small, so that whatever is left out is seen."""
+    swarm = SwarmTransformer.started([read_transformer(settings, task.info)], task.info, [0])
+    rng = torch.Generator().manual_seed(0)
+    parts = swarm.storage.true_parameters(0)
+    return {name: 0.5 * torch.randn(p.shape, generator=rng) for name, p in parts.items()}
+
+
+@pytest.mark.parametrize("name", ["digits", "text"])
+def test_every_mechanism_and_knob_is_rebuilt_without_the_package(
+    name: str, text: Task, tmp_path: Path
+) -> None:
+    task = text if name == "text" else make_task("digits")
+    folders, expected = [], []
+    for number, settings in enumerate(drawn(task, each=4)):
+        loss, files = exported_files(task, settings, weights_of(task, settings))
+        folder = tmp_path / str(number)
+        write_folder_atomically(folder, files)
+        folders.append(folder)
+        expected.append(loss)
+    assert {"softmax", "linear"} <= set(possible(task))
+    assert len({round(loss, 3) for loss in expected}) == len(expected)
+    for loss, found in zip(expected, checked(*folders), strict=True):
+        assert found["expected"] == loss
+        assert found["loss"] == pytest.approx(loss, abs=1e-5 * max(1.0, loss))
+
+
+def test_the_best_of_a_search_is_exported_and_after_train_what_that_made(
+    runs: Path, tmp_path: Path
+) -> None:
+    run = load_run("digits", runs)
+    best = run.best()
+    assert best is not None
+    result = cli("export", "digits", "--out", tmp_path / "searched", "--runs-dir", runs)
+    assert result.exit_code == 0, result.stderr
+    assert f"exported: trial {best.number}, as the search trained it" in result.stdout
+    trained = cli("train", "digits", "--steps", "20", "--runs-dir", runs, "--json")
+    assert trained.exit_code == 0, trained.stderr
+    out = ("--out", tmp_path / "trained", "--runs-dir", runs)
+    said = json.loads(cli("export", "digits", *out, "--json").stdout)
+    assert (said["schema"], said["source"], said["trial"]) == (1, "train", best.number)
+    assert said["settings"] == best.candidate.settings
+    assert said["parameters"] == best.outcome.metrics["parameters"]
+    (runs / "digits" / "checkpoints" / "trained.safetensors").unlink()
+
+    searched, longer = checked(tmp_path / "searched", tmp_path / "trained")
+    for found in (searched, longer):
+        assert found["loss"] == pytest.approx(found["expected"], abs=1e-5)
+    assert longer["loss"] < searched["loss"]
+    for folder in ("searched", "trained"):
+        assert {path.name for path in (tmp_path / folder).iterdir()} == FILES
+    again = ("--settings", tmp_path / "trained" / "settings.toml", "--steps", "2")
+    assert cli("train", "digits", *again, "--runs-dir", runs).exit_code == 0
+    (runs / "digits" / "checkpoints" / "trained.safetensors").unlink()
+
+
+def test_load_py_run_as_a_script_prints_both_losses(runs: Path, tmp_path: Path) -> None:
+    exported = export_run(load_run("digits", runs), tmp_path / "deep" / "out")
+    command = [sys.executable, "-I", str(exported.folder / "load.py")]
+    said = subprocess.run(command, capture_output=True, text=True, cwd="/", check=True)
+    found = json.loads(said.stdout)
+    assert list(found) == ["loss", "expected"]
+    assert found["expected"] == exported.expected
+    assert found["loss"] == pytest.approx(found["expected"], abs=1e-5)
+
+
+def test_the_sample_is_scored_as_the_task_does_and_preprocessing_is_the_tasks(
+    text: Task, tmp_path: Path
+) -> None:
+    settings = {"heads": 2}
+    _, files = exported_files(text, settings, weights_of(text, settings))
+    described = json.loads(files["preprocessing.json"])
+    assert described["task"] == "text"
+    assert described["inputs"] == text.preprocessing()
+    assert described["info"]["tokens"] == len(described["inputs"]["symbols"]) + 1
+
+
+def test_a_folder_that_holds_something_is_refused_and_stays_as_it_was(
+    runs: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "note.txt").write_text("mine")
+    result = cli("export", "digits", "--out", tmp_path, "--runs-dir", runs)
+    assert result.exit_code == 2
+    assert "is not empty; choose a new folder" in result.stderr
+    over = cli("export", "digits", "--out", tmp_path / "note.txt", "--runs-dir", runs)
+    assert over.exit_code == 2
+    assert "is not a folder" in over.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["note.txt"]
+
+
+def test_an_empty_folder_is_filled(runs: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    export_run(load_run("digits", runs), tmp_path / "out")
+    assert {path.name for path in (tmp_path / "out").iterdir()} == FILES
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence(runs: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    result = cli("export", "digits", "--out", tmp_path / "file" / "out", "--runs-dir", runs)
+    assert result.exit_code == 1
+    assert "cannot be written: Not a directory; choose another --out" in result.stderr
+
+
+def test_a_disk_that_fills_up_leaves_nothing_behind(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pso_attn.store import atomic
+
+    write: Callable[[Path, bytes], None] = atomic.write_atomically
+
+    def full(path: Path, data: bytes) -> None:
+        if path.name == "settings.toml":
+            raise OSError(28, "No space left on device")
+        write(path, data)
+
+    monkeypatch.setattr(atomic, "write_atomically", full)
+    with pytest.raises(StorageError, match="No space left on device"):
+        export_run(load_run("digits", runs), tmp_path / "new" / "out")
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_unknown_run_and_a_run_without_its_model_are_named(runs: Path, tmp_path: Path) -> None:
+    unknown = cli("export", "digist", "--out", tmp_path / "out", "--runs-dir", runs)
+    assert unknown.exit_code == 2
+    assert 'did you mean "digits"?' in unknown.stderr
+    best = runs / "digits" / "checkpoints" / "best.safetensors"
+    kept = best.read_bytes()
+    best.unlink()
+    result = cli("export", "digits", "--out", tmp_path / "out", "--runs-dir", runs)
+    best.write_bytes(kept)
+    assert result.exit_code == 2
+    assert "make one with `pso-attn train digits" in result.stderr
+    assert not (tmp_path / "out").exists()
