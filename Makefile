@@ -7,7 +7,8 @@ export OMP_NUM_THREADS ?= 1
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet -c constraints.txt -e ".[dev]"
+	@echo "installing into .venv; this takes a minute or two"
+	$(BIN)/pip install --quiet $(PIP_ARGS) -c constraints.txt -e ".[dev]"
 	touch .venv/installed
 
 demo: .venv/installed  ## search, confirm and report on real data
