@@ -3,7 +3,7 @@
 P particle, B batch, H head, T token, d head width.
 """
 
-from pso_attn.attention import drops, heads, low_rank, positions, sharpness, sight
+from pso_attn.attention import drops, heads, low_rank, positions, sharpness, sight, sink
 from pso_attn.attention.drops import Noise
 from pso_attn.attention.layer import Kernel, LayerSettings, read_layer
 from pso_attn.attention.linear import Linear
@@ -26,6 +26,7 @@ KNOBS = (
     *positions.KNOBS,
     *sharpness.KNOBS,
     *sight.KNOBS,
+    *sink.KNOBS,
     *drops.KNOBS,
     *low_rank.KNOBS,
 )

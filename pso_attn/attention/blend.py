@@ -17,7 +17,14 @@ class Blend:
             self._pieces.append(None if learned else constants[rows[0] : rows[-1] + 1])
 
     def __call__(self, learned: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Return (P, …); learned: one tensor for each run of particles that learn."""
+        """Return (P, …); learned: one tensor for each run of particles that learn.
+
+        Constants are repeated along axes in which they have one entry and what is learned more.
+        """
         given = iter(learned)
-        pieces = [next(given) if piece is None else piece for piece in self._pieces]
+        shape = learned[0].shape[1:] if learned else ()
+        pieces = [
+            next(given) if piece is None else piece.expand(-1, *shape) if learned else piece
+            for piece in self._pieces
+        ]
         return pieces[0] if len(pieces) == 1 else torch.cat(pieces)

@@ -8,9 +8,11 @@ import torch
 
 from pso_attn.attention.drops import Drops, Noise, read_drops
 from pso_attn.attention.given import Given
+from pso_attn.attention.learned import NOTHING, Learned, LearnedTensors
 from pso_attn.attention.positions import read_rope_base
 from pso_attn.attention.sharpness import Sharpness, read_sharpness
 from pso_attn.attention.sight import Sight, read_sight
+from pso_attn.attention.sink import Sink, read_sink
 from pso_attn.errors import ConfigurationError
 
 
@@ -30,6 +32,7 @@ class LayerSettings:
     rope_base: float | None
     sight: Sight
     sharpness: Sharpness
+    sink: Sink
     drops: Drops
 
     @property
@@ -42,6 +45,23 @@ class LayerSettings:
         """Width of all heads together."""
         return self.heads * self.head_dim
 
+    def learned(self, length: int, d_model: int) -> tuple[Learned, ...]:
+        """Return what the layer learns beside its maps of inputs (T, C) to heads and back."""
+        rows = (
+            Learned(name, (self.rank, length), (0.0,), length**-0.5)
+            for name in ("project_keys", "project_values")
+        )
+        return (
+            *(rows if self.rank else ()),
+            *self.sharpness.tensors(length, d_model),
+            *self.sink.tensors(self.heads),
+        )
+
+    @property
+    def learns(self) -> tuple[str, ...]:
+        """The names of what the layer learns beside its maps."""
+        return tuple(tensor.name for tensor in self.learned(1, 1))
+
 
 class Kernel(Protocol):
     """A mechanism: attends for one group of particles, P in all, that agree on `group`."""
@@ -53,9 +73,17 @@ class Kernel(Protocol):
         ...
 
     def __call__(
-        self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, noise: Noise | None
+        self,
+        q: torch.Tensor,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        noise: Noise | None,
+        learned: LearnedTensors = NOTHING,
     ) -> torch.Tensor:
-        """Return (P, B, H, T, d) from q of that shape and k, v (P, B, H, keys, d)."""
+        """Return (P, B, H, T, d) from q of that shape and k, v (P, B, H, keys, d).
+
+        noise: drops attention weights. learned: what the particles' layers say that they learn.
+        """
         ...
 
 
@@ -77,7 +105,8 @@ def read_layer(
         rank=_rank(given, length, causal) if mechanism == "low_rank" else 0,
         rope_base=read_rope_base(given, mechanism, head_dim),
         sight=read_sight(given, heads, length),
-        sharpness=read_sharpness(given, heads),
+        sharpness=read_sharpness(given, mechanism, heads),
+        sink=read_sink(given, mechanism),
         drops=read_drops(given),
     )
 

@@ -14,6 +14,7 @@ from torch.nn.functional import elu, pad
 
 from pso_attn.attention.drops import Noise
 from pso_attn.attention.layer import LayerSettings
+from pso_attn.attention.learned import NOTHING, LearnedTensors
 
 BLOCK_TOKENS = 64
 
@@ -32,7 +33,12 @@ class Linear:
         self.causal = causal
 
     def __call__(
-        self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, noise: Noise | None
+        self,
+        q: torch.Tensor,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        noise: Noise | None,
+        learned: LearnedTensors = NOTHING,
     ) -> torch.Tensor:
         """Return (P, B, H, T, d) from q, k, v of that shape."""
         q, k = elu(q) + 1, elu(k) + 1

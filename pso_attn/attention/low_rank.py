@@ -12,6 +12,7 @@ import torch
 
 from pso_attn.attention.drops import Noise
 from pso_attn.attention.layer import LayerSettings
+from pso_attn.attention.learned import NOTHING, LearnedTensors
 from pso_attn.attention.sharpness import inverse_temperature
 from pso_attn.space.knob import Knob
 
@@ -46,7 +47,12 @@ class LowRank:
         self.scale = inverse_temperature(sharpness, members[0].head_dim, like)
 
     def __call__(
-        self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, noise: Noise | None
+        self,
+        q: torch.Tensor,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        noise: Noise | None,
+        learned: LearnedTensors = NOTHING,
     ) -> torch.Tensor:
         """Return (P, B, H, T, d) from q (P, B, H, T, d) and projected k, v (P, B, H, r, d)."""
         weights = ((q * self.scale) @ k.transpose(-1, -2)).softmax(-1)

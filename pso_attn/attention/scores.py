@@ -1,9 +1,11 @@
 """The scores of queries and keys: what every mechanism that compares pairs begins with.
 
-    s_ij = q_i·k_j / (τ √d) − m |i − j|,  j in sight of i, with q and k turned where rotary
+    s_ij = p_ij − m |i − j|,  j in sight of i
+
+p as `products.py` has it, of queries and keys that are turned where positions are rotary.
 
 A knob that nobody in a group uses costs no operation: what is needed is settled when the group
-is made. Decay is not divided by the temperature.
+is made. Decay is neither divided by the temperature nor capped.
 """
 
 from collections.abc import Sequence
@@ -11,8 +13,9 @@ from collections.abc import Sequence
 import torch
 
 from pso_attn.attention.layer import LayerSettings
+from pso_attn.attention.learned import LearnedTensors
 from pso_attn.attention.positions import Turn
-from pso_attn.attention.sharpness import inverse_temperature
+from pso_attn.attention.products import Products
 
 
 class Scores:
@@ -28,14 +31,14 @@ class Scores:
         """Prepare the data of each particle; `like` gives dtype and device."""
         width = members[0].head_dim
         sharpness, bases = [m.sharpness for m in members], [m.rope_base for m in members]
-        self._scale = inverse_temperature(sharpness, width, like)  # (P, 1, H, 1, 1)
+        self._products = Products(sharpness, width, like)
         self._turn = Turn(bases, length, width, like) if any(bases) else None
         bias = torch.stack([member.sight.bias(length, causal) for member in members])
         self._bias = bias[:, None].to(like) if bool((bias != 0).any()) else None  # (P, 1, H, T, T)
 
-    def __call__(self, q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
+    def __call__(self, q: torch.Tensor, k: torch.Tensor, learned: LearnedTensors) -> torch.Tensor:
         """Return (P, B, H, T, T) from q and k (P, B, H, T, d), −inf where not in sight."""
         if self._turn is not None:
             q, k = self._turn(q), self._turn(k)
-        scores = (q * self._scale) @ k.transpose(-1, -2)
+        scores = self._products(q, k, learned)
         return scores if self._bias is None else scores + self._bias

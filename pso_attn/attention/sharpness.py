@@ -1,13 +1,20 @@
-"""How sharply a head attends: what its scores are divided by."""
+"""How sharply a head attends: what is done to the products of its queries and keys.
+
+What the knobs compute stands in `products.py`.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import expm1, log, log2
+from typing import Literal
 
 import torch
 
 from pso_attn.attention.given import Given
+from pso_attn.attention.learned import Learned
 from pso_attn.space.knob import Knob
 
+_SCORED = ("softmax",)
 KNOBS = (
     Knob(
         "temperature",
@@ -24,19 +31,91 @@ KNOBS = (
         per=("model", "layer", "head"),
         source="Hinton et al. 2015, arXiv 1503.02531, eq. 1",
     ),
+    Knob(
+        "learned_temperature",
+        "bool",
+        "each head learns its temperature, from that start",
+        default=False,
+        neutral=False,
+        when={"mechanism": _SCORED},
+        per=("model", "layer"),
+    ),
+    Knob(
+        "adaptive_temperature",
+        "bool",
+        "each token sets its temperature, softplus(w·x + b), learned from that start",
+        default=False,
+        neutral=False,
+        when={"mechanism": _SCORED},
+        per=("model", "layer"),
+    ),
+    Knob(
+        "qk_norm",
+        "bool",
+        "queries and keys have unit length, and each head learns the scale of their products",
+        default=False,
+        neutral=False,
+        when={"mechanism": _SCORED},
+        per=("model", "layer"),
+        source="Henry et al. 2020, arXiv 2010.04245, section 3",
+    ),
+    Knob(
+        "softcap",
+        "float",
+        "bounds the scores by c tanh(s / c), before distance counts; by default they are free",
+        low=1.0,
+        high=100.0,
+        log=True,
+        minimum=1e-3,
+        when={"mechanism": _SCORED},
+        per=("model", "layer"),
+        source="Gemma Team 2024 (Gemma 2), arXiv 2408.00118, section 2",
+    ),
 )
 
 
 @dataclass(frozen=True)
 class Sharpness:
-    """Temperature of one layer; one entry a head."""
+    """How sharply the heads of one layer attend.
+
+    temperature: one entry a head; the start, where `learned` ("head" or "token") says that it is
+    learned. softcap: infinite where there is none.
+    """
 
     temperature: tuple[float, ...]
+    learned: Literal["head", "token"] | None
+    qk_norm: bool
+    softcap: float
+
+    def tensors(self, length: int, d_model: int) -> tuple[Learned, ...]:
+        """Return what the layer learns. length: T in tokens; d_model: width C of its inputs."""
+        heads, found = len(self.temperature), []
+        if self.learned == "head":
+            start = tuple(log(tau) for tau in self.temperature)
+            found.append(Learned("log_temperature", (heads,), start))
+        if self.learned == "token":
+            start = tuple(tau + log(-expm1(-tau)) for tau in self.temperature)  # softplus⁻¹(τ)
+            found.append(Learned("token_temperature", (d_model, heads), (0.0,)))
+            found.append(Learned("token_temperature_bias", (heads,), start))
+        if self.qk_norm:
+            scale = log2(max(length * (length - 1), 2))  # the authors' start
+            found.append(Learned("qk_scale", (heads,), (scale,)))
+        return tuple(found)
 
 
-def read_sharpness(given: Given, heads: int) -> Sharpness:
-    """Return how sharply one layer's heads attend."""
-    return Sharpness(given.each("temperature", heads, 1.0))
+def read_sharpness(given: Given, mechanism: str, heads: int) -> Sharpness:
+    """Return how sharply one layer's heads attend; a temperature by token is learned already."""
+    temperature = given.each("temperature", heads, 1.0)
+    if mechanism not in _SCORED:
+        return Sharpness(temperature, None, qk_norm=False, softcap=float("inf"))
+    by_token = given.one("adaptive_temperature", False)
+    by_head = given.one("learned_temperature", False)
+    return Sharpness(
+        temperature=temperature,
+        learned="token" if by_token else "head" if by_head else None,
+        qk_norm=given.one("qk_norm", False),
+        softcap=float(given.one("softcap", float("inf"))),
+    )
 
 
 def inverse_temperature(

@@ -12,7 +12,9 @@ import torch
 
 from pso_attn.attention.drops import Noise
 from pso_attn.attention.layer import LayerSettings
+from pso_attn.attention.learned import NOTHING, LearnedTensors
 from pso_attn.attention.scores import Scores
+from pso_attn.attention.sink import WithSink
 
 
 class Softmax:
@@ -27,12 +29,18 @@ class Softmax:
     ) -> None:
         """Prepare the data of each particle; `like` gives dtype and device."""
         self._scores = Scores(members, length, causal, like)
+        self._normalise = WithSink([member.sink for member in members], members[0].heads, like)
 
     def __call__(
-        self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, noise: Noise | None
+        self,
+        q: torch.Tensor,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        noise: Noise | None,
+        learned: LearnedTensors = NOTHING,
     ) -> torch.Tensor:
         """Return (P, B, H, T, d) from q, k, v of that shape; `noise` drops attention weights."""
-        weights = self._scores(q, k).softmax(-1)
+        weights = self._normalise(self._scores(q, k, learned), learned)
         if noise is not None:
             weights = noise.drop(weights)
         return weights @ v

@@ -5,7 +5,7 @@ no biases and their norms no gains: both would be absorbed by the linear map tha
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,13 +20,15 @@ class Parameter:
     """One parameter of one particle.
 
     shape: as stored. true: the parts of the stand-alone model, name -> columns of the last axis
-    that it owns; columns that nobody owns stay zero. std: of the normal start; 0 starts at zero.
+    that it owns; columns that nobody owns stay zero. std, mean: of the normal start; a mean is one
+    number for each entry of the last axis, or one for all.
     """
 
     name: str
     shape: tuple[int, ...]
     std: float
     true: tuple[tuple[str, int, int], ...]
+    mean: tuple[float, ...] = (0.0,)
 
 
 def parameters_of(settings: TransformerSettings, info: TaskInfo) -> Iterator[Parameter]:
@@ -51,10 +53,9 @@ def parameters_of(settings: TransformerSettings, info: TaskInfo) -> Iterator[Par
                 (f"{prefix}.attention.value", 2 * inner, 2 * inner + kv_dim),
             ),
         )
-        if layer.mechanism == "low_rank":
-            shape = (layer.rank, info.length)
-            yield _whole(f"{prefix}.attention.project_keys", shape, info.length**-0.5)
-            yield _whole(f"{prefix}.attention.project_values", shape, info.length**-0.5)
+        for own in layer.learned(info.length, c):
+            name = f"{prefix}.attention.{own.name}"
+            yield replace(_whole(name, own.shape, own.std), mean=own.mean)
         yield _whole(f"{prefix}.attention.output", (inner, c), inner**-0.5 * residual)
         yield _whole(f"{prefix}.expand", (c, settings.feedforward), c**-0.5)
         contract_std = settings.feedforward**-0.5 * residual
@@ -66,11 +67,13 @@ def parameters_of(settings: TransformerSettings, info: TaskInfo) -> Iterator[Par
 def start(parameter: Parameter, seed: int) -> NDArray[np.float64]:
     """Return the parameter's start for one training seed, drawn for each true part by name."""
     values = np.zeros(parameter.shape)
+    if any(parameter.mean):
+        values += parameter.mean
     if parameter.std:
         for name, first, last in parameter.true:
             rng = generator(seed, "start", name)
             shape = (*parameter.shape[:-1], last - first)
-            values[..., first:last] = parameter.std * rng.standard_normal(shape)
+            values[..., first:last] += parameter.std * rng.standard_normal(shape)
     return values
 
 

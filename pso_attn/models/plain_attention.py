@@ -5,14 +5,17 @@ one thing that both take from `pso_attn.attention`.
 """
 
 from dataclasses import dataclass
+from math import isinf
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import dropout, elu, scaled_dot_product_attention
+from torch.nn.functional import dropout, elu, normalize, scaled_dot_product_attention, softplus
 
 from pso_attn.attention import LayerSettings, Noise
 from pso_attn.attention.drops import kept_share
 from pso_attn.models.info import TaskInfo
+
+BY_HEAD = ("qk_scale", "log_temperature", "sink")  # what each head learns, one number each
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,9 @@ class Attention(nn.Module):
 
     bias: Tensor  # (H, T, T)
     temperature: Tensor  # (H, 1, 1)
+    qk_scale: Tensor  # (H,), like the two below
+    log_temperature: Tensor
+    sink: Tensor
 
     def __init__(self, layer: LayerSettings, info: TaskInfo, d_model: int) -> None:
         """Make the maps of true size."""
@@ -43,6 +49,7 @@ class Attention(nn.Module):
         if layer.mechanism == "low_rank":
             self.project_keys = nn.Linear(info.length, layer.rank, bias=False)
             self.project_values = nn.Linear(info.length, layer.rank, bias=False)
+        self._learn(info.length, d_model)
         temperature = torch.tensor(layer.sharpness.temperature, dtype=torch.float64)[:, None, None]
         self.register_buffer("temperature", temperature, persistent=False)
         bias = layer.sight.bias(info.length, info.causal)  # (H, T, T)
@@ -67,9 +74,11 @@ class Attention(nn.Module):
         elif layer.mechanism == "low_rank":
             k = self.project_keys(k.transpose(-1, -2)).transpose(-1, -2)
             v = self.project_values(v.transpose(-1, -2)).transpose(-1, -2)
-            heads = self._softmax(q, k, v, None, noise)
+            q = q / self.temperature.to(q) / layer.head_dim**0.5
+            heads = self._weighted(q, k, v, None, noise)
         else:
-            heads = self._softmax(q, k, v, self.bias.to(q), noise)
+            q, k = self._sharpened(x, q, k)
+            heads = self._weighted(q, k, v, self.bias.to(q), noise)
         heads = self._without_dropped(heads, noise)
         joined: Tensor = self.output(heads.transpose(1, 2).flatten(-2))
         return joined
@@ -84,16 +93,51 @@ class Attention(nn.Module):
         kept: Tensor = heads * factors[..., None, None]
         return kept
 
-    def _softmax(
+    def _learn(self, length: int, d_model: int) -> None:
+        """Make what the layer learns beside its maps."""
+        for own in self.layer.learned(length, d_model):
+            if own.name in BY_HEAD:
+                start = torch.tensor(own.mean, dtype=torch.float64).expand(own.shape)
+                self.register_parameter(
+                    own.name, nn.Parameter(start.to(torch.get_default_dtype()))
+                )
+        if self.layer.sharpness.learned == "token":
+            self.token_temperature = nn.Linear(d_model, self.layer.heads)
+
+    def _sharpened(self, x: Tensor, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
+        """Return queries and keys whose products are the scores before the cap."""
+        sharpness = self.layer.sharpness
+        if sharpness.qk_norm:
+            q, k = normalize(q, dim=-1) * self.qk_scale[:, None, None], normalize(k, dim=-1)
+        else:
+            q = q / self.layer.head_dim**0.5
+        if sharpness.learned == "head":
+            return q / self.log_temperature.exp()[:, None, None], k
+        if sharpness.learned == "token":
+            temperature = softplus(self.token_temperature(x), threshold=40.0)  # (B, T, H)
+            return q / temperature.transpose(1, 2)[..., None], k
+        return q / self.temperature.to(q), k
+
+    def _weighted(
         self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, noise: BlockNoise | None
     ) -> Tensor:
-        q = q / self.temperature.to(q)
-        if noise is None:
+        cap, sink = self.layer.sharpness.softcap, self.layer.sink.kind
+        if noise is None and isinf(cap) and sink == "none":
             rate = self.layer.drops.weights if self.training else 0.0
-            return scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=rate)
-        scores = q @ k.transpose(-1, -2) / self.layer.head_dim**0.5
-        weights = (scores if bias is None else scores + bias).softmax(-1)
-        if noise.weights is not None:
+            return scaled_dot_product_attention(q, k, v, bias, dropout_p=rate, scale=1.0)
+        scores = q @ k.transpose(-1, -2)
+        if not isinf(cap):
+            scores = cap * torch.tanh(scores / cap)
+        scores = scores if bias is None else scores + bias
+        if sink == "none":
+            weights = scores.softmax(-1)
+        else:  # a_ij = softmax_j(s_ij) · (1 − the share of the sink)
+            logit = self.sink[:, None] if sink == "learned" else 0.0
+            total = scores.logsumexp(-1)
+            weights = scores.softmax(-1) * (total - logit).sigmoid()[..., None]
+        if noise is None:
+            weights = dropout(weights, self.layer.drops.weights, self.training)
+        elif noise.weights is not None:
             weights = noise.weights.drop(weights[None])[0]
         attended: Tensor = weights @ v
         return attended

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 from pso_attn.attention import LayerSettings, read_layer
@@ -78,7 +79,7 @@ class TransformerSettings:
     def group(self) -> tuple[Any, ...]:
         """Sort key: brings together who shares kernels, and among them who learns the same."""
         kernels = tuple((layer.inner_dim, *layer.group) for layer in self.attention)
-        return (kernels, self.positions)
+        return (kernels, self.positions, tuple(layer.learns for layer in self.attention))
 
 
 def read_transformer(settings: Mapping[str, Any], info: TaskInfo) -> TransformerSettings:
@@ -126,8 +127,10 @@ def transformer_cost(settings: TransformerSettings, info: TaskInfo, batch: int) 
         keys = layer.rank or t
         kv_dim = layer.kv_heads * layer.head_dim
         weights = c * (2 * layer.inner_dim + 2 * kv_dim) + 2 * c * settings.feedforward
-        parameters += weights + 2 * layer.rank * t
+        parameters += weights + sum(prod(own.shape) for own in layer.learned(t, c))
         macs += t * weights + 2 * layer.rank * t * kv_dim
+        if layer.sharpness.learned == "token":
+            macs += t * c * layer.heads
         macs += 2 * layer.head_dim * _scored(layer, t, info.causal)
         saved += t * (8 * c + 2 * settings.feedforward + 5 * layer.inner_dim)
         if layer.mechanism != "linear":

@@ -15,10 +15,12 @@ from torch.nn.functional import embedding, gelu, layer_norm
 
 from pso_attn.attention import MECHANISMS, Kernel, LayerSettings, Noise
 from pso_attn.attention.blend import Blend
+from pso_attn.attention.learned import LearnedTensors
 from pso_attn.attention.positions import sinusoids
 from pso_attn.models.info import TaskInfo
 from pso_attn.models.parameters import parameters_of
 from pso_attn.models.settings import TransformerSettings
+from pso_attn.models.shares import Shares
 from pso_attn.models.storage import FlatStorage, starting_weights
 
 # attention weights, attention's output, the MLP's output; one more a layer, for whole heads,
@@ -77,6 +79,7 @@ class SwarmTransformer:
         rate = torch.tensor([s.dropout for s in settings], dtype=weights.dtype)
         self._dropout = rate.to(weights.device) if bool(rate.any()) else None
         self._layers = [self._projections(index) for index in range(settings[0].layers)]
+        self._shares = [self._shared(index) for index in range(settings[0].layers)]
         rows = torch.arange(len(settings), device=weights.device)
         self._first_token = (rows * (info.tokens or 0))[:, None]
 
@@ -158,38 +161,45 @@ class SwarmTransformer:
         maps = self.storage.segments[f"blocks.{index}.attention.qkv"]
         outputs = self.storage.segments[f"blocks.{index}.attention.output"]
         parts = x.split([p.stop - p.start for p in projections])
-        results = []
+        results, learned = [], iter(self._shares[index](x, x.shape[1] // self.info.length))
         for part, projection, qkv, output in zip(parts, projections, maps, outputs, strict=True):
             weight = qkv.value
             if projection.columns is not None:
                 weight = weight.gather(2, projection.columns.expand(-1, weight.shape[1], -1))
             projected = (part @ weight).split([g.stop - g.start for g in projection.groups])
             heads = [
-                self._kernel(index, group, values, keys)
+                self._kernel(index, group, values, keys, next(learned))
                 for group, values in zip(projection.groups, projected, strict=True)
             ]
             results.append(_joined(heads) @ output.value)
         return _joined(results)
 
-    def _kernel(self, index: int, group: _Group, qkv: Tensor, keys: Tensor | None) -> Tensor:
+    def _kernel(
+        self, index: int, group: _Group, qkv: Tensor, keys: Tensor | None, learned: LearnedTensors
+    ) -> Tensor:
         """Return the heads' outputs (P, B·T, H·d) from projected q, k, v (P, B·T, 3·H·d)."""
         shape = (-1, self.info.length, 3, group.layer.heads, group.layer.head_dim)
         q, k, v = qkv.unflatten(1, shape[:2]).unflatten(3, shape[2:]).permute(3, 0, 1, 4, 2, 5)
         if group.layer.mechanism == "low_rank":
-            k = self._rows(index, "project_keys", group)[:, None, None] @ k
-            v = self._rows(index, "project_values", group)[:, None, None] @ v
+            k = learned["project_keys"][0][:, None, None] @ k
+            v = learned["project_values"][0][:, None, None] @ v
         noise = _noise(keys, SITES_PER_LAYER * index, group, group.dropout)
-        heads = group.kernel(q, k, v, noise)
+        heads = group.kernel(q, k, v, noise, learned)
         drop = _noise(keys, SITES_PER_LAYER * len(self._layers) + index, group, group.head_dropout)
         if drop is not None:
             heads = drop.drop_heads(heads)
         return heads.transpose(2, 3).flatten(3).flatten(1, 2)
 
-    def _rows(self, index: int, name: str, group: _Group) -> Tensor:
-        """Return low-rank attention's (P, r, T) map of one group."""
-        segments = self.storage.segments[f"blocks.{index}.attention.{name}"]
-        segment = next(s for s in segments if s.start <= group.start < s.stop)
-        return segment.value[group.start - segment.start : group.stop - segment.start]
+    def _shared(self, index: int) -> Shares:
+        """Return what hands one layer's learned tensors to its groups."""
+        prefix = f"blocks.{index}.attention."
+        segments = {
+            name.removeprefix(prefix): run
+            for name, run in self.storage.segments.items()
+            if name.startswith(prefix) and run and not name.endswith((".qkv", ".output"))
+        }
+        groups = [(g.start, g.stop) for p in self._layers[index] for g in p.groups]
+        return Shares(segments, groups, len(self))
 
     def _projections(self, index: int) -> tuple[_Projection, ...]:
         layers = [settings.attention[index] for settings in self.settings]

@@ -12,7 +12,7 @@ from torch.nn.functional import dropout, gelu
 from pso_attn.attention import Noise
 from pso_attn.attention.positions import sinusoids
 from pso_attn.models.info import TaskInfo
-from pso_attn.models.plain_attention import Attention, BlockNoise
+from pso_attn.models.plain_attention import BY_HEAD, Attention, BlockNoise
 from pso_attn.models.settings import TransformerSettings
 
 
@@ -91,10 +91,10 @@ class Transformer(nn.Module):
         """Take one particle's parameters as `FlatStorage.true_parameters` names them."""
         state = {}
         for name, value in parameters.items():
-            if name == "positions":
+            if name == "positions" or name.endswith(BY_HEAD):
                 state[name] = value
-            elif name == "head_bias":
-                state["head.bias"] = value
+            elif name.endswith("_bias"):
+                state[f"{name.removesuffix('_bias')}.bias"] = value
             elif name.endswith(("project_keys", "project_values")) or (
                 name == "embedding" and self.info.tokens is not None
             ):

@@ -14,6 +14,7 @@ def settings(mechanism: str, particle: int, **own: object) -> LayerSettings:
         temperature=((1.0, 1.0), (0.4, 2.3), (3.1, 0.8))[particle],
         decay=((0.0, 0.0), (0.0, 1.5), (0.7, 4.0))[particle],
         window_tokens=(None, (1, 0), (2, 90))[particle],
+        softcap=(None, None, 3.0)[particle],
         dilation=(1, (1, 3), 2)[particle],
         block_tokens=(None, None, 4)[particle],
         attention_dropout=(0.0, 0.3, 0.6)[particle],

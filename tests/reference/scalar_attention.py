@@ -27,6 +27,11 @@ def dot(a: Tensor, b: Tensor) -> Tensor:
     return (a * b).sum()
 
 
+def unit(x: Tensor) -> Tensor:
+    """Return a vector divided by its length."""
+    return x / torch.sqrt((x * x).sum())
+
+
 def weighted_sum(weights: Sequence[Tensor], rows: Sequence[Tensor]) -> Tensor:
     """Return the sum of w_j row_j."""
     total = weights[0] * rows[0]
@@ -65,19 +70,25 @@ def softmax_attention(
     k: Tensor,
     v: Tensor,
     *,
-    temperature: Sequence[float],
+    temperature: Sequence[float] | Tensor,
     decay: Sequence[float],
     window: Sequence[float],
     causal: bool,
     dropout: Tensor | None = None,
+    unit_scale: Tensor | None = None,
+    cap: float | None = None,
+    sink: Tensor | None = None,
     dilation: Sequence[int] | None = None,
     block: int = 0,
     shift: int = 0,
 ) -> Tensor:
     """Return (H, T, d): softmax over the keys in sight of q k / (sqrt(d) tau_h) - c_h m_h |i - j|.
 
-    temperature, decay, window, dilation: one number a head. dropout: (H, T, T), factors of
-    probabilities. block, shift: as `sees` has them.
+    temperature, decay, window, dilation: one number a head; a temperature may also be (H, T), one
+    for each query. dropout: (H, T, T), factors of probabilities. block, shift: as `sees` has them.
+    unit_scale: (H,), what products of unit vectors are multiplied by instead of 1 / sqrt(d), Henry
+    et al. (2020). cap: products are c tanh(p / c), Gemma 2 (2024). sink: (H,), a logit more in the
+    denominator, Xiao et al. (2023), eq. 2.
     Vaswani et al. (2017), eq. 1; Hinton et al. (2015); Press et al. (2021); Beltagy et al. (2020).
     """
     heads, length, width = q.shape
@@ -88,12 +99,17 @@ def softmax_attention(
         for i in range(length):
             step = 1 if dilation is None else dilation[h]
             keys = [j for j in range(length) if sees(i, j, window[h], causal, step, block, shift)]
-            scores = [
-                dot(q[h, i], k[g, j]) / (math.sqrt(width) * temperature[h])
-                - decay[h] * slope(h, heads) * abs(i - j)
-                for j in keys
-            ]
-            weights = softmax(scores)
+            tau = temperature[h][i] if isinstance(temperature, Tensor) else temperature[h]
+            scores = []
+            for j in keys:
+                if unit_scale is None:
+                    product = dot(q[h, i], k[g, j]) / (math.sqrt(width) * tau)
+                else:
+                    product = unit_scale[h] * dot(unit(q[h, i]), unit(k[g, j])) / tau
+                if cap is not None:
+                    product = cap * torch.tanh(product / cap)
+                scores.append(product - decay[h] * slope(h, heads) * abs(i - j))
+            weights = softmax([*scores, *([] if sink is None else [sink[h]])])[: len(keys)]
             if dropout is not None:
                 weights = [w * dropout[h, i, j] for w, j in zip(weights, keys, strict=True)]
             rows.append(weighted_sum(weights, [v[g, j] for j in keys]))

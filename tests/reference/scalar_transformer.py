@@ -133,11 +133,14 @@ def attention(
             q,
             k,
             v,
-            temperature=temperature,
+            temperature=learned_temperature(prefix, weights, x, temperature),
             decay=each(at(settings, "decay", layer, 0.0), heads),
             window=each(at(settings, "window_tokens", layer, shapes.length), heads),
             causal=shapes.causal,
             dropout=masks.get("weights"),
+            unit_scale=weights.get(f"{prefix}.qk_scale"),
+            cap=at(settings, "softcap", layer, None),
+            sink=sink(at(settings, "sink", layer, "none"), weights.get(f"{prefix}.sink"), heads),
             dilation=each(at(settings, "dilation", layer, 1), heads),
             **blocks(at(settings, "block_tokens", layer, shapes.length), layer, shapes.length),
         )
@@ -148,6 +151,28 @@ def attention(
         )
     rows = [torch.cat([result[h, t] for h in range(heads)]) for t in range(shapes.length)]
     return [row @ weights[f"{prefix}.output"] for row in rows]
+
+
+def learned_temperature(
+    prefix: str, weights: Mapping[str, Tensor], x: list[Tensor], fixed: list[float]
+) -> list[float] | Tensor:
+    """Return what heads learned, (H,), or tokens set, (H, T), in place of what is fixed."""
+    if f"{prefix}.log_temperature" in weights:
+        return [torch.exp(value) for value in weights[f"{prefix}.log_temperature"]]
+    if f"{prefix}.token_temperature" not in weights:
+        return fixed
+    table, bias = (weights[f"{prefix}.token_temperature{end}"] for end in ("", "_bias"))
+    return torch.stack(
+        [
+            torch.stack([torch.log1p(torch.exp((row * table[:, h]).sum() + bias[h])) for row in x])
+            for h in range(len(fixed))
+        ]
+    )
+
+
+def sink(kind: str, learned: Tensor | None, heads: int) -> Tensor | None:
+    """Return the heads' additional logits, or None."""
+    return torch.zeros(heads, dtype=torch.float64) if kind == "zero" else learned
 
 
 def blocks(size: int, layer: int, length: int) -> dict[str, int]:

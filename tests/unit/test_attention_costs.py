@@ -32,6 +32,9 @@ OWN: list[dict[str, Any]] = [
     {"positions": "sinusoidal"},
     {"positions": "rotary"},
     {"positions": "none"},
+    {"qk_norm": True, "sink": ["zero", "learned"]},
+    {"learned_temperature": True, "adaptive_temperature": [True, False], "heads": 6},
+    {"mechanism": "linear", "qk_norm": True, "sink": "learned", "adaptive_temperature": True},
     {"mechanism": ["softmax", "linear"], "window_tokens": 3},
 ]
 LOW_RANK: list[dict[str, Any]] = [
@@ -60,7 +63,14 @@ def test_parameters_are_what_storage_holds_of_a_particle() -> None:
 
 @pytest.mark.parametrize("info", [VECTORS, TAGS], ids=["vectors", "tags"])
 @pytest.mark.parametrize(
-    "own", [{}, {"heads": 2, "head_dim": 7}, {"layers": 3, "heads": 1}], ids=str
+    "own",
+    [
+        {},
+        {"heads": 2, "head_dim": 7},
+        {"layers": 3, "heads": 1},
+        {"adaptive_temperature": True, "qk_norm": True, "softcap": 3.0, "sink": "learned"},
+    ],
+    ids=str,
 )
 def test_flops_are_three_times_a_counted_forward_pass(own: dict[str, Any], info: TaskInfo) -> None:
     settings = {**PLAIN, **own}
@@ -180,6 +190,9 @@ def test_settings_that_contradict_each_other_are_refused_in_one_sentence(
         {"decay": -0.1},
         {"window_tokens": -1},
         {"dilation": 0},
+        {"softcap": 0.0},
+        {"sink": "deep"},
+        {"qk_norm": 2},
         {"block_tokens": 0},
         {"head_dropout": 1.0},
         {"attention_dropout": 1.0},
