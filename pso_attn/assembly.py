@@ -78,7 +78,10 @@ def assemble(configuration: Configuration, allow_import: bool = True) -> Parts:
         task = make_task(configuration)
         make_sampler(configuration)
     objectives = tuple(_objective(name, task, configuration) for name in configuration.objectives)
+    from pso_attn.reach import check_reach
+
     space = make_space(configuration, task)
+    check_reach(space, task, configuration.source)
     found = {"fingerprint": task.fingerprint, "direction": objectives[0].direction}
     return Parts(replace(configuration, **found), task, space, objectives)
 
@@ -211,13 +214,14 @@ def _derived(task: Any, settings: Settings) -> dict[str, Any]:
         "head_dim": [layer.head_dim for layer in layers],
         "kv_heads": [layer.kv_heads for layer in layers],
         "rank": [layer.rank for layer in layers],
-        "window_tokens": [list(layer.sight.window_tokens or [widest]) for layer in layers],
+        "window_tokens": [_one(list(layer.sight.window_tokens or [widest])) for layer in layers],
     }
-    derived = {
-        name: values[0] if all(value == values[0] for value in values) else values
-        for name, values in by_layer.items()
-    }
-    return {**cost(settings, task.info), **derived}
+    return {**cost(settings, task.info), **{name: _one(by_layer[name]) for name in by_layer}}
+
+
+def _one(values: list[Any]) -> Any:
+    """Return the value that all share, or the list."""
+    return values[0] if all(value == values[0] for value in values) else values
 
 
 def _objective(name: str, task: Any, configuration: Configuration) -> Objective:

@@ -1,0 +1,42 @@
+"""A value that no particle can have is named before anything trains; defaults are the declared."""
+
+from typing import Any
+
+import pytest
+
+from pso_attn.assembly import Parts, assemble
+from pso_attn.config import configuration_from
+from pso_attn.errors import ConfigurationError
+
+
+def parts(task: str, search: dict[str, Any], **model: Any) -> Parts:
+    document = {"task": task, "model": {"d_model": 16, **model}, "search": search}
+    return assemble(configuration_from(document, "here.toml"))
+
+
+@pytest.mark.parametrize(
+    ("task", "search", "words"),
+    [
+        ("text", {"mechanism": ["softmax", "low_rank"]}, "mechanism: .* causal"),
+        ("digits", {"mechanism": ["softmax", "low_rank"], "rank": {"high": 32}}, "rank = 32 "),
+        ("digits", {"heads": [1, 2, 32]}, "heads = 32 leaves head_dim = 0"),
+    ],
+)
+def test_a_value_that_no_particle_can_have_is_refused(
+    task: str, search: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=f"here.toml: search.*{words}"):
+        parts(task, search)
+
+
+def test_a_value_that_works_beside_some_others_is_kept() -> None:
+    space = parts("digits", {"heads": [1, 32], "head_dim": [1, 4]}, d_model=16).space
+    assert space.dimension == 2
+    document = {"task": "digits", "search": {"heads": [1, 32], "d_model": [16, 64]}}
+    assert assemble(configuration_from(document, "here.toml")).space.dimension == 2
+
+
+def test_a_window_sees_all_by_default_whatever_its_range() -> None:
+    search = {"window_tokens": {"low": 2, "high": 40, "log": True}, "heads": [1, 2, 4]}
+    space = parts("digits", search).space
+    assert space.decode(space.starts[0])["window_tokens"] == 15
