@@ -9,17 +9,19 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", help="Print the bare essence, and no progress.")
 ]
-RunsDir = Annotated[Path, typer.Option("--runs-dir", help="The folder of runs.")]
+RunsDir = Annotated[Path, typer.Option("--runs-dir", metavar="DIR", help="The folder of runs.")]
 Run = Annotated[str, typer.Argument(metavar="RUN", help="A run's name, or its folder.")]
 NoImport = Annotated[
     bool, typer.Option("--no-import", help='Refuse every "module:Name", in file and flags.')
 ]
-Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:INDEX.")]
+Device = Annotated[str | None, typer.Option(metavar="NAME", help="auto, cpu, cuda or cuda:INDEX.")]
 Timeout = Annotated[
     float | None,
     typer.Option(min=0, metavar="S", help="Stop at a chunk's end after this many seconds."),
 ]
-Executor = Annotated[str, typer.Option(help="Where particles train: local, in this process.")]
+Executor = Annotated[
+    str, typer.Option(metavar="NAME", help="Where particles train: local, in this process.")
+]
 BreakLock = Annotated[
     bool, typer.Option("--break-lock", help="Take over a lock left by another host.")
 ]

@@ -167,7 +167,9 @@ def delete(
 @guarded
 def dashboard(
     run: Run,
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Where it listens.")] = 8080,
+    port: Annotated[
+        int, typer.Option(min=1, max=65535, metavar="N", help="Where it listens.")
+    ] = 8080,
     runs_dir: RunsDir = RUNS,
 ) -> None:
     """Open RUN's study in optuna-dashboard."""

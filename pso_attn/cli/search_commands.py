@@ -40,13 +40,19 @@ def search(
     sampler: Annotated[
         str | None, typer.Option(metavar="NAME", help="See `pso-attn samplers`; or module:Class.")
     ] = None,
-    particles: Annotated[int | None, typer.Option(min=1, help="Size of the swarm.")] = None,
-    batch: Annotated[
-        int | None, typer.Option(min=1, help="How many move and train at once.")
+    particles: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Size of the swarm.")
     ] = None,
-    generations: Annotated[int | None, typer.Option(min=1, help="Batches to propose.")] = None,
+    batch: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="How many move and train at once.")
+    ] = None,
+    generations: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Batches to propose.")
+    ] = None,
     timeout: Timeout = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Decides every random draw.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, metavar="N", help="Decides every random draw.")
+    ] = None,
     device: Device = None,
     executor: Executor = "local",
     storage: Annotated[
@@ -110,26 +116,24 @@ def resume(
 ) -> None:
     """Go on with RUN, as if it had not been interrupted."""
     _require_local(executor)
-    from pso_attn.driving import resume_run
-
     began_s = time.monotonic()
-    with (
-        _interruptible(lambda: shlex.join(["pso-attn", *sys.argv[1:]])),
-        resume_run(
+    with _interruptible(lambda: shlex.join(["pso-attn", *sys.argv[1:]])):
+        from pso_attn.driving import resume_run
+
+        with resume_run(
             run,
             runs_dir,
             generations=generations,
             device=device,
             break_lock=break_lock,
             allow_import=not no_import,
-        ) as driven,
-    ):
-        if driven.is_finished and not as_json and not quiet:
-            say(
-                f"run {driven.name} has finished its {driven.generations} generations; "
-                f"{driven.again('resume')} --generations {driven.generations * 2} goes on"
-            )
-        _drive(driven, _deadline(began_s, timeout), as_json, quiet)
+        ) as driven:
+            if driven.is_finished and not as_json and not quiet:
+                say(
+                    f"run {driven.name} has finished its {driven.generations} generations; "
+                    f"{driven.again('resume')} --generations {driven.generations * 2} goes on"
+                )
+            _drive(driven, _deadline(began_s, timeout), as_json, quiet)
 
 
 def _drive(driven: "DrivenRun", deadline_s: float, as_json: bool, quiet: bool) -> None:
