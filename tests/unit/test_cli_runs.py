@@ -254,7 +254,12 @@ def test_deleting_asks_and_removes_only_a_run_that_nobody_drives(tmp_path: Path)
         (["digits", "--set", "task=a:B", "--no-import"], 2, "--no-import refuses"),
         (["digits", "--sampler", "json:dumps"], 2, "cannot be called with seed"),
         (["digits", "--sampler", "a:"], 2, 'not of the form "module:Name"'),
-        (["digits", "--set", "task=digts"], 2, '"digts" is not a task'),
+        (["digits", "--set", "task=digts"], 2, 'digits: "digts" is not a task'),
+        (
+            ["digits", "--set", "swarm.topolgy=ring"],
+            2,
+            'digits: pso-classic has no option "topolgy"; did you mean "topology"?',
+        ),
         (["digits", "--set", "search.widow_tokens={}"], 2, 'did you mean "window_tokens"'),
         (["digits", "--set", "model.lyers=2"], 2, 'did you mean "layers"'),
         (["digits", "--set", "search.lr={low=2, high=1}"], 2, "search.lr"),
