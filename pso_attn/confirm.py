@@ -79,6 +79,7 @@ def confirm(
         for (role, rank, trial), result in zip(contenders, results, strict=True)
     ]
     gain = measure_gain(objective, _scores(rows[0], objective), _scores(rows[1], objective))
+    baselines = parts.task.baselines()
     return {
         "schema": SCHEMA,
         "run": name,
@@ -88,8 +89,8 @@ def confirm(
         "direction": objective.direction,
         "rows": rows,
         "gain": gain,
-        "baselines": parts.task.baselines(),
-        "verdict": verdict(rows, gain),
+        "baselines": baselines,
+        "verdict": verdict(rows, gain) + ahead(objective, rows[1], baselines),
     }
 
 
@@ -151,6 +152,25 @@ def verdict(rows: Sequence[Mapping[str, Any]], gain: Mapping[str, Any]) -> str:
     size = f"{abs(gain['mean']):.4g}" + (noise if gain["seed_noise"] else "")
     word = "better" if gain["mean"] > 0 else "worse"
     return f"The winner is {word}: {shown}, a difference of {size}."
+
+
+def ahead(
+    objective: Objective, winner: Mapping[str, Any], baselines: Mapping[str, Mapping[str, float]]
+) -> str:
+    """Return a sentence that names the best simple method which the winner does not reach.
+
+    Empty where the winner is ahead of all that give the objective's metric.
+    """
+    mean = winner["test"][objective.name]["mean"]
+    given = {
+        n: scores[objective.name] for n, scores in baselines.items() if objective.name in scores
+    }
+    if mean is None or not given:
+        return ""
+    best = min(given, key=lambda name: objective.loss(given[name]))
+    if objective.loss(given[best]) >= objective.loss(mean):
+        return ""
+    return f" A simple method is ahead of it: {best}, with {given[best]:.4g}."
 
 
 def _train(

@@ -3,8 +3,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pso_attn.confirm import finalists, measure_gain, verdict
-from pso_attn.types import Candidate, History, Objective, Outcome, State, Trial
+from pso_attn.confirm import ahead, finalists, measure_gain, verdict
+from pso_attn.types import Candidate, Direction, History, Objective, Outcome, State, Trial
 
 LOSS = Objective("loss", "minimize")
 
@@ -81,3 +81,17 @@ def test_the_verdict_says_what_the_figures_say(
         row("finalist", winner, np.mean(present) if present else None),
     ]
     assert verdict(rows, gain).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("direction", "mean", "said"),
+    [("minimize", 0.2, "3-gram, with 0.1."), ("minimize", 0.05, ""), ("maximize", 0.2, "2-gram")],
+)
+def test_a_simple_method_that_the_winner_does_not_reach_is_named(
+    direction: Direction, mean: float, said: str
+) -> None:
+    winner = {"test": {"loss": {"mean": mean}}}
+    baselines = {"2-gram": {"loss": 0.3}, "3-gram": {"loss": 0.1}, "1-nearest": {"accuracy": 0.9}}
+    sentence = ahead(Objective("loss", direction), winner, baselines)
+    assert said in sentence
+    assert bool(sentence) == bool(said)
