@@ -11,7 +11,6 @@ from pso_attn.store.optuna_store import OptunaStore
 from pso_attn.store.studies import (
     check_new_study,
     delete_study,
-    load_foreign_study,
     load_study,
     read_configuration,
 )
@@ -25,7 +24,6 @@ __all__ = [
     "describe_environment",
     "free_name",
     "is_run",
-    "load_foreign_study",
     "load_study",
     "read_configuration",
 ]

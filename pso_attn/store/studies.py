@@ -126,12 +126,17 @@ def load_study(folder: RunFolder, url: str | None = None) -> optuna.Study:
 
     Raises StorageError where the storage does not answer, RunError where nothing has begun.
     """
-    return _read_study(connect(url, folder.journal, create=False), folder.name)
-
-
-def load_foreign_study(url: str, name: str) -> optuna.Study:
-    """Return anyone's study on a database, for reading."""
-    return _read_study(connect(url, None, create=False), name)
+    connection = connect(url, folder.journal, create=False)
+    try:
+        with connection.guard():
+            study_id = _existing(connection, folder.name)
+            stored = connection.storage.get_study_name_from_id(study_id)
+            study = optuna.load_study(study_name=stored, storage=connection.storage)
+    except BaseException:
+        connection.close()
+        raise
+    weakref.finalize(study, connection.close)  # the connection lives as long as the study
+    return study
 
 
 def delete_study(url: str, name: str) -> None:
@@ -148,20 +153,6 @@ def delete_study(url: str, name: str) -> None:
                 connection.storage.delete_study(study_id)
     finally:
         connection.close()
-
-
-def _read_study(connection: Connection, name: str) -> optuna.Study:
-    """Return a study that exists; its connection lives as long as it does."""
-    try:
-        with connection.guard():
-            study_id = _existing(connection, name)
-            stored = connection.storage.get_study_name_from_id(study_id)
-            study = optuna.load_study(study_name=stored, storage=connection.storage)
-    except BaseException:
-        connection.close()
-        raise
-    weakref.finalize(study, connection.close)
-    return study
 
 
 def _existing(connection: Connection, name: str) -> int:
