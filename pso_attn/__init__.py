@@ -18,6 +18,11 @@ __all__ = ["__version__", "load_run"]
 __version__ = "0.1.0"
 
 
+def __dir__() -> list[str]:
+    """Return the public names, those that are not imported yet included."""
+    return __all__
+
+
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first asked for."""
     if name == "load_run":

@@ -20,7 +20,7 @@ from pso_attn.types import Evaluator, Objective, Sampler, Settings
 
 SAMPLERS: Mapping[str, str] = MappingProxyType(
     {
-        "pso": "pso_attn.swarm:ClassicSwarm",
+        "pso": "pso-classic",
         "pso-classic": "pso_attn.swarm:ClassicSwarm",
         "random": "pso_attn.baselines:RandomSearch",
         "qmc": "pso_attn.baselines:QuasiMonteCarlo",
@@ -131,7 +131,8 @@ def make_sampler(configuration: Configuration) -> Sampler:
     name = configuration.sampler
     if ":" not in name and name not in SAMPLERS:
         raise ConfigurationError(f'"{name}" is not a sampler{nearest(name, SAMPLERS)}')
-    made = load_name(SAMPLERS.get(name, name), "sampler")
+    name_of_class = SAMPLERS.get(name, name)  # itself a name for "pso", which stands for another
+    made = load_name(SAMPLERS.get(name_of_class, name_of_class), "sampler")
     arguments = {
         "seed": configuration.seed,
         "particles": configuration.budget.particles,

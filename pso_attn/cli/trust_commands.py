@@ -83,7 +83,10 @@ def verify(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Propose every generation of RUN again, and say whether it matches what is stored."""
+    """Propose every generation of RUN again, and say whether it matches what is stored.
+
+    Trainings are not repeated.
+    """
     from dataclasses import asdict
 
     from pso_attn.report.words import count
@@ -94,7 +97,7 @@ def verify(
     history = loaded.history
     difference = verify_run(loaded, history, device, not no_import)
     line = (
-        f"matches: {count(len(history), 'generation')}, "
+        f"matches: the proposals of {count(len(history), 'generation')}, "
         f"{count(len(history.trials), 'trial')}, float for float"
         if difference is None
         else f"differs: {difference.sentence()}"
