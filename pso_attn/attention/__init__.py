@@ -3,21 +3,42 @@
 P particle, B batch, H head, T token, d head width.
 """
 
-from pso_attn.attention import drops, heads, low_rank, positions, sharpness, sight, sink
+from pso_attn.attention import (
+    drops,
+    heads,
+    low_rank,
+    positions,
+    retention,
+    sharpness,
+    sight,
+    sink,
+    top_k,
+)
+from pso_attn.attention.block_low_rank import BlockLowRank
 from pso_attn.attention.drops import Noise
 from pso_attn.attention.layer import Kernel, LayerSettings, read_layer
 from pso_attn.attention.linear import Linear
 from pso_attn.attention.low_rank import LowRank
+from pso_attn.attention.retention import Retention
 from pso_attn.attention.softmax import Softmax
+from pso_attn.attention.top_k import TopK
 from pso_attn.space.knob import Knob
 
-MECHANISMS: dict[str, type[Kernel]] = {"softmax": Softmax, "linear": Linear, "low_rank": LowRank}
+MECHANISMS: dict[str, type[Kernel]] = {
+    "softmax": Softmax,
+    "linear": Linear,
+    "low_rank": LowRank,
+    "block_low_rank": BlockLowRank,
+    "retention": Retention,
+    "top_k": TopK,
+}
 
 KNOBS = (
     Knob(
         "mechanism",
         "categorical",
-        "how tokens attend: softmax over all pairs, linear in T, or through r projected rows",
+        "how tokens attend: softmax over pairs, over the k best, linear in T, through r projected "
+        "rows of all or of each far block, or fading retention",
         choices=tuple(MECHANISMS),
         default="softmax",
         per=("model", "layer"),
@@ -29,6 +50,8 @@ KNOBS = (
     *sink.KNOBS,
     *drops.KNOBS,
     *low_rank.KNOBS,
+    *retention.KNOBS,
+    *top_k.KNOBS,
 )
 
 __all__ = ["KNOBS", "MECHANISMS", "Kernel", "LayerSettings", "Noise", "read_layer"]

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from pso_attn.attention.given import Given
+from pso_attn.attention.kinds import DROPPING
 from pso_attn.counter import dropout_scale
 from pso_attn.space.knob import Knob
 
@@ -19,7 +20,7 @@ KNOBS = (
         maximum=0.95,
         default=0.0,
         neutral=0.0,
-        when={"mechanism": ("softmax", "low_rank")},
+        when={"mechanism": DROPPING},
         per=("model", "layer"),
         source="Vaswani et al. 2017, arXiv 1706.03762, section 5.4",
     ),
@@ -73,6 +74,7 @@ def kept_share(factors: torch.Tensor) -> torch.Tensor:
     return factors / factors.mean(-1, keepdim=True).clamp(min=1e-6)
 
 
-def read_drops(given: Given) -> Drops:
-    """Return one layer's rates."""
-    return Drops(float(given.one("attention_dropout", 0.0)), float(given.one("head_dropout", 0.0)))
+def read_drops(given: Given, mechanism: str) -> Drops:
+    """Return one layer's rates; mechanisms without probabilities drop none of them."""
+    weights = given.one("attention_dropout", 0.0) if mechanism in DROPPING else 0.0
+    return Drops(float(weights), float(given.one("head_dropout", 0.0)))

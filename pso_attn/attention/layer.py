@@ -8,6 +8,7 @@ import torch
 
 from pso_attn.attention.drops import Drops, Noise, read_drops
 from pso_attn.attention.given import Given
+from pso_attn.attention.kinds import RANKED
 from pso_attn.attention.learned import NOTHING, Learned, LearnedTensors
 from pso_attn.attention.positions import read_rope_base
 from pso_attn.attention.sharpness import Sharpness, read_sharpness
@@ -20,7 +21,9 @@ from pso_attn.errors import ConfigurationError
 class LayerSettings:
     """What one particle's attention layer does; each family of knobs stands in its own file.
 
-    rank: rows that low-rank attention keeps, 0 for other mechanisms. rope_base: of the angles by
+    rank: rows that low-rank attention keeps, of `block` tokens where it goes by blocks; both are 0
+    for other mechanisms. top_k: keys that a query keeps. forgetting: of retention, one entry a
+    head. rope_base: of the angles by
     which queries and keys turn, None where positions are not rotary.
     """
 
@@ -29,6 +32,9 @@ class LayerSettings:
     head_dim: int
     kv_heads: int
     rank: int
+    block: int
+    top_k: int
+    forgetting: tuple[float, ...]
     rope_base: float | None
     sight: Sight
     sharpness: Sharpness
@@ -36,9 +42,9 @@ class LayerSettings:
     drops: Drops
 
     @property
-    def group(self) -> tuple[str, int, int, int]:
+    def group(self) -> tuple[str, int, int, int, int]:
         """What must be equal for particles to share a kernel."""
-        return (self.mechanism, self.head_dim, self.heads, self.rank)
+        return (self.mechanism, self.head_dim, self.heads, self.rank, self.block)
 
     @property
     def inner_dim(self) -> int:
@@ -48,7 +54,9 @@ class LayerSettings:
     def learned(self, length: int, d_model: int) -> tuple[Learned, ...]:
         """Return what the layer learns beside its maps of inputs (T, C) to heads and back."""
         rows = (
-            Learned(name, (self.rank, length), (0.0,), length**-0.5)
+            Learned(
+                name, (self.rank, self.block or length), (0.0,), (self.block or length) ** -0.5
+            )
             for name in ("project_keys", "project_values")
         )
         return (
@@ -97,17 +105,26 @@ def read_layer(
     given = Given(settings, layer)
     mechanism, heads = given.one("mechanism", "softmax"), given.one("heads", 4)
     head_dim, kv_heads = _head_shape(given, heads)
+    if mechanism == "retention" and not causal:
+        raise ConfigurationError(
+            'mechanism "retention" looks back alone and is not defined for a task that is not '
+            'causal; choose "softmax" or "linear"'
+        )
+    rank, block = _rank(given, mechanism, length, causal)
     return LayerSettings(
         mechanism=mechanism,
         heads=heads,
         head_dim=head_dim,
         kv_heads=kv_heads,
-        rank=_rank(given, length, causal) if mechanism == "low_rank" else 0,
+        rank=rank,
+        block=block,
+        top_k=given.one("top_k", max(1, length // 4)),
+        forgetting=given.each("forgetting", heads, 1.0),
         rope_base=read_rope_base(given, mechanism, head_dim),
         sight=read_sight(given, heads, length),
         sharpness=read_sharpness(given, mechanism, heads),
         sink=read_sink(given, mechanism),
-        drops=read_drops(given),
+        drops=read_drops(given, mechanism),
     )
 
 
@@ -134,16 +151,23 @@ def _head_shape(given: Given, heads: int) -> tuple[int, int]:
     return head_dim, kv_heads
 
 
-def _rank(given: Given, length: int, causal: bool) -> int:
-    """Return how many rows low-rank attention keeps."""
-    if causal:
+def _rank(given: Given, mechanism: str, length: int, causal: bool) -> tuple[int, int]:
+    """Return how many rows low-rank attention keeps, and of how many tokens; 0 of all."""
+    if mechanism not in RANKED:
+        return 0, 0
+    if mechanism == "low_rank" and causal:
         raise ConfigurationError(
             'mechanism "low_rank" mixes all tokens and is not defined for a causal task; '
-            'choose "softmax" or "linear"'
+            'choose "block_low_rank", "softmax" or "linear"'
         )
-    rank: int = given.one("rank", max(1, length // 4))
-    if rank > length:
+    block = 0
+    if mechanism == "block_low_rank":
+        block = min(given.one("block_tokens", max(1, length // 4)), length)
+    tokens = block or length
+    rank: int = given.one("rank", max(1, tokens // 4))
+    if rank > tokens:
         raise ConfigurationError(
-            f"rank = {rank} exceeds the {length} tokens of a sequence; choose at most {length}"
+            f"rank = {rank} exceeds the {tokens} tokens of a {'block' if block else 'sequence'}; "
+            f"choose at most {tokens}"
         )
-    return rank
+    return rank, block

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import torch
 
 from pso_attn.attention.drops import Noise
+from pso_attn.attention.kinds import RANKED
 from pso_attn.attention.layer import LayerSettings
 from pso_attn.attention.learned import NOTHING, LearnedTensors
 from pso_attn.attention.sharpness import inverse_temperature
@@ -20,12 +21,13 @@ KNOBS = (
     Knob(
         "rank",
         "int",
-        "rows to which keys and values are projected; by default a quarter of the tokens",
+        "rows to which keys and values are projected, all of them or those of a block; by default "
+        "a quarter of the tokens",
         low=1,
         high=64,
         log=True,
         minimum=1,
-        when={"mechanism": ("low_rank",)},
+        when={"mechanism": RANKED},
         per=("model", "layer"),
         source="Wang et al. 2020 (Linformer), arXiv 2006.04768, eq. 7",
     ),

@@ -5,10 +5,9 @@ from collections.abc import Sequence
 import torch
 
 from pso_attn.attention.given import Given
+from pso_attn.attention.kinds import TURNING
 from pso_attn.errors import ConfigurationError
 from pso_attn.space.knob import Knob
-
-TURNED = ("softmax",)  # the mechanisms whose scores are products of a query and a key
 
 KNOBS = (
     Knob(
@@ -57,7 +56,7 @@ def read_rope_base(given: Given, mechanism: str, head_dim: int) -> float | None:
     """
     if given.settings.get("positions") != "rotary":
         return None
-    if mechanism not in TURNED:
+    if mechanism not in TURNING:
         raise ConfigurationError(
             f'positions = "rotary" turns each query and key by its place, for which mechanism '
             f'"{mechanism}" is not defined; choose other positions or mechanism "softmax"'

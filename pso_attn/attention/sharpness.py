@@ -11,10 +11,10 @@ from typing import Literal
 import torch
 
 from pso_attn.attention.given import Given
+from pso_attn.attention.kinds import COMPARING
 from pso_attn.attention.learned import Learned
 from pso_attn.space.knob import Knob
 
-_SCORED = ("softmax",)
 KNOBS = (
     Knob(
         "temperature",
@@ -27,7 +27,7 @@ KNOBS = (
         maximum=1e3,
         default=1.0,
         neutral=1.0,
-        when={"mechanism": ("softmax", "low_rank")},
+        when={"mechanism": (*COMPARING, "low_rank")},
         per=("model", "layer", "head"),
         source="Hinton et al. 2015, arXiv 1503.02531, eq. 1",
     ),
@@ -37,7 +37,7 @@ KNOBS = (
         "each head learns its temperature, from that start",
         default=False,
         neutral=False,
-        when={"mechanism": _SCORED},
+        when={"mechanism": COMPARING},
         per=("model", "layer"),
     ),
     Knob(
@@ -46,7 +46,7 @@ KNOBS = (
         "each token sets its temperature, softplus(w·x + b), learned from that start",
         default=False,
         neutral=False,
-        when={"mechanism": _SCORED},
+        when={"mechanism": COMPARING},
         per=("model", "layer"),
     ),
     Knob(
@@ -55,7 +55,7 @@ KNOBS = (
         "queries and keys have unit length, and each head learns the scale of their products",
         default=False,
         neutral=False,
-        when={"mechanism": _SCORED},
+        when={"mechanism": COMPARING},
         per=("model", "layer"),
         source="Henry et al. 2020, arXiv 2010.04245, section 3",
     ),
@@ -67,7 +67,7 @@ KNOBS = (
         high=100.0,
         log=True,
         minimum=1e-3,
-        when={"mechanism": _SCORED},
+        when={"mechanism": COMPARING},
         per=("model", "layer"),
         source="Gemma Team 2024 (Gemma 2), arXiv 2408.00118, section 2",
     ),
@@ -106,7 +106,7 @@ class Sharpness:
 def read_sharpness(given: Given, mechanism: str, heads: int) -> Sharpness:
     """Return how sharply one layer's heads attend; a temperature by token is learned already."""
     temperature = given.each("temperature", heads, 1.0)
-    if mechanism not in _SCORED:
+    if mechanism not in COMPARING:
         return Sharpness(temperature, None, qk_norm=False, softcap=float("inf"))
     by_token = given.one("adaptive_temperature", False)
     by_head = given.one("learned_temperature", False)

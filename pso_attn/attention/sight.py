@@ -6,6 +6,7 @@ from itertools import pairwise
 import torch
 
 from pso_attn.attention.given import Given
+from pso_attn.attention.kinds import PAIRING
 from pso_attn.space.knob import Knob
 
 KNOBS = (
@@ -19,7 +20,7 @@ KNOBS = (
         maximum=1e3,
         default=0.0,
         neutral=0.0,
-        when={"mechanism": ("softmax",)},
+        when={"mechanism": PAIRING},
         per=("model", "layer", "head"),
         source="Press et al. 2021 (ALiBi), arXiv 2108.12409, section 3",
     ),
@@ -31,7 +32,7 @@ KNOBS = (
         high=64,
         log=True,
         minimum=0,
-        when={"mechanism": ("softmax",)},
+        when={"mechanism": PAIRING},
         per=("model", "layer", "head"),
         source="Beltagy et al. 2020 (Longformer), arXiv 2004.05150, section 3.1",
     ),
@@ -45,22 +46,23 @@ KNOBS = (
         minimum=1,
         default=1,
         neutral=1,
-        when={"mechanism": ("softmax",)},
+        when={"mechanism": PAIRING},
         per=("model", "layer", "head"),
         source="Beltagy et al. 2020 (Longformer), arXiv 2004.05150, section 3.1",
     ),
     Knob(
         "block_tokens",
         "int",
-        "tokens attend within fixed blocks of this many, in odd layers shifted by half a block; "
-        "by default the sequence is one block",
+        "tokens attend within fixed blocks of this many, in odd layers shifted by half a block, "
+        "by default within one; for block_low_rank its blocks, by default a quarter of the tokens",
         low=2,
         high=64,
         log=True,
         minimum=1,
-        when={"mechanism": ("softmax",)},
+        when={"mechanism": (*PAIRING, "block_low_rank")},
         per=("model", "layer"),
-        source="Liu et al. 2021 (Swin), arXiv 2103.14030, section 3.2",
+        source="Liu et al. 2021 (Swin), arXiv 2103.14030, section 3.2; "
+        "Zhu & Soricut 2021 (H-Transformer-1D), arXiv 2107.11906, section 4",
     ),
 )
 

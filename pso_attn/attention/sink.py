@@ -13,10 +13,10 @@ import torch
 
 from pso_attn.attention.blend import Blend
 from pso_attn.attention.given import Given
+from pso_attn.attention.kinds import NORMALISING
 from pso_attn.attention.learned import Learned, LearnedTensors
 from pso_attn.space.knob import Knob
 
-_NORMALISED = ("softmax",)
 KNOBS = (
     Knob(
         "sink",
@@ -25,7 +25,7 @@ KNOBS = (
         choices=("none", "zero", "learned"),
         default="none",
         neutral="none",
-        when={"mechanism": _NORMALISED},
+        when={"mechanism": NORMALISING},
         per=("model", "layer"),
         source="Xiao et al. 2023, arXiv 2309.17453, section 3.3",
     ),
@@ -45,7 +45,7 @@ class Sink:
 
 def read_sink(given: Given, mechanism: str) -> Sink:
     """Return one layer's sink; mechanisms without a softmax over tokens have none."""
-    return Sink(given.one("sink", "none") if mechanism in _NORMALISED else "none")
+    return Sink(given.one("sink", "none") if mechanism in NORMALISING else "none")
 
 
 class WithSink:

@@ -9,10 +9,19 @@ from math import isinf
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import dropout, elu, normalize, scaled_dot_product_attention, softplus
+from torch.nn.functional import (
+    dropout,
+    elu,
+    normalize,
+    pad,
+    scaled_dot_product_attention,
+    softplus,
+)
 
 from pso_attn.attention import LayerSettings, Noise
+from pso_attn.attention.block_low_rank import far_and_near
 from pso_attn.attention.drops import kept_share
+from pso_attn.attention.retention import retained
 from pso_attn.models.info import TaskInfo
 
 BY_HEAD = ("qk_scale", "log_temperature", "sink")  # what each head learns, one number each
@@ -46,9 +55,9 @@ class Attention(nn.Module):
         self.key = nn.Linear(d_model, kv_dim, bias=False)
         self.value = nn.Linear(d_model, kv_dim, bias=False)
         self.output = nn.Linear(layer.inner_dim, d_model, bias=False)
-        if layer.mechanism == "low_rank":
-            self.project_keys = nn.Linear(info.length, layer.rank, bias=False)
-            self.project_values = nn.Linear(info.length, layer.rank, bias=False)
+        if layer.rank:
+            self.project_keys = nn.Linear(layer.block or info.length, layer.rank, bias=False)
+            self.project_values = nn.Linear(layer.block or info.length, layer.rank, bias=False)
         self._learn(info.length, d_model)
         temperature = torch.tensor(layer.sharpness.temperature, dtype=torch.float64)[:, None, None]
         self.register_buffer("temperature", temperature, persistent=False)
@@ -74,8 +83,12 @@ class Attention(nn.Module):
         elif layer.mechanism == "low_rank":
             k = self.project_keys(k.transpose(-1, -2)).transpose(-1, -2)
             v = self.project_values(v.transpose(-1, -2)).transpose(-1, -2)
-            q = q / self.temperature.to(q) / layer.head_dim**0.5
+            q = q / self.temperature.to(q)
             heads = self._weighted(q, k, v, None, noise)
+        elif layer.mechanism == "retention":
+            heads = self._retained(q, k, v)
+        elif layer.mechanism == "block_low_rank":
+            heads = self._by_block(x, q, k, v, noise)
         else:
             q, k = self._sharpened(x, q, k)
             heads = self._weighted(q, k, v, self.bias.to(q), noise)
@@ -105,12 +118,10 @@ class Attention(nn.Module):
             self.token_temperature = nn.Linear(d_model, self.layer.heads)
 
     def _sharpened(self, x: Tensor, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
-        """Return queries and keys whose products are the scores before the cap."""
+        """Return queries and keys whose products, times the scale, are scores before the cap."""
         sharpness = self.layer.sharpness
         if sharpness.qk_norm:
             q, k = normalize(q, dim=-1) * self.qk_scale[:, None, None], normalize(k, dim=-1)
-        else:
-            q = q / self.layer.head_dim**0.5
         if sharpness.learned == "head":
             return q / self.log_temperature.exp()[:, None, None], k
         if sharpness.learned == "token":
@@ -122,13 +133,19 @@ class Attention(nn.Module):
         self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, noise: BlockNoise | None
     ) -> Tensor:
         cap, sink = self.layer.sharpness.softcap, self.layer.sink.kind
-        if noise is None and isinf(cap) and sink == "none":
+        scale = 1.0 if self.layer.sharpness.qk_norm else self.layer.head_dim**-0.5
+        selects = self.layer.mechanism == "top_k"
+        if noise is None and isinf(cap) and sink == "none" and not selects:
             rate = self.layer.drops.weights if self.training else 0.0
-            return scaled_dot_product_attention(q, k, v, bias, dropout_p=rate, scale=1.0)
-        scores = q @ k.transpose(-1, -2)
+            return scaled_dot_product_attention(q, k, v, bias, dropout_p=rate, scale=scale)
+        scores = q @ k.transpose(-1, -2) * scale
         if not isinf(cap):
             scores = cap * torch.tanh(scores / cap)
         scores = scores if bias is None else scores + bias
+        if selects:
+            kept = min(self.layer.top_k, scores.shape[-1])
+            least = scores.detach().sort(-1, descending=True).values[..., kept - 1, None]
+            scores = scores.where(scores >= least, float("-inf"))
         if sink == "none":
             weights = scores.softmax(-1)
         else:  # a_ij = softmax_j(s_ij) · (1 − the share of the sink)
@@ -141,6 +158,28 @@ class Attention(nn.Module):
             weights = noise.weights.drop(weights[None])[0]
         attended: Tensor = weights @ v
         return attended
+
+    def _by_block(
+        self, x: Tensor, q: Tensor, k: Tensor, v: Tensor, noise: BlockNoise | None
+    ) -> Tensor:
+        """Return heads' outputs from near tokens and far blocks' rows."""
+        length, block = k.shape[-2], self.layer.block
+        rows = []
+        for values, project in ((k, self.project_keys), (v, self.project_values)):
+            parts = [
+                pad(part, (0, 0, 0, block - part.shape[-2])) for part in values.split(block, -2)
+            ]
+            summed = [project(part.transpose(-1, -2)).transpose(-1, -2) for part in parts]
+            rows.append(torch.cat([values, *summed], -2))
+        q, k = self._sharpened(x, q, rows[0])
+        seen = far_and_near(length, block, self.layer.rank, self.causal).to(x.device)
+        bias = torch.zeros_like(seen, dtype=x.dtype).masked_fill(~seen, float("-inf"))
+        return self._weighted(q, k, rows[1], bias, noise)
+
+    def _retained(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        factors = retained(self.layer.forgetting, q.shape[-2]).to(q)
+        out: Tensor = (q @ k.transpose(-1, -2)) / self.layer.head_dim**0.5 * factors @ v
+        return out
 
     def _linear(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         q, k = elu(q) + 1, elu(k) + 1

@@ -6,6 +6,7 @@ from math import prod
 from typing import Any
 
 from pso_attn.attention import LayerSettings, read_layer
+from pso_attn.attention.block_low_rank import far_and_near
 from pso_attn.errors import ConfigurationError
 from pso_attn.models.info import TaskInfo
 from pso_attn.space.knob import Knob
@@ -124,11 +125,11 @@ def transformer_cost(settings: TransformerSettings, info: TaskInfo, batch: int) 
     )
     saved = 3 * t * c
     for layer in settings.attention:
-        keys = layer.rank or t
+        keys = t + blocks * layer.rank if (blocks := _blocks(layer, t)) else layer.rank or t
         kv_dim = layer.kv_heads * layer.head_dim
         weights = c * (2 * layer.inner_dim + 2 * kv_dim) + 2 * c * settings.feedforward
         parameters += weights + sum(prod(own.shape) for own in layer.learned(t, c))
-        macs += t * weights + 2 * layer.rank * t * kv_dim
+        macs += t * weights + 2 * layer.rank * (blocks * layer.block or t) * kv_dim
         if layer.sharpness.learned == "token":
             macs += t * c * layer.heads
         macs += 2 * layer.head_dim * _scored(layer, t, info.causal)
@@ -148,4 +149,12 @@ def _scored(layer: LayerSettings, length: int, causal: bool) -> int:
         return layer.heads * length * layer.head_dim  # φ(k)vᵀ and its product with φ(q)
     if layer.mechanism == "low_rank":
         return layer.heads * length * layer.rank
+    if layer.mechanism == "block_low_rank":
+        seen = far_and_near(length, layer.block, layer.rank, causal)
+        return layer.heads * int(seen.sum())
     return layer.sight.pairs(length, causal)
+
+
+def _blocks(layer: LayerSettings, length: int) -> int:
+    """Return how many blocks low-rank attention by blocks has, 0 for other mechanisms."""
+    return -(-length // layer.block) if layer.block else 0

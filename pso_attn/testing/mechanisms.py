@@ -36,12 +36,15 @@ def make_layer(
 class MechanismContract:
     """Inherit it in a class named `Test…`, name the kernel, and write `layer`.
 
-    kernel: the mechanism. causal: whether it is defined for causal tasks too. guard: by how much
-    its weights may miss a sum of one, where a small number keeps it from dividing by zero.
+    kernel: the mechanism. causal, two_way: whether it is defined for causal tasks, and for others.
+    averages: whether its outputs are means of values. guard: by how much its weights may miss a
+    sum of one, where a small number keeps it from dividing by zero.
     """
 
     kernel: type[Kernel]
     causal = True
+    two_way = True
+    averages = True
     guard = TOLERANCE
 
     def layer(self, particle: int, length: int) -> LayerSettings:
@@ -55,7 +58,8 @@ class MechanismContract:
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         """Run tests that ask for `one_way` without a look ahead too, where that is defined."""
         if "one_way" in metafunc.fixturenames:
-            ways = {"both ways": False, "causal": True} if self.causal else {"both ways": False}
+            ways = {"both ways": False} if self.two_way else {}
+            ways |= {"causal": True} if self.causal else {}
             metafunc.parametrize("one_way", ways.values(), ids=ways.keys())
 
     @pytest.mark.parametrize("length", LENGTHS)
@@ -100,6 +104,8 @@ class MechanismContract:
 
     def test_every_token_is_looked_at(self) -> None:
         """Neither way round is causal: the last token moves the first output."""
+        if not self.two_way:
+            return
         q, k, v = self.operands(2)
         truth = self.attend([0], 2, False, (q[:1], k[:1], v[:1]))
         for x in (k, v):
@@ -148,6 +154,8 @@ class MechanismContract:
 
     def test_a_constant_value_is_returned_whatever_the_weights(self, one_way: bool) -> None:
         """Weights sum to one: every output is a mean of values."""
+        if not self.averages:
+            return
         q, k, v = self.operands(5)
         constant = torch.ones_like(v) * 0.75
         found = self.attend(range(PARTICLES), 5, one_way, (q, k, constant))
@@ -176,7 +184,26 @@ class MechanismContract:
             rates = [member.drops.weights for member in members]
             key = keys(np.array(particles, dtype=np.int64), 1, 1)[0, 0]
             noise = Noise(key, torch.tensor(rates, dtype=q.dtype))
-        return self.kernel(members, length, causal, q)(q, k, v, noise)
+        learned = self.learned(members, particles, length, q)
+        return self.kernel(members, length, causal, q)(q, k, v, noise, learned)
+
+    def learned(
+        self,
+        members: Sequence[LayerSettings],
+        particles: Sequence[int],
+        length: int,
+        like: Tensor,
+    ) -> dict[str, list[Tensor]]:
+        """Return what particles that all learn the same have learned, each its own."""
+        found = {}
+        for own in members[0].learned(length, members[0].inner_dim):
+            start = torch.tensor(own.mean, dtype=torch.float64).expand(own.shape)
+            drawn = [
+                start + torch.randn(own.shape, generator=rng, dtype=torch.float64) / own.shape[-1]
+                for rng in map(torch.Generator().manual_seed, particles)
+            ]
+            found[own.name] = [torch.stack(drawn).to(like)]
+        return found
 
     def operands(self, length: int, dtype: torch.dtype = torch.float64) -> tuple[Tensor, ...]:
         """Return q (P, B, H, T, d) and k, v (P, B, H, rows, d), from a fixed generator."""

@@ -16,9 +16,8 @@ def settings(mechanism: str, particle: int, **own: object) -> LayerSettings:
         window_tokens=(None, (1, 0), (2, 90))[particle],
         softcap=(None, None, 3.0)[particle],
         dilation=(1, (1, 3), 2)[particle],
-        block_tokens=(None, None, 4)[particle],
         attention_dropout=(0.0, 0.3, 0.6)[particle],
-        **own,
+        **{"block_tokens": (None, None, 4)[particle], **own},
     )
 
 
@@ -27,6 +26,40 @@ class TestSoftmax(MechanismContract):
 
     def layer(self, particle: int, length: int) -> LayerSettings:
         return settings("softmax", particle, length=length)
+
+
+class TestTopK(MechanismContract):
+    kernel = MECHANISMS["top_k"]
+
+    def layer(self, particle: int, length: int) -> LayerSettings:
+        return settings("top_k", particle, length=length, top_k=(1, 3, 90)[particle])
+
+    def shown(self, layer: LayerSettings) -> object:
+        return (layer.top_k, super().shown(layer))
+
+
+class TestRetention(MechanismContract):
+    kernel = MECHANISMS["retention"]
+    two_way = False
+    averages = False  # it sums
+
+    def layer(self, particle: int, length: int) -> LayerSettings:
+        own = {"causal": True, "forgetting": (1.0, (0.0, 16.0), 30.0)[particle]}
+        return settings("retention", particle, **own)
+
+    def shown(self, layer: LayerSettings) -> object:
+        return layer.forgetting
+
+
+class TestBlockLowRank(MechanismContract):
+    kernel = MECHANISMS["block_low_rank"]
+    averages = False  # its rows are any sums of values
+
+    def layer(self, particle: int, length: int) -> LayerSettings:
+        return settings("block_low_rank", particle, length=length, rank=1, block_tokens=2)
+
+    def shown(self, layer: LayerSettings) -> object:
+        return layer.sharpness
 
 
 class TestLinear(MechanismContract):
@@ -55,5 +88,8 @@ class TestLowRank(MechanismContract):
 
 
 def test_no_mechanism_is_left_out() -> None:
-    suites = (TestSoftmax, TestLinear, TestLowRank)
+    suites = (
+        *(TestSoftmax, TestTopK, TestLinear, TestRetention),
+        *(TestLowRank, TestBlockLowRank),
+    )
     assert {suite.kernel for suite in suites} == set(MECHANISMS.values())

@@ -78,6 +78,7 @@ def softmax_attention(
     unit_scale: Tensor | None = None,
     cap: float | None = None,
     sink: Tensor | None = None,
+    top: int | None = None,
     dilation: Sequence[int] | None = None,
     block: int = 0,
     shift: int = 0,
@@ -88,7 +89,7 @@ def softmax_attention(
     for each query. dropout: (H, T, T), factors of probabilities. block, shift: as `sees` has them.
     unit_scale: (H,), what products of unit vectors are multiplied by instead of 1 / sqrt(d), Henry
     et al. (2020). cap: products are c tanh(p / c), Gemma 2 (2024). sink: (H,), a logit more in the
-    denominator, Xiao et al. (2023), eq. 2.
+    denominator, Xiao et al. (2023), eq. 2. top: how many keys survive, of the largest scores.
     Vaswani et al. (2017), eq. 1; Hinton et al. (2015); Press et al. (2021); Beltagy et al. (2020).
     """
     heads, length, width = q.shape
@@ -109,6 +110,10 @@ def softmax_attention(
                 if cap is not None:
                     product = cap * torch.tanh(product / cap)
                 scores.append(product - decay[h] * slope(h, heads) * abs(i - j))
+            if top is not None and top < len(scores):
+                least = sorted((float(score.detach()) for score in scores), reverse=True)[top - 1]
+                chosen = [n for n, score in enumerate(scores) if float(score.detach()) >= least]
+                keys, scores = [keys[n] for n in chosen], [scores[n] for n in chosen]
             weights = softmax([*scores, *([] if sink is None else [sink[h]])])[: len(keys)]
             if dropout is not None:
                 weights = [w * dropout[h, i, j] for w, j in zip(weights, keys, strict=True)]
@@ -190,5 +195,86 @@ def low_rank_attention(
             if dropout is not None:
                 weights = [w * dropout[h, i, r] for r, w in enumerate(weights)]
             rows.append(weighted_sum(weights, values))
+        output.append(torch.stack(rows))
+    return torch.stack(output)
+
+
+def retention(q: Tensor, k: Tensor, v: Tensor, *, forgetting: Sequence[float]) -> Tensor:
+    """Return (H, T, d) by the recurrence S_n = gamma S_{n-1} + k_n v_n, o_n = q_n S_n / sqrt(d).
+
+    Divided by the root of 1 + gamma + ... + gamma^(n-1). Sun et al. (2023), eq. 6 and section 2.1;
+    gamma_h = 1 - f_h 2^(-5-h), h from 0.
+    """
+    heads, length, width = q.shape
+    output = []
+    for h in range(heads):
+        g = shared_head(h, heads, len(k))
+        gamma = 1.0 - forgetting[h] * 2.0 ** (-5 - h)
+        state = torch.zeros(width, width, dtype=q.dtype)
+        rows, total = [], 0.0
+        for n in range(length):
+            total = gamma * total + 1.0
+            state = gamma * state + k[g, n][:, None] * v[g, n][None, :]
+            rows.append(q[h, n] @ state / math.sqrt(width * total))
+        output.append(torch.stack(rows))
+    return torch.stack(output)
+
+
+def block_low_rank_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    shorten_keys: Tensor,
+    shorten_values: Tensor,
+    *,
+    temperature: Sequence[float] | Tensor,
+    causal: bool,
+    dropout: Tensor | None = None,
+    unit_scale: Tensor | None = None,
+    cap: float | None = None,
+    sink: Tensor | None = None,
+) -> Tensor:
+    """Return (H, T, d): one softmax over tokens of near blocks and r rows of each far one.
+
+    shorten_keys E, shorten_values F: (r, n), the same for every block of n tokens and head; a last
+    block that is shorter uses their first columns. dropout: (H, T, T + blocks r).
+    """
+    heads, length, width = q.shape
+    rank, block = shorten_keys.shape
+    count = math.ceil(length / block)
+    output = []
+    for h in range(heads):
+        g = shared_head(h, heads, len(k))
+        rows = []
+        for i in range(length):
+            own, sources = i // block, []  # (place among the weights, key, value)
+            for j in range(length):
+                if abs(j // block - own) <= 1 and (not causal or j <= i):
+                    sources.append((j, k[g, j], v[g, j]))
+            for b in range(count):
+                if (own - b if causal else abs(own - b)) < 2:
+                    continue
+                inside = range(b * block, min((b + 1) * block, length))
+                for r in range(rank):
+                    key = weighted_sum(
+                        [shorten_keys[r, j - b * block] for j in inside], list(k[g][list(inside)])
+                    )
+                    value = weighted_sum(
+                        [shorten_values[r, j - b * block] for j in inside],
+                        list(v[g][list(inside)]),
+                    )
+                    sources.append((length + b * rank + r, key, value))
+            tau = temperature[h][i] if isinstance(temperature, Tensor) else temperature[h]
+            scores = []
+            for _, key, _ in sources:
+                if unit_scale is None:
+                    product = dot(q[h, i], key) / (math.sqrt(width) * tau)
+                else:
+                    product = unit_scale[h] * dot(unit(q[h, i]), unit(key)) / tau
+                scores.append(product if cap is None else cap * torch.tanh(product / cap))
+            weights = softmax([*scores, *([] if sink is None else [sink[h]])])[: len(sources)]
+            if dropout is not None:
+                weights = [w * dropout[h, i, s[0]] for w, s in zip(weights, sources, strict=True)]
+            rows.append(weighted_sum(weights, [value for _, _, value in sources]))
         output.append(torch.stack(rows))
     return torch.stack(output)

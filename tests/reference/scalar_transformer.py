@@ -12,8 +12,10 @@ from typing import Any
 
 import torch
 from scalar_attention import (
+    block_low_rank_attention,
     linear_attention,
     low_rank_attention,
+    retention,
     softmax_attention,
     turned,
 )
@@ -128,7 +130,24 @@ def attention(
             temperature=temperature,
             dropout=masks.get("weights"),
         )
+    elif mechanism == "retention":
+        result = retention(q, k, v, forgetting=each(at(settings, "forgetting", layer, 1.0), heads))
+    elif mechanism == "block_low_rank":
+        result = block_low_rank_attention(
+            q,
+            k,
+            v,
+            weights[f"{prefix}.project_keys"],
+            weights[f"{prefix}.project_values"],
+            temperature=learned_temperature(prefix, weights, x, temperature),
+            causal=shapes.causal,
+            dropout=masks.get("weights"),
+            unit_scale=weights.get(f"{prefix}.qk_scale"),
+            cap=at(settings, "softcap", layer, None),
+            sink=sink(at(settings, "sink", layer, "none"), weights.get(f"{prefix}.sink"), heads),
+        )
     else:
+        top = at(settings, "top_k", layer, max(1, shapes.length // 4))
         result = softmax_attention(
             q,
             k,
@@ -141,6 +160,7 @@ def attention(
             unit_scale=weights.get(f"{prefix}.qk_scale"),
             cap=at(settings, "softcap", layer, None),
             sink=sink(at(settings, "sink", layer, "none"), weights.get(f"{prefix}.sink"), heads),
+            top=top if mechanism == "top_k" else None,
             dilation=each(at(settings, "dilation", layer, 1), heads),
             **blocks(at(settings, "block_tokens", layer, shapes.length), layer, shapes.length),
         )

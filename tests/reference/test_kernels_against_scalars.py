@@ -7,6 +7,7 @@ import torch
 from scalar_attention import (
     linear_attention,
     low_rank_attention,
+    retention,
     shared_head,
     softmax_attention,
 )
@@ -25,7 +26,35 @@ Scalar = Callable[[LayerSettings, Tensor, Tensor, Tensor, Tensor | None], Tensor
 
 
 def test_every_mechanism_has_a_scalar_form() -> None:
-    assert set(MECHANISMS) == {"softmax", "linear", "low_rank"}
+    assert set(MECHANISMS) == {
+        *("softmax", "top_k", "linear", "retention"),
+        *("low_rank", "block_low_rank"),  # the second with its maps, as part of a whole model
+    }
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("length", [1, 2, 7])
+def test_top_k_equals_the_scalar_form_in_value_and_gradient(length: int, causal: bool) -> None:
+    members = [
+        layer("top_k", top_k=1),
+        layer("top_k", top_k=3, temperature=(0.3, 0.9, 1.7, 6.1), kv_heads=2),
+        layer("top_k", top_k=100, decay=(0.0, 0.4, 1.3, 4.0), kv_heads=1),
+        layer("top_k", top_k=2, window_tokens=(0, 1, length - 1, length + 5)),
+    ]
+    check(members, length, causal, scalar_softmax(causal))
+
+
+@pytest.mark.parametrize("length", [1, 2, 7, 40])
+def test_parallel_retention_equals_the_recurrence_in_value_and_gradient(length: int) -> None:
+    members = [
+        make_layer("retention", causal=True, heads=2, head_dim=WIDTH, forgetting=forgetting)
+        for forgetting in (0.0, 1.0, (0.25, 16.0), 31.0)
+    ]
+
+    def scalar(m: LayerSettings, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        return retention(q, k, v, forgetting=m.forgetting)
+
+    check(members, length, True, scalar)
 
 
 @pytest.mark.parametrize("causal", [False, True])
@@ -154,6 +183,7 @@ def scalar_softmax(causal: bool) -> Scalar:
             window=m.sight.window_tokens or (q.shape[1],) * m.heads,
             causal=causal,
             dropout=mask,
+            top=m.top_k if m.mechanism == "top_k" else None,
         )
 
     return scalar

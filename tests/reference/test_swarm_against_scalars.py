@@ -1,5 +1,6 @@
 """Swarms of all-different particles against a scalar transformer and against plain modules."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -58,6 +59,20 @@ CAUSAL: list[dict[str, Any]] = [
         "attention_dropout": [0.3, 0.0],
     },
 ]
+CAUSAL += [
+    {"mechanism": "block_low_rank", "heads": 2, "attention_dropout": 0.2},
+    {"mechanism": "block_low_rank", "heads": 2, "kv_heads": 1, "sink": "learned"},
+    {"mechanism": "block_low_rank", "heads": 2, "qk_norm": True, "temperature": 0.6},
+    {"mechanism": ["block_low_rank", "softmax"], "heads": 2, "adaptive_temperature": True},
+    {"mechanism": "top_k", "heads": 2, "top_k": 2, "attention_dropout": 0.2, "decay": 0.3},
+    {"mechanism": "top_k", "heads": 2, "top_k": [1, 9], "sink": "zero", "softcap": 1.0},
+    {"mechanism": ["linear", "top_k"], "heads": 2, "positions": "none", "window_tokens": 2},
+]
+LOOKING_BACK: list[dict[str, Any]] = [
+    {"mechanism": "retention", "heads": 2, "dropout": 0.2, "head_dropout": 0.3},
+    {"mechanism": "retention", "heads": 2, "head_dim": 4, "positions": "rotary", "kv_heads": 1},
+    {"mechanism": ["retention", "softmax"], "heads": 2, "forgetting": [[0.5, 9.0], [0.0, 30.0]]},
+]
 LOW_RANK: list[dict[str, Any]] = [
     {"mechanism": "low_rank", "heads": 2, "rank": 4, "temperature": [[0.6, 1.9], [1.0, 0.2]]},
     {"mechanism": "low_rank", "heads": 2, "kv_heads": 1, "attention_dropout": 0.3},
@@ -69,7 +84,7 @@ LOW_RANK: list[dict[str, Any]] = [
 
 def particles_of(info: TaskInfo) -> list[dict[str, Any]]:
     """Return the settings of every particle that the task admits, no two alike."""
-    return [{**OUTER, **own} for own in (CAUSAL if info.causal else CAUSAL + LOW_RANK)]
+    return [{**OUTER, **own} for own in CAUSAL + (LOOKING_BACK if info.causal else LOW_RANK)]
 
 
 TASKS = {"vectors": VECTORS, "letters": LETTERS, "tags": TAGS, "forecast": FORECAST}
@@ -203,6 +218,10 @@ def masks_of(own: Mapping[str, Any], info: TaskInfo, key: Tensor) -> Masks:
         heads = scalar_transformer.at(own, "heads", layer, 4)
         rank = scalar_transformer.at(own, "rank", layer, max(1, info.length // 4))
         rows = rank if mechanism == "low_rank" else info.length
+        if mechanism == "block_low_rank":
+            block = scalar_transformer.at(own, "block_tokens", layer, max(1, info.length // 4))
+            rank = scalar_transformer.at(own, "rank", layer, max(1, block // 4))
+            rows += math.ceil(info.length / block) * rank
         width = own["d_model"]
         for site, name, rate, shape in (
             (0, "weights", "attention_dropout", (EXAMPLES, heads, info.length, rows)),
@@ -211,7 +230,7 @@ def masks_of(own: Mapping[str, Any], info: TaskInfo, key: Tensor) -> Masks:
             (3, "heads", "head_dropout", (EXAMPLES, heads)),
         ):
             chance = scalar_transformer.at(own, rate, layer, 0.0)
-            if chance and not (name == "weights" and mechanism == "linear"):
+            if chance and not (name == "weights" and mechanism in ("linear", "retention")):
                 whole_heads = name == "heads"
                 drawn = key[3 * own["layers"] + layer if whole_heads else 3 * layer + site][None]
                 factor = torch.tensor([chance], dtype=torch.float64)

@@ -37,6 +37,11 @@ OWN: list[dict[str, Any]] = [
     {"mechanism": "linear", "qk_norm": True, "sink": "learned", "adaptive_temperature": True},
     {"mechanism": ["softmax", "linear"], "window_tokens": 3},
 ]
+OWN += [
+    {"mechanism": "block_low_rank", "sink": "learned"},
+    {"mechanism": "block_low_rank", "block_tokens": 5, "rank": 4, "kv_heads": 1},
+    {"mechanism": ["top_k", "softmax"]},
+]
 LOW_RANK: list[dict[str, Any]] = [
     {"mechanism": "low_rank"},
     {"mechanism": "low_rank", "rank": 12, "kv_heads": 1},
@@ -80,6 +85,19 @@ def test_flops_are_three_times_a_counted_forward_pass(own: dict[str, Any], info:
 def test_flops_of_low_rank_attention_are_three_times_a_counted_forward_pass() -> None:
     settings = {**PLAIN, "mechanism": "low_rank", "rank": 5}
     assert cost(settings, VECTORS)["flops"] == 3 * counted(settings, VECTORS)
+
+
+def test_flops_of_block_low_rank_attention_are_those_counted_but_for_pairs_out_of_sight() -> None:
+    settings = {**PLAIN, "mechanism": "block_low_rank", "block_tokens": 3, "rank": 2}
+    near = 2 * (3 * 6 + 3 * 9)  # 12 tokens in 4 blocks, the outer two beside one, the inner two
+    far = 2 * (3 * 2 + 3 * 1) * 2  # rows of the blocks that are left
+    unseen = 12 * (12 + 4 * 2) - near - far
+    found = cost(settings, VECTORS)["flops"]
+    assert 3 * counted(settings, VECTORS) - found == 3 * 2 * 2 * 2 * unseen * 24
+
+
+def test_flops_of_retention_are_those_of_its_pairs() -> None:
+    assert cost({**PLAIN, "mechanism": "retention"}, LETTERS) == cost(PLAIN, LETTERS)
 
 
 def test_flops_of_shared_heads_are_those_counted_but_for_the_maps_of_absent_heads() -> None:
@@ -158,6 +176,8 @@ def test_memory_grows_with_the_batch_and_holds_the_optimiser() -> None:
         ({"mechanism": "low_rank", "rank": 13}, "rank"),
         ({"mechanism": ["softmax", "low_rank"], "rank": [40, 13]}, "rank"),
         ({"feedforward_ratio": 0.01}, "feedforward_ratio"),
+        ({"mechanism": "block_low_rank", "block_tokens": 4, "rank": 5}, "rank"),
+        ({"mechanism": "retention"}, "retention"),
         ({"positions": "rotary", "head_dim": 5}, "head_dim"),
         ({"positions": "rotary", "mechanism": "linear"}, "linear"),
         ({"positions": "rotary", "mechanism": ["softmax", "low_rank"]}, "low_rank"),
@@ -190,6 +210,8 @@ def test_settings_that_contradict_each_other_are_refused_in_one_sentence(
         {"decay": -0.1},
         {"window_tokens": -1},
         {"dilation": 0},
+        {"top_k": 0},
+        {"forgetting": -1.0},
         {"softcap": 0.0},
         {"sink": "deep"},
         {"qk_norm": 2},

@@ -109,6 +109,40 @@ def test_a_neutral_particle_stays_plain_beside_particles_that_are_not(causal: bo
         torch.testing.assert_close(kernel(q, k, v, noise)[1], truth, rtol=0, atol=TOLERANCE)
 
 
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("kept", [LENGTH, 10 * LENGTH])
+def test_the_top_of_all_keys_is_softmax(kept: int, causal: bool) -> None:
+    stated = {"mechanism": "top_k", "d_model": 16, "heads": 4, "top_k": kept}
+    layer = read_layer(stated, 0, LENGTH, causal)
+    q, k, v = operands(layer)
+    plain = scaled_dot_product_attention(q, k, v, is_causal=causal)
+    assert_same(attended(layer, causal, q, k, v), plain, q, k, v)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("block", [1, 3, LENGTH])
+def test_block_low_rank_with_all_rows_and_identity_maps_is_softmax(
+    block: int, causal: bool
+) -> None:
+    stated = {"mechanism": "block_low_rank", "d_model": 16, "heads": 4, "rank": block}
+    layer = read_layer({**stated, "block_tokens": block}, 0, LENGTH, causal)
+    q, k, v = operands(layer)
+    identity = [torch.eye(block, dtype=torch.float64)[None]]
+    maps = {"project_keys": identity, "project_values": identity}
+    found = MECHANISMS[layer.mechanism]([layer], LENGTH, causal, q)(q, k, v, None, maps)
+    plain = scaled_dot_product_attention(q, k, v, is_causal=causal)
+    assert_same(found, plain, q, k, v)
+
+
+def test_retention_that_forgets_nothing_is_linear_attention_without_feature_maps() -> None:
+    stated = {"mechanism": "retention", "d_model": 16, "heads": 4, "forgetting": 0.0}
+    layer = read_layer(stated, 0, LENGTH, causal=True)
+    q, k, v = operands(layer)
+    sums = (q @ k.mT / layer.head_dim**0.5).tril() @ v
+    seen = torch.arange(1, LENGTH + 1, dtype=torch.float64)[:, None]
+    assert_same(attended(layer, True, q, k, v), sums / seen.sqrt(), q, k, v)
+
+
 def test_low_rank_with_all_rows_and_identity_maps_is_softmax() -> None:
     stated = {"mechanism": "low_rank", "d_model": 16, "heads": 4, "rank": LENGTH}
     layer = read_layer(stated, 0, LENGTH, causal=False)

@@ -42,6 +42,16 @@ CAUSAL: list[dict[str, Any]] = [
     {"mechanism": "linear", "heads": 3, "kv_heads": 1, "head_dropout": 0.15, "clip_norm": 0.2},
     {"mechanism": ["softmax", "linear"], "heads": [4, 2], "attention_dropout": 0.2, "lr": 5e-3},
 ]
+CAUSAL += [
+    {"mechanism": "block_low_rank", "heads": 2, "block_tokens": 3, "rank": 2, "lr": 3e-3},
+    {"mechanism": "block_low_rank", "heads": 3, "attention_dropout": 0.2, "sink": "learned"},
+    {"mechanism": "top_k", "heads": 2, "top_k": 4, "attention_dropout": 0.1, "dropout": 0.1},
+    {"mechanism": "top_k", "heads": 2, "top_k": [7, 2], "qk_norm": True},
+]
+LOOKING_BACK: list[dict[str, Any]] = [
+    {"mechanism": "retention", "heads": 2, "dropout": 0.1, "forgetting": 6.0, "lr": 3e-3},
+    {"mechanism": ["retention", "softmax"], "heads": 3, "positions": "rotary"},
+]
 LOW_RANK: list[dict[str, Any]] = [
     {"mechanism": "low_rank", "heads": 2, "rank": 4, "attention_dropout": 0.25, "beta1": 0.93},
     {"mechanism": ["low_rank", "softmax"], "heads": 2, "rank": 7, "temperature": 0.6, "lr": 4e-3},
@@ -130,7 +140,7 @@ def test_validation_loss_after_fifty_steps_in_float32_is_that_of_a_plain_module(
 
 def members_of(task: Task) -> list[Member]:
     """Return the trainings that the task admits, each with a seed of its own."""
-    own = CAUSAL if task.info.causal else CAUSAL + LOW_RANK
+    own = CAUSAL + (LOOKING_BACK if task.info.causal else LOW_RANK)
     return [read_member({**OUTER, **s}, 100 + 7 * row, task) for row, s in enumerate(own)]
 
 

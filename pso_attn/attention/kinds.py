@@ -1,0 +1,14 @@
+"""Which mechanisms the families of shared knobs act on."""
+
+# scores are products of queries and keys
+COMPARING = ("softmax", "top_k", "block_low_rank")
+# … and each pair of tokens has one, so that a pair may be out of sight or far away
+PAIRING = ("softmax", "top_k")
+# weights are a softmax over keys
+NORMALISING = ("softmax", "top_k", "block_low_rank")
+# queries and keys of single tokens meet, so that they may be turned by their places
+TURNING = (*PAIRING, "retention")
+# weights are probabilities that can be dropped one by one
+DROPPING = (*COMPARING, "low_rank")
+# something is learned in r rows
+RANKED = ("low_rank", "block_low_rank")
