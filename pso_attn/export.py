@@ -132,7 +132,7 @@ def _refuse_taken(out: Path) -> None:
     """Raise ConfigurationError unless `out` is free, or an empty folder."""
     if not os.path.lexists(out):
         return
-    if not out.is_dir() or out.is_symlink():
+    if not out.is_dir():
         raise ConfigurationError(f"--out {out} exists and is not a folder; choose another name")
     try:
         taken = any(out.iterdir())

@@ -31,7 +31,11 @@ Report = Callable[[int, int, str], None]
 
 
 def plan_training(
-    run: LoadedRun, parts: Parts, steps: int | None, patience: int, given: Settings | None
+    run: LoadedRun,
+    parts: Parts,
+    steps: int | None = None,
+    patience: int | None = None,
+    given: Settings | None = None,
 ) -> Plan:
     """Return what is to be trained: the given settings, else those of the run's winner.
 
@@ -50,7 +54,7 @@ def plan_training(
         trial=None if best is None else best.number,
         seed=training_seed(configuration.seed, 0),
         steps=LONGER * configuration.budget.steps if steps is None else steps,
-        patience=patience,
+        patience=PATIENCE if patience is None else patience,
         objective=parts.objectives[0],
         fingerprint=parts.task.fingerprint,
         device=str(resolve_device(configuration.device)),
@@ -62,7 +66,7 @@ def plan_training(
 def train_run(
     run: LoadedRun,
     steps: int | None = None,
-    patience: int = PATIENCE,
+    patience: int | None = None,
     given: Settings | None = None,
     device: str | None = None,
     allow_import: bool = True,
@@ -70,9 +74,10 @@ def train_run(
 ) -> dict[str, Any]:
     """Train at full length, leave the model beside the run, and return how it went.
 
-    steps: `LONGER` times the search's by default. given: settings to train in place of the
-    winner's. The same call again goes on where it was left, or returns what is finished. Only the
-    validation split is looked at. report: called with (steps done, steps in all, words).
+    steps: `LONGER` times the search's by default. patience: `PATIENCE` by default. given:
+    settings to train in place of the winner's. The same call again goes on where it was left, or
+    returns what is finished. Only the validation split is looked at. report: called with (steps
+    done, steps in all, words).
 
     Raises RunError while the run is being driven and TrainingError where nothing is left to keep.
     """

@@ -23,9 +23,11 @@ def train(
         typer.Option(metavar="FILE", help="Train these, TOML or JSON, in place of the winner."),
     ] = None,
     patience: Annotated[
-        int,
-        typer.Option(min=1, metavar="N", help="Stop after N of 40 scorings without a better one."),
-    ] = 10,
+        int | None,
+        typer.Option(
+            min=1, metavar="N", help="Scorings, of 40, without a better one; default 10."
+        ),
+    ] = None,
     device: Device = None,
     runs_dir: RunsDir = RUNS,
     no_import: NoImport = False,

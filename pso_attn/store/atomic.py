@@ -31,7 +31,7 @@ def write_folder_atomically(path: Path, files: Mapping[str, bytes]) -> None:
 
     Raises OSError where it cannot be made; nothing is left behind then.
     """
-    path = path.absolute()
+    path = path.resolve()
     missing = [parent for parent in path.parents if not parent.exists()]
     building = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:

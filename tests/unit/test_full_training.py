@@ -17,7 +17,7 @@ from pso_attn.errors import TrainingError
 from pso_attn.full_training import train_run
 from pso_attn.types import Objective
 
-TINY = ("--particles", "3", "--generations", "1", "--set", "budget.steps=6")
+TINY = ("--particles", "3", "--generations", "1", "--set", "budget.steps=3")
 
 
 def cli(*arguments: str | Path) -> Any:
@@ -71,7 +71,7 @@ def test_the_winner_is_trained_ten_times_as_long_and_stands_beside_the_search(
     best = load_run(name, runs).best()
     assert best is not None
     assert trained["settings"] == best.candidate.settings
-    assert (trained["trial"], trained["steps"]) == (best.number, 60)
+    assert (trained["trial"], trained["steps"]) == (best.number, 30)
     assert trained["search"]["metrics"]["loss"] == best.outcome.metrics["loss"]
     assert trained["loss"] == min(trained["curve"].values()) < trained["search"]["metrics"]["loss"]
     assert load_file(trained["checkpoint"]).keys() >= {"embedding", "head"}
@@ -92,7 +92,7 @@ def test_the_terminal_shows_both_losses_and_what_comes_next(runs: Path, checkpoi
     assert float(quiet.stdout) == loaded.about["course"]["metrics"]["loss"]
 
 
-@pytest.mark.parametrize("at", [1, 25, 60])
+@pytest.mark.parametrize("at", [1, 12, 30])
 def test_an_interrupted_training_goes_on_to_the_same_floats(
     runs: Path, checkpoints: Path, at: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -105,7 +105,7 @@ def test_an_interrupted_training_goes_on_to_the_same_floats(
     steps: list[int] = []
     resumed = train_run(run, report=lambda done, total, words: steps.append(done))
     assert resumed == expected
-    assert min(steps, default=60) >= at
+    assert min(steps, default=30) >= at
     found = load_file(checkpoints / TRAINED)
     assert found.keys() == weights.keys()
     assert all(torch.equal(found[name], weights[name]) for name in weights)
@@ -126,11 +126,11 @@ def test_another_training_does_not_disturb_one_that_was_interrupted(
     run = load_run("digits", runs)
     expected = train_run(run)
     (checkpoints / TRAINED).unlink()
-    interrupted(runs, 30)
+    interrupted(runs, 15)
     train_run(run, steps=4)
     steps: list[int] = []
     assert train_run(run, report=lambda done, *_: steps.append(done)) == expected
-    assert min(steps) >= 28
+    assert min(steps) >= 14
 
 
 def test_patience_ends_a_training_at_its_best_validated_weights(
