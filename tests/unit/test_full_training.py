@@ -187,6 +187,14 @@ def test_a_wrong_settings_file_is_named_in_one_sentence_and_nothing_is_written(
     assert [path.name for path in checkpoints.iterdir()] == ["best.safetensors"]
 
 
+def test_a_run_that_is_being_driven_is_not_trained(runs: Path, checkpoints: Path) -> None:
+    with load_run("digits", runs).folder.lock():
+        result = cli("train", "digits", "--runs-dir", runs)
+    assert result.exit_code == 2
+    assert "run digits is in use by process" in result.stderr
+    assert [path.name for path in checkpoints.iterdir()] == ["best.safetensors"]
+
+
 def test_steps_below_one_and_unknown_runs_are_refused(runs: Path) -> None:
     assert cli("train", "digits", "--steps", "0", "--runs-dir", runs).exit_code == 2
     unknown = cli("train", "digist", "--runs-dir", runs)
