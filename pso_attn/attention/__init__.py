@@ -12,6 +12,7 @@ from pso_attn.attention import (
     sharpness,
     sight,
     sink,
+    sparse,
     top_k,
 )
 from pso_attn.attention.block_low_rank import BlockLowRank
@@ -21,6 +22,8 @@ from pso_attn.attention.linear import Linear
 from pso_attn.attention.low_rank import LowRank
 from pso_attn.attention.retention import Retention
 from pso_attn.attention.softmax import Softmax
+from pso_attn.attention.sparse import Sparse
+from pso_attn.attention.talking_heads import TalkingHeads
 from pso_attn.attention.top_k import TopK
 from pso_attn.space.knob import Knob
 
@@ -31,14 +34,16 @@ MECHANISMS: dict[str, type[Kernel]] = {
     "block_low_rank": BlockLowRank,
     "retention": Retention,
     "top_k": TopK,
+    "sparse": Sparse,
+    "talking_heads": TalkingHeads,
 }
 
 KNOBS = (
     Knob(
         "mechanism",
         "categorical",
-        "how tokens attend: softmax over pairs, over the k best, linear in T, through r projected "
-        "rows of all or of each far block, or fading retention",
+        "how tokens attend: softmax over pairs, over the k best, sparse or with heads that mix; "
+        "linear in T; through r projected rows of all or of each far block; fading retention",
         choices=tuple(MECHANISMS),
         default="softmax",
         per=("model", "layer"),
@@ -52,6 +57,7 @@ KNOBS = (
     *low_rank.KNOBS,
     *retention.KNOBS,
     *top_k.KNOBS,
+    *sparse.KNOBS,
 )
 
 __all__ = ["KNOBS", "MECHANISMS", "Kernel", "LayerSettings", "Noise", "read_layer"]

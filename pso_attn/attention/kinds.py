@@ -1,11 +1,11 @@
 """Which mechanisms the families of shared knobs act on."""
 
 # scores are products of queries and keys
-COMPARING = ("softmax", "top_k", "block_low_rank")
+COMPARING = ("softmax", "top_k", "sparse", "talking_heads", "block_low_rank")
 # … and each pair of tokens has one, so that a pair may be out of sight or far away
-PAIRING = ("softmax", "top_k")
+PAIRING = ("softmax", "top_k", "sparse", "talking_heads")
 # weights are a softmax over keys
-NORMALISING = ("softmax", "top_k", "block_low_rank")
+NORMALISING = ("softmax", "top_k", "talking_heads", "block_low_rank")
 # queries and keys of single tokens meet, so that they may be turned by their places
 TURNING = (*PAIRING, "retention")
 # weights are probabilities that can be dropped one by one

@@ -22,9 +22,9 @@ class LayerSettings:
     """What one particle's attention layer does; each family of knobs stands in its own file.
 
     rank: rows that low-rank attention keeps, of `block` tokens where it goes by blocks; both are 0
-    for other mechanisms. top_k: keys that a query keeps. forgetting: of retention, one entry a
-    head. rope_base: of the angles by
-    which queries and keys turn, None where positions are not rotary.
+    for other mechanisms. top_k: keys that a query keeps. entmax_alpha: of sparse attention.
+    forgetting: of retention, one entry a head. rope_base: of the angles by which queries and keys
+    turn, None where positions are not rotary.
     """
 
     mechanism: str
@@ -34,6 +34,7 @@ class LayerSettings:
     rank: int
     block: int
     top_k: int
+    entmax_alpha: float
     forgetting: tuple[float, ...]
     rope_base: float | None
     sight: Sight
@@ -59,8 +60,15 @@ class LayerSettings:
             )
             for name in ("project_keys", "project_values")
         )
+        heads = range(self.heads)
+        identity = tuple(float(h == g) for h in heads for g in heads)
+        mixes = (
+            Learned(name, (self.heads, self.heads), identity)
+            for name in ("mix_scores", "mix_weights")
+        )
         return (
             *(rows if self.rank else ()),
+            *(mixes if self.mechanism == "talking_heads" else ()),
             *self.sharpness.tensors(length, d_model),
             *self.sink.tensors(self.heads),
         )
@@ -119,6 +127,7 @@ def read_layer(
         rank=rank,
         block=block,
         top_k=given.one("top_k", max(1, length // 4)),
+        entmax_alpha=float(given.one("entmax_alpha", 1.5)),
         forgetting=given.each("forgetting", heads, 1.0),
         rope_base=read_rope_base(given, mechanism, head_dim),
         sight=read_sight(given, heads, length),

@@ -14,8 +14,8 @@ NOTHING: LearnedTensors = {}
 class Learned:
     """One tensor that a particle's layer learns.
 
-    It starts at `mean`, one number for each entry of the last axis or one for all, plus normal
-    noise of `std`.
+    It starts at `mean`, one number for each entry, or for each of the last axis, or for all, plus
+    normal noise of `std`.
     """
 
     name: str

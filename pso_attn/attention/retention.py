@@ -77,4 +77,5 @@ class Retention:
         """Return (P, B, H, T, d) from q, k, v of that shape."""
         if self._turn is not None:
             q, k = self._turn(q), self._turn(k)
-        return (q @ k.transpose(-1, -2) * self._factors) @ v
+        out: torch.Tensor = (q @ k.transpose(-1, -2) * self._factors) @ v
+        return out

@@ -38,7 +38,14 @@ class Scores:
 
     def __call__(self, q: torch.Tensor, k: torch.Tensor, learned: LearnedTensors) -> torch.Tensor:
         """Return (P, B, H, T, T) from q and k (P, B, H, T, d), −inf where not in sight."""
+        return self.in_sight(self.products(q, k, learned))
+
+    def products(self, q: torch.Tensor, k: torch.Tensor, learned: LearnedTensors) -> torch.Tensor:
+        """Return p (P, B, H, T, T), of every pair."""
         if self._turn is not None:
             q, k = self._turn(q), self._turn(k)
-        scores = self._products(q, k, learned)
-        return scores if self._bias is None else scores + self._bias
+        return self._products(q, k, learned)
+
+    def in_sight(self, products: torch.Tensor) -> torch.Tensor:
+        """Return products less what distance costs, −inf where not in sight."""
+        return products if self._bias is None else products + self._bias

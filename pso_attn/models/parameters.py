@@ -21,7 +21,7 @@ class Parameter:
 
     shape: as stored. true: the parts of the stand-alone model, name -> columns of the last axis
     that it owns; columns that nobody owns stay zero. std, mean: of the normal start; a mean is one
-    number for each entry of the last axis, or one for all.
+    number for each entry, or for each of the last axis, or for all.
     """
 
     name: str
@@ -68,7 +68,8 @@ def start(parameter: Parameter, seed: int) -> NDArray[np.float64]:
     """Return the parameter's start for one training seed, drawn for each true part by name."""
     values = np.zeros(parameter.shape)
     if any(parameter.mean):
-        values += parameter.mean
+        whole = len(parameter.mean) == values.size
+        values += np.reshape(parameter.mean, parameter.shape if whole else -1)
     if parameter.std:
         for name, first, last in parameter.true:
             rng = generator(seed, "start", name)

@@ -24,7 +24,8 @@ from pso_attn.attention.drops import kept_share
 from pso_attn.attention.retention import retained
 from pso_attn.models.info import TaskInfo
 
-BY_HEAD = ("qk_scale", "log_temperature", "sink")  # what each head learns, one number each
+# what each head learns, one number each, or one for each other head
+BY_HEAD = ("qk_scale", "log_temperature", "sink", "mix_scores", "mix_weights")
 
 
 @dataclass(frozen=True)
@@ -42,9 +43,11 @@ class Attention(nn.Module):
 
     bias: Tensor  # (H, T, T)
     temperature: Tensor  # (H, 1, 1)
-    qk_scale: Tensor  # (H,), like the two below
+    qk_scale: Tensor  # (H,), like the next two
     log_temperature: Tensor
     sink: Tensor
+    mix_scores: Tensor  # (H, H), like the one below
+    mix_weights: Tensor
 
     def __init__(self, layer: LayerSettings, info: TaskInfo, d_model: int) -> None:
         """Make the maps of true size."""
@@ -110,10 +113,7 @@ class Attention(nn.Module):
         """Make what the layer learns beside its maps."""
         for own in self.layer.learned(length, d_model):
             if own.name in BY_HEAD:
-                start = torch.tensor(own.mean, dtype=torch.float64).expand(own.shape)
-                self.register_parameter(
-                    own.name, nn.Parameter(start.to(torch.get_default_dtype()))
-                )
+                self.register_parameter(own.name, nn.Parameter(torch.zeros(own.shape)))
         if self.layer.sharpness.learned == "token":
             self.token_temperature = nn.Linear(d_model, self.layer.heads)
 
@@ -134,30 +134,40 @@ class Attention(nn.Module):
     ) -> Tensor:
         cap, sink = self.layer.sharpness.softcap, self.layer.sink.kind
         scale = 1.0 if self.layer.sharpness.qk_norm else self.layer.head_dim**-0.5
-        selects = self.layer.mechanism == "top_k"
-        if noise is None and isinf(cap) and sink == "none" and not selects:
+        is_plain = self.layer.mechanism in ("softmax", "low_rank", "block_low_rank")
+        if noise is None and isinf(cap) and sink == "none" and is_plain:
             rate = self.layer.drops.weights if self.training else 0.0
             return scaled_dot_product_attention(q, k, v, bias, dropout_p=rate, scale=scale)
         scores = q @ k.transpose(-1, -2) * scale
         if not isinf(cap):
             scores = cap * torch.tanh(scores / cap)
-        scores = scores if bias is None else scores + bias
-        if selects:
-            kept = min(self.layer.top_k, scores.shape[-1])
-            least = scores.detach().sort(-1, descending=True).values[..., kept - 1, None]
-            scores = scores.where(scores >= least, float("-inf"))
-        if sink == "none":
-            weights = scores.softmax(-1)
-        else:  # a_ij = softmax_j(s_ij) · (1 − the share of the sink)
-            logit = self.sink[:, None] if sink == "learned" else 0.0
-            total = scores.logsumexp(-1)
-            weights = scores.softmax(-1) * (total - logit).sigmoid()[..., None]
+        weights = self._normalised(scores, bias)
         if noise is None:
             weights = dropout(weights, self.layer.drops.weights, self.training)
         elif noise.weights is not None:
             weights = noise.weights.drop(weights[None])[0]
         attended: Tensor = weights @ v
         return attended
+
+    def _normalised(self, scores: Tensor, bias: Tensor | None) -> Tensor:
+        """Return weights (B, H, T, keys) from products of that shape."""
+        mechanism, sink = self.layer.mechanism, self.layer.sink.kind
+        if mechanism == "talking_heads":
+            scores = torch.einsum("bhij,hg->bgij", scores, self.mix_scores)
+        scores = scores if bias is None else scores + bias
+        if mechanism == "sparse":
+            return _entmax(scores, self.layer.entmax_alpha)
+        if mechanism == "top_k":
+            kept = min(self.layer.top_k, scores.shape[-1])
+            least = scores.detach().sort(-1, descending=True).values[..., kept - 1, None]
+            scores = scores.where(scores >= least, float("-inf"))
+        weights = scores.softmax(-1)
+        if sink != "none":  # a_ij = softmax_j(s_ij) · (1 − the share of the sink)
+            logit = self.sink[:, None] if sink == "learned" else 0.0
+            weights = weights * (scores.logsumexp(-1) - logit).sigmoid()[..., None]
+        if mechanism == "talking_heads":
+            weights = torch.einsum("bhij,hg->bgij", weights, self.mix_weights)
+        return weights
 
     def _by_block(
         self, x: Tensor, q: Tensor, k: Tensor, v: Tensor, noise: BlockNoise | None
@@ -200,3 +210,19 @@ def _turned(x: Tensor, turn: Tensor) -> Tensor:
     """Return (B, H, T, d), columns c and c + d/2 being a complex number's two parts."""
     pairs = torch.complex(*x.chunk(2, -1)) * turn
     return torch.cat([pairs.real, pairs.imag], -1)
+
+
+def _entmax(scores: Tensor, alpha: float) -> Tensor:
+    """Return α-entmax of the last axis: the threshold by bisection, its gradient implicitly."""
+    scaled, power = scores * (alpha - 1), 1 / (alpha - 1)
+    with torch.no_grad():
+        high = scaled.amax(-1, keepdim=True)
+        low = high - 1
+        for _ in range(60):
+            middle = (low + high) / 2
+            is_low = (scaled - middle).clamp(min=0).pow(power).sum(-1, keepdim=True) >= 1
+            low, high = middle.where(is_low, low), high.where(is_low, middle)
+        above = (scaled - low).clamp(min=0)
+        slope = above.pow(power - 1).masked_fill(above == 0, 0.0).sum(-1, keepdim=True) * power
+    excess = (scaled - low).clamp(min=0).pow(power).sum(-1, keepdim=True) - 1
+    return (scaled - (low + excess / slope)).clamp(min=0).pow(power)

@@ -130,6 +130,8 @@ def transformer_cost(settings: TransformerSettings, info: TaskInfo, batch: int) 
         weights = c * (2 * layer.inner_dim + 2 * kv_dim) + 2 * c * settings.feedforward
         parameters += weights + sum(prod(own.shape) for own in layer.learned(t, c))
         macs += t * weights + 2 * layer.rank * (blocks * layer.block or t) * kv_dim
+        if layer.mechanism == "talking_heads":
+            macs += 2 * layer.heads * layer.sight.pairs(t, info.causal)
         if layer.sharpness.learned == "token":
             macs += t * c * layer.heads
         macs += 2 * layer.head_dim * _scored(layer, t, info.causal)

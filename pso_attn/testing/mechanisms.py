@@ -8,6 +8,7 @@ class TestMine(MechanismContract):
 """
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -37,14 +38,16 @@ class MechanismContract:
     """Inherit it in a class named `Test…`, name the kernel, and write `layer`.
 
     kernel: the mechanism. causal, two_way: whether it is defined for causal tasks, and for others.
-    averages: whether its outputs are means of values. guard: by how much its weights may miss a
-    sum of one, where a small number keeps it from dividing by zero.
+    averages: whether its outputs are means of values. separate: whether heads do not mix. guard:
+    by how much its weights may miss a sum of one, where a small number keeps it from dividing by
+    zero.
     """
 
     kernel: type[Kernel]
     causal = True
     two_way = True
     averages = True
+    separate = True
     guard = TOLERANCE
 
     def layer(self, particle: int, length: int) -> LayerSettings:
@@ -149,7 +152,7 @@ class MechanismContract:
             x[1, 0, 1] += 0.5
         moved = (self.attend(range(PARTICLES), 5, one_way, after) != truth).any(-1).any(-1)
         expected = torch.zeros_like(moved)
-        expected[1, 0, 1] = True
+        expected[1, 0, slice(1, 2) if self.separate else slice(None)] = True
         assert torch.equal(moved, expected)
 
     def test_a_constant_value_is_returned_whatever_the_weights(self, one_way: bool) -> None:
@@ -197,7 +200,9 @@ class MechanismContract:
         """Return what particles that all learn the same have learned, each its own."""
         found = {}
         for own in members[0].learned(length, members[0].inner_dim):
-            start = torch.tensor(own.mean, dtype=torch.float64).expand(own.shape)
+            mean = torch.tensor(own.mean, dtype=torch.float64)
+            whole = mean.numel() == prod(own.shape)
+            start = mean.reshape(own.shape) if whole else mean.expand(own.shape)
             drawn = [
                 start + torch.randn(own.shape, generator=rng, dtype=torch.float64) / own.shape[-1]
                 for rng in map(torch.Generator().manual_seed, particles)

@@ -38,6 +38,26 @@ class TestTopK(MechanismContract):
         return (layer.top_k, super().shown(layer))
 
 
+class TestSparse(MechanismContract):
+    kernel = MECHANISMS["sparse"]
+
+    def layer(self, particle: int, length: int) -> LayerSettings:
+        alpha = (2.0, 1.1, 1.5)[particle]
+        return settings("sparse", particle, length=length, entmax_alpha=alpha)
+
+    def shown(self, layer: LayerSettings) -> object:
+        return (layer.entmax_alpha, super().shown(layer))
+
+
+class TestTalkingHeads(MechanismContract):
+    kernel = MECHANISMS["talking_heads"]
+    averages = False  # mixed weights may have any sum
+    separate = False
+
+    def layer(self, particle: int, length: int) -> LayerSettings:
+        return settings("talking_heads", particle, length=length)
+
+
 class TestRetention(MechanismContract):
     kernel = MECHANISMS["retention"]
     two_way = False
@@ -89,7 +109,7 @@ class TestLowRank(MechanismContract):
 
 def test_no_mechanism_is_left_out() -> None:
     suites = (
-        *(TestSoftmax, TestTopK, TestLinear, TestRetention),
+        *(TestSoftmax, TestTopK, TestSparse, TestTalkingHeads, TestLinear, TestRetention),
         *(TestLowRank, TestBlockLowRank),
     )
     assert {suite.kernel for suite in suites} == set(MECHANISMS.values())

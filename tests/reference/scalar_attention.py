@@ -79,6 +79,8 @@ def softmax_attention(
     cap: float | None = None,
     sink: Tensor | None = None,
     top: int | None = None,
+    alpha: float | None = None,
+    mix: tuple[Tensor, Tensor] | None = None,
     dilation: Sequence[int] | None = None,
     block: int = 0,
     shift: int = 0,
@@ -90,36 +92,81 @@ def softmax_attention(
     unit_scale: (H,), what products of unit vectors are multiplied by instead of 1 / sqrt(d), Henry
     et al. (2020). cap: products are c tanh(p / c), Gemma 2 (2024). sink: (H,), a logit more in the
     denominator, Xiao et al. (2023), eq. 2. top: how many keys survive, of the largest scores.
+    alpha: weights are its entmax, Peters et al. (2019). mix: (H, H) each, heads talk, Shazeer et
+    al. (2020), section 4.
     Vaswani et al. (2017), eq. 1; Hinton et al. (2015); Press et al. (2021); Beltagy et al. (2020).
     """
     heads, length, width = q.shape
+
+    def product(h: int, i: int, j: int) -> Tensor:
+        g = shared_head(h, heads, len(k))
+        tau = temperature[h][i] if isinstance(temperature, Tensor) else temperature[h]
+        if unit_scale is None:
+            found = dot(q[h, i], k[g, j]) / (math.sqrt(width) * tau)
+        else:
+            found = unit_scale[h] * dot(unit(q[h, i]), unit(k[g, j])) / tau
+        return found if cap is None else cap * torch.tanh(found / cap)
+
+    def weights_of(h: int, i: int) -> dict[int, Tensor]:
+        step = 1 if dilation is None else dilation[h]
+        keys = [j for j in range(length) if sees(i, j, window[h], causal, step, block, shift)]
+        scores = []
+        for j in keys:
+            if mix is None:
+                found = product(h, i, j)
+            else:
+                found = sum(
+                    (mix[0][f, h] * product(f, i, j) for f in range(heads)), torch.tensor(0)
+                )
+            scores.append(found - decay[h] * slope(h, heads) * abs(i - j))
+        if top is not None and top < len(scores):
+            least = sorted((float(score.detach()) for score in scores), reverse=True)[top - 1]
+            chosen = [n for n, score in enumerate(scores) if float(score.detach()) >= least]
+            keys, scores = [keys[n] for n in chosen], [scores[n] for n in chosen]
+        if alpha is not None:
+            return dict(zip(keys, entmax(scores, alpha), strict=True))
+        logits = [*scores, *([] if sink is None else [sink[h]])]
+        return dict(zip(keys, softmax(logits), strict=False))
+
     output = []
     for h in range(heads):
         g = shared_head(h, heads, len(k))
         rows = []
         for i in range(length):
-            step = 1 if dilation is None else dilation[h]
-            keys = [j for j in range(length) if sees(i, j, window[h], causal, step, block, shift)]
-            tau = temperature[h][i] if isinstance(temperature, Tensor) else temperature[h]
-            scores = []
-            for j in keys:
-                if unit_scale is None:
-                    product = dot(q[h, i], k[g, j]) / (math.sqrt(width) * tau)
-                else:
-                    product = unit_scale[h] * dot(unit(q[h, i]), unit(k[g, j])) / tau
-                if cap is not None:
-                    product = cap * torch.tanh(product / cap)
-                scores.append(product - decay[h] * slope(h, heads) * abs(i - j))
-            if top is not None and top < len(scores):
-                least = sorted((float(score.detach()) for score in scores), reverse=True)[top - 1]
-                chosen = [n for n, score in enumerate(scores) if float(score.detach()) >= least]
-                keys, scores = [keys[n] for n in chosen], [scores[n] for n in chosen]
-            weights = softmax([*scores, *([] if sink is None else [sink[h]])])[: len(keys)]
+            weights = weights_of(h, i)
+            if mix is not None:
+                each = [weights_of(f, i) for f in range(heads)]
+                weights = {
+                    j: sum((mix[1][f, h] * w[j] for f, w in enumerate(each) if j in w), 0.0)
+                    for j in sorted(set().union(*each))
+                }
             if dropout is not None:
-                weights = [w * dropout[h, i, j] for w, j in zip(weights, keys, strict=True)]
-            rows.append(weighted_sum(weights, [v[g, j] for j in keys]))
+                weights = {j: weight * dropout[h, i, j] for j, weight in weights.items()}
+            rows.append(weighted_sum(list(weights.values()), [v[g, j] for j in weights]))
         output.append(torch.stack(rows))
     return torch.stack(output)
+
+
+def entmax(scores: Sequence[Tensor], alpha: float) -> list[Tensor]:
+    """Return [(alpha - 1) s - tau]_+^(1 / (alpha - 1)), tau by bisection, summing to one.
+
+    Peters et al. (2019), section 3. The derivative of tau is that of the sum, which stays at one.
+    """
+    power = 1.0 / (alpha - 1.0)
+    scaled = [score * (alpha - 1.0) for score in scores]
+    values = [float(score.detach()) for score in scaled]
+    low, high = max(values) - 1.0, max(values)
+    for _ in range(200):
+        middle = (low + high) / 2
+        is_low = sum(max(value - middle, 0.0) ** power for value in values) >= 1.0
+        low, high = (middle, high) if is_low else (low, middle)
+    support = [n for n, value in enumerate(values) if value > low]
+    slopes = [(values[n] - low) ** (power - 1.0) for n in support]
+    moved = weighted_sum([scores[0].new_tensor(s) for s in slopes], [scaled[n] for n in support])
+    tau = low + (moved - moved.detach()) / sum(slopes)
+    return [
+        (score - tau) ** power if n in support else 0.0 * score for n, score in enumerate(scaled)
+    ]
 
 
 def turned(x: Tensor, place: int, base: float) -> Tensor:

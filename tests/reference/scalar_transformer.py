@@ -160,6 +160,10 @@ def attention(
             unit_scale=weights.get(f"{prefix}.qk_scale"),
             cap=at(settings, "softcap", layer, None),
             sink=sink(at(settings, "sink", layer, "none"), weights.get(f"{prefix}.sink"), heads),
+            alpha=at(settings, "entmax_alpha", layer, 1.5) if mechanism == "sparse" else None,
+            mix=(weights[f"{prefix}.mix_scores"], weights[f"{prefix}.mix_weights"])
+            if mechanism == "talking_heads"
+            else None,
             top=top if mechanism == "top_k" else None,
             dilation=each(at(settings, "dilation", layer, 1), heads),
             **blocks(at(settings, "block_tokens", layer, shapes.length), layer, shapes.length),

@@ -27,9 +27,19 @@ Scalar = Callable[[LayerSettings, Tensor, Tensor, Tensor, Tensor | None], Tensor
 
 def test_every_mechanism_has_a_scalar_form() -> None:
     assert set(MECHANISMS) == {
-        *("softmax", "top_k", "linear", "retention"),
-        *("low_rank", "block_low_rank"),  # the second with its maps, as part of a whole model
+        *("softmax", "top_k", "sparse", "linear", "retention", "low_rank"),
+        *("block_low_rank", "talking_heads"),  # with what they learn, as part of a whole model
     }
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("length", [1, 2, 12])
+def test_sparse_equals_the_scalar_form_in_value_and_gradient(length: int, causal: bool) -> None:
+    members = [
+        layer("sparse", entmax_alpha=alpha, temperature=(0.05, 0.4, 1.7, 6.1))
+        for alpha in (1.05, 1.3, 1.5, 1.9, 2.0)
+    ]
+    check(members, length, causal, scalar_softmax(causal))
 
 
 @pytest.mark.parametrize("causal", [False, True])
@@ -183,6 +193,7 @@ def scalar_softmax(causal: bool) -> Scalar:
             window=m.sight.window_tokens or (q.shape[1],) * m.heads,
             causal=causal,
             dropout=mask,
+            alpha=m.entmax_alpha if m.mechanism == "sparse" else None,
             top=m.top_k if m.mechanism == "top_k" else None,
         )
 

@@ -68,6 +68,12 @@ CAUSAL += [
     {"mechanism": "top_k", "heads": 2, "top_k": [1, 9], "sink": "zero", "softcap": 1.0},
     {"mechanism": ["linear", "top_k"], "heads": 2, "positions": "none", "window_tokens": 2},
 ]
+CAUSAL += [
+    {"mechanism": "sparse", "heads": 2, "entmax_alpha": 2.0, "attention_dropout": 0.1},
+    {"mechanism": "sparse", "heads": 2, "entmax_alpha": [1.2, 1.5], "temperature": 0.1},
+    {"mechanism": "talking_heads", "heads": 2, "window_tokens": [[0, 3], [2, 1]], "kv_heads": 1},
+    {"mechanism": ["talking_heads", "sparse"], "heads": 3, "sink": "zero", "softcap": 1.0},
+]
 LOOKING_BACK: list[dict[str, Any]] = [
     {"mechanism": "retention", "heads": 2, "dropout": 0.2, "head_dropout": 0.3},
     {"mechanism": "retention", "heads": 2, "head_dim": 4, "positions": "rotary", "kv_heads": 1},

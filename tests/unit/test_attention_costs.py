@@ -41,6 +41,7 @@ OWN += [
     {"mechanism": "block_low_rank", "sink": "learned"},
     {"mechanism": "block_low_rank", "block_tokens": 5, "rank": 4, "kv_heads": 1},
     {"mechanism": ["top_k", "softmax"]},
+    {"mechanism": ["talking_heads", "sparse"]},
 ]
 LOW_RANK: list[dict[str, Any]] = [
     {"mechanism": "low_rank"},
@@ -73,6 +74,8 @@ def test_parameters_are_what_storage_holds_of_a_particle() -> None:
         {},
         {"heads": 2, "head_dim": 7},
         {"layers": 3, "heads": 1},
+        {"mechanism": "talking_heads"},
+        {"mechanism": "sparse"},
         {"adaptive_temperature": True, "qk_norm": True, "softcap": 3.0, "sink": "learned"},
     ],
     ids=str,
@@ -211,6 +214,8 @@ def test_settings_that_contradict_each_other_are_refused_in_one_sentence(
         {"window_tokens": -1},
         {"dilation": 0},
         {"top_k": 0},
+        {"entmax_alpha": 1.0},
+        {"entmax_alpha": 2.5},
         {"forgetting": -1.0},
         {"softcap": 0.0},
         {"sink": "deep"},

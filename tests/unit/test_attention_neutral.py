@@ -134,6 +134,32 @@ def test_block_low_rank_with_all_rows_and_identity_maps_is_softmax(
     assert_same(found, plain, q, k, v)
 
 
+@pytest.mark.parametrize("causal", [False, True])
+def test_entmax_tends_to_softmax(causal: bool) -> None:
+    stated = {"mechanism": "sparse", "d_model": 16, "heads": 4}
+    far = []
+    for alpha in (1.1, 1.01, 1.001):
+        layer = read_layer({**stated, "entmax_alpha": alpha}, 0, LENGTH, causal)
+        q, k, v = operands(layer)
+        plain = scaled_dot_product_attention(q, k, v, is_causal=causal)
+        far.append(float((attended(layer, causal, q, k, v) - plain).detach().abs().max()))
+    assert far[2] < far[1] / 5 < far[0] / 25
+    assert far[2] < 5e-3
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_heads_that_mix_by_the_identity_are_softmax(causal: bool) -> None:
+    stated = {"mechanism": "talking_heads", "d_model": 16, "heads": 4}
+    layer = read_layer(stated, 0, LENGTH, causal)
+    q, k, v = operands(layer)
+    identity = [torch.eye(4, dtype=torch.float64)[None]]
+    maps = {"mix_scores": identity, "mix_weights": identity}
+    found = MECHANISMS[layer.mechanism]([layer], LENGTH, causal, q)(q, k, v, None, maps)
+    assert_same(found, scaled_dot_product_attention(q, k, v, is_causal=causal), q, k, v)
+    for own in layer.learned(LENGTH, 16):
+        assert own.mean == tuple(identity[0].flatten().tolist())
+
+
 def test_retention_that_forgets_nothing_is_linear_attention_without_feature_maps() -> None:
     stated = {"mechanism": "retention", "d_model": 16, "heads": 4, "forgetting": 0.0}
     layer = read_layer(stated, 0, LENGTH, causal=True)

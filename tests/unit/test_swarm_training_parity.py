@@ -48,6 +48,11 @@ CAUSAL += [
     {"mechanism": "top_k", "heads": 2, "top_k": 4, "attention_dropout": 0.1, "dropout": 0.1},
     {"mechanism": "top_k", "heads": 2, "top_k": [7, 2], "qk_norm": True},
 ]
+CAUSAL += [
+    {"mechanism": "sparse", "heads": 2, "entmax_alpha": 2.0, "attention_dropout": 0.1},
+    {"mechanism": "sparse", "heads": 2, "entmax_alpha": 1.3, "lr": 3e-3, "dropout": 0.1},
+    {"mechanism": "talking_heads", "heads": 3, "attention_dropout": 0.1, "decay": 0.5},
+]
 LOOKING_BACK: list[dict[str, Any]] = [
     {"mechanism": "retention", "heads": 2, "dropout": 0.1, "forgetting": 6.0, "lr": 3e-3},
     {"mechanism": ["retention", "softmax"], "heads": 3, "positions": "rotary"},
