@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+from torch.nn.functional import cross_entropy
 
 from pso_attn.counter import keys
 from pso_attn.evaluate.device import one_thread
@@ -55,6 +56,12 @@ class AloneTraining:
             drawn = None if self._keys is None else self._keys[step]
             logits = self.model(inputs, drawn)
             loss = self.task.loss(logits[None], targets[None])[0]
+            if recipe.label_smoothing:
+                loss = cross_entropy(
+                    logits.flatten(0, -2),
+                    targets.flatten(),
+                    label_smoothing=recipe.label_smoothing,
+                )
             self.optimiser.zero_grad()
             torch.autograd.backward(loss)
             torch.nn.utils.clip_grad_norm_(parameters, recipe.clip_norm)

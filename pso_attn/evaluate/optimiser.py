@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pso_attn.evaluate.smoothing import KNOBS as SMOOTHING_KNOBS
 from pso_attn.space.knob import Knob
 
 EPSILON = 1e-8
@@ -101,6 +102,7 @@ KNOBS = (
         minimum=1,
         default=32,
     ),
+    *SMOOTHING_KNOBS,
 )
 
 
@@ -116,6 +118,7 @@ class Recipe:
     schedule: str
     clip_norm: float
     batch_size: int
+    label_smoothing: float
 
     def rate(self, step: int, steps: int) -> float:
         """Return the learning rate of a step, from 0, of a training of `steps`."""

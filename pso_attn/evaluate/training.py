@@ -11,6 +11,7 @@ from torch import Tensor
 from pso_attn.counter import keys
 from pso_attn.evaluate.device import one_thread
 from pso_attn.evaluate.optimiser import Recipe, SwarmAdamW, read_recipe
+from pso_attn.evaluate.smoothing import Smoothing
 from pso_attn.models import SwarmTransformer, TransformerSettings, read_transformer
 from pso_attn.seeding import generator
 from pso_attn.tasks.task import Split, Task
@@ -63,6 +64,9 @@ class SwarmTraining:
             [member.recipe for member in placed],
             steps,
         )
+        self._smooth = Smoothing(
+            [member.recipe.label_smoothing for member in placed], self.swarm.storage.weights
+        )
         self._train = on_device(task.train, device, dtype)
         self._splits: dict[str, Split] = {}
         self._keys = keys(seeds, steps, self.swarm.sites).to(device)  # (steps, sites, N)
@@ -78,7 +82,8 @@ class SwarmTraining:
             chosen = self._order[step]  # (N or 1, B)
             inputs = train.inputs[chosen]  # (N or 1, B, T[, features])
             targets = train.targets[chosen]
-            losses = self.task.loss(swarm.forward(inputs, self._keys[step]), targets)
+            logits = swarm.forward(inputs, self._keys[step])
+            losses = self._smooth(self.task.loss(logits, targets), logits)
             self._losses[step] = losses.detach()
             swarm.storage.differentiate(losses.sum())  # particles share no weight
             self.optimiser.step(step)
@@ -133,6 +138,7 @@ class SwarmTraining:
             [swarm.settings[i] for i in positions], swarm.info, weights, swarm.storage.offsets
         )
         self.optimiser.keep(kept, weights, self.swarm.storage.gradients)
+        self._smooth.keep(kept)
         self.rows = [self.rows[i] for i in positions]
         self._keys, self._losses = self._keys[:, :, kept], self._losses[:, kept]
         if self._order.shape[1] > 1:

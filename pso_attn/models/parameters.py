@@ -33,6 +33,11 @@ class Parameter:
 
 def parameters_of(settings: TransformerSettings, info: TaskInfo) -> Iterator[Parameter]:
     """Yield the parameters in the order of storage."""
+    for parameter in _unscaled(settings, info):
+        yield replace(parameter, std=parameter.std * settings.start_scale)
+
+
+def _unscaled(settings: TransformerSettings, info: TaskInfo) -> Iterator[Parameter]:
     c = settings.d_model
     inputs = info.tokens if info.tokens is not None else info.features or 0
     embedding_std = c**-0.5 if info.tokens is not None else inputs**-0.5

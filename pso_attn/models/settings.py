@@ -43,6 +43,18 @@ KNOBS = (
         source="Vaswani et al. 2017, arXiv 1706.03762, section 3.3",
     ),
     Knob(
+        "start_scale",
+        "float",
+        "multiplies the spread with which every map and embedding starts",
+        low=0.25,
+        high=4.0,
+        log=True,
+        minimum=1e-3,
+        maximum=1e3,
+        default=1.0,
+        neutral=1.0,
+    ),
+    Knob(
         "dropout",
         "float",
         "probability with which an entry of a block's two outputs is dropped in training",
@@ -68,6 +80,7 @@ class TransformerSettings:
     d_model: int
     feedforward: int
     dropout: float
+    start_scale: float
     positions: str
     attention: tuple[LayerSettings, ...]
 
@@ -102,6 +115,7 @@ def read_transformer(settings: Mapping[str, Any], info: TaskInfo) -> Transformer
         d_model=d_model,
         feedforward=feedforward,
         dropout=float(given["dropout"]),
+        start_scale=float(given["start_scale"]),
         positions=given.get("positions", "learned"),
         attention=attention,
     )

@@ -7,14 +7,16 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import cross_entropy, scaled_dot_product_attention
 
 from pso_attn.attention import KNOBS, MECHANISMS, LayerSettings, Noise, read_layer
 from pso_attn.attention.positions import Turn
 from pso_attn.counter import keys
 from pso_attn.evaluate import TRAINING_KNOBS
 from pso_attn.evaluate.optimiser import SwarmAdamW, read_recipe
+from pso_attn.evaluate.smoothing import Smoothing
 from pso_attn.models import MODEL_KNOBS, SwarmTransformer, TaskInfo, read_transformer
+from pso_attn.tasks.classification import cross_entropy as task_loss
 from pso_attn.testing.mechanisms import make_layer
 
 TOLERANCE = 1e-12
@@ -41,6 +43,8 @@ ELSEWHERE = {
     "dropout": "test_a_model_without_dropout_trains_on_what_it_evaluates",
     "head_dropout": "test_a_model_without_dropout_trains_on_what_it_evaluates",
     "positions": "test_without_positions_the_order_of_tokens_does_not_matter",
+    "start_scale": "test_a_start_is_as_wide_as_its_scale_says",
+    "label_smoothing": "test_smoothed_losses_are_those_of_torch_and_unsmoothed_ones_stay",
     "weight_decay": "test_without_decay_the_optimiser_is_plain_adam",
     "warmup": "test_without_warm_up_a_constant_rate_is_the_peak_from_the_first_step",
     "schedule": "test_without_warm_up_a_constant_rate_is_the_peak_from_the_first_step",
@@ -239,6 +243,33 @@ def test_a_very_large_base_turns_the_first_pair_alone() -> None:
     torch.testing.assert_close(turned[0, ..., 1::2], x[0, ..., 1::2], rtol=0, atol=TOLERANCE)
     assert torch.equal(turned[1], x[1])
     assert not torch.equal(turned[0, ..., 1:, 0], x[0, ..., 1:, 0])
+
+
+def test_a_start_is_as_wide_as_its_scale_says() -> None:
+    starts = {}
+    for scale in (None, 1.0, 2.5):
+        stated = {} if scale is None else {"start_scale": scale}
+        model = read_transformer({"d_model": 8, "heads": 2, **stated}, INFO)
+        starts[scale] = SwarmTransformer.started([model], INFO, [1], torch.float64).storage.weights
+    assert torch.equal(starts[None], starts[1.0])
+    torch.testing.assert_close(starts[2.5], 2.5 * starts[1.0])
+
+
+def test_smoothed_losses_are_those_of_torch_and_unsmoothed_ones_stay() -> None:
+    logits = torch.randn(3, 5, 2, 4, dtype=torch.float64, generator=rng())
+    targets = torch.randint(4, (1, 5, 2), generator=rng())
+    plain = task_loss(logits, targets)
+    for shares in ([0.0, 0.3, 0.1], [0.0, 0.0, 0.0]):
+        found = Smoothing(shares, plain)(plain, logits)
+        for row, share in enumerate(shares):
+            flat = logits[row].flatten(0, 1)
+            truth = cross_entropy(flat, targets[0].flatten(), label_smoothing=share)
+            torch.testing.assert_close(found[row], truth, rtol=0, atol=TOLERANCE)
+    assert Smoothing([0.0] * 3, plain)(plain, logits) is plain
+    left = Smoothing([0.0, 0.3, 0.1], plain)
+    whole = left(plain, logits)
+    left.keep(torch.tensor([2, 0]))
+    assert torch.equal(left(plain[[2, 0]], logits[[2, 0]]), whole[[2, 0]])
 
 
 def test_without_decay_the_optimiser_is_plain_adam() -> None:

@@ -35,6 +35,8 @@ CAUSAL: list[dict[str, Any]] = [
     {"heads": 2, "adaptive_temperature": True, "temperature": 0.6, "dropout": 0.1, "lr": 4e-3},
     {"heads": 3, "adaptive_temperature": [False, True], "qk_norm": [True, False]},
     {"heads": 2, "learned_temperature": True, "temperature": [[0.5, 2.0], [1.0, 3.0]]},
+    {"heads": 2, "label_smoothing": 0.2, "start_scale": 0.6, "dropout": 0.1},
+    {"heads": 3, "label_smoothing": 0.05, "start_scale": 1.8, "lr": 2e-3},
     {"heads": 2, "dilation": 3, "window_tokens": 7, "lr": 2e-3, "head_dropout": 0.1},
     {"heads": 2, "block_tokens": 5, "dropout": 0.1, "attention_dropout": 0.2},
     {"heads": 4, "head_dropout": 0.4, "attention_dropout": 0.1, "lr": 4e-3},
