@@ -13,9 +13,6 @@ import optuna
 import pytest
 
 import pso_attn.cli
-import pso_attn.driving  # loaded before the fork, so that a kill hits the search
-import pso_attn.evaluate  # as above
-import pso_attn.swarm  # as above
 
 KILLS = 20
 SPACE = """
@@ -39,21 +36,22 @@ batch = 4
 generations = 6
 steps = 16
 """
-fork = multiprocessing.get_context("fork")
-
-
-def command(arguments: list[str]) -> None:
-    """Run the command line in this process, silently; never returns."""
-    silence = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(silence, 1)
-    os.dup2(silence, 2)
-    sys.argv = ["pso-attn", *arguments]
-    pso_attn.cli.main()
+# Children are forked from a clean process that has the package loaded: a kill then hits the search
+# and not its imports, and no thread of this process is forked with it.
+server = multiprocessing.get_context("forkserver")
+server.set_forkserver_preload(
+    ["pso_attn.cli.app", "pso_attn.driving", "pso_attn.evaluate", "pso_attn.swarm", "optuna"]
+)
 
 
 def start(arguments: list[str]) -> Any:
-    process = fork.Process(target=command, args=(arguments,))
-    process.start()
+    """Start the command line; a child takes its arguments from this process's at the start."""
+    own, sys.argv = sys.argv, ["pso-attn", *arguments]
+    try:
+        process = server.Process(target=pso_attn.cli.main)
+        process.start()
+    finally:
+        sys.argv = own
     return process
 
 
