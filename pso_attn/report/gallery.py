@@ -92,7 +92,7 @@ def _finalists(run: ReportInput) -> Picture:
         "; ".join(shown) + ".",
         "Each small dot is a training with a fresh seed, the bar one standard deviation. Where a "
         "finalist's gap between validation and test is wider than that of the defaults, the "
-        "search picked some luck.",
+        "search's lead was partly luck.",
         comparisons.finalists(rows, run.objective),
     )
 
@@ -148,7 +148,7 @@ def _curves(run: ReportInput, found: Findings) -> Picture:
         "curves",
         title,
         f"Validation {run.objective.name} against training steps: {shown}.",
-        "A pruned curve ends with a cross at the rung where its particle left; a failed one may "
+        "At a rung the worst third leaves: a pruned curve ends there with a cross; a failed one may "
         f"leave the picture. {scale.note}",
         plots.learning_curves(curves, run.objective, run.rungs, marked, scale),
     )

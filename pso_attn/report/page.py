@@ -215,7 +215,7 @@ def _how(run: ReportInput) -> str:
     }
     rows = [(name, setting(given)) for name, given in facts.items() if given not in (None, "")]
     parts = [
-        markup.table("What decided the result.", ("what", "value"), rows),
+        markup.table("What it takes to repeat the run.", ("what", "value"), rows),
         "<h3>The same again</h3>",
         markup.code(repeat_command(run)),
     ]
