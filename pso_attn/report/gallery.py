@@ -148,8 +148,8 @@ def _curves(run: ReportInput, found: Findings) -> Picture:
         "curves",
         title,
         f"Validation {run.objective.name} against training steps: {shown}.",
-        "At a rung the worst third leaves: a pruned curve ends there with a cross; a failed one may "
-        f"leave the picture. {scale.note}",
+        "At a rung the worst third leaves: a pruned curve ends there with a cross. A failed one "
+        f"may leave the picture. {scale.note}",
         plots.learning_curves(curves, run.objective, run.rungs, marked, scale),
     )
 
