@@ -142,7 +142,9 @@ def test_generations_on_resume_are_the_total_and_are_remembered(runs: Path) -> N
     assert document("show", "longer", "--runs-dir", runs)["state"] == "interrupted"
     assert document(*resume)["generations"] == {"done": 3, "total": 3}
     assert load_run("longer", runs).configuration.planned_generations == 2
-    assert cli("verify", "longer", "--runs-dir", runs).stdout.startswith("matches: 3 generations")
+    assert cli("verify", "longer", "--runs-dir", runs).stdout.startswith(
+        "matches: the proposals of 3"
+    )
 
 
 def test_confirming_scores_fresh_seeds_on_the_test_split_and_logs_that(runs: Path) -> None:
