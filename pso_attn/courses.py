@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from math import inf, isfinite
+from math import inf
 from pathlib import Path
 
 import torch
@@ -12,7 +12,7 @@ import torch
 from pso_attn import __version__
 from pso_attn.checkpoints import TRAINED, Checkpoint, load_checkpoint, save_checkpoint
 from pso_attn.errors import StorageError
-from pso_attn.evaluate.training import SwarmTraining
+from pso_attn.evaluate.training import SwarmTraining, divergence
 from pso_attn.types import Objective, Settings
 
 SCORINGS = 40  # on the validation split, evenly spread
@@ -68,9 +68,9 @@ class Course:
         self, step: int, metrics: Mapping[str, float], bad: int | None, plan: Plan
     ) -> "Course":
         """Return the course after one more scoring; bad: the first step of no finite loss."""
-        if bad is not None or not all(isfinite(value) for value in metrics.values()):
-            where = f"the training loss at step {bad}" if bad else f"the score at step {step}"
-            return replace(self, stopped=f"diverged: {where} is not a finite number")
+        diverged = divergence(bad, metrics, step)
+        if diverged is not None:
+            return replace(self, stopped=diverged)
         objective = plan.objective
         value = metrics[objective.name]
         going = replace(self, curve={**self.curve, step: value})

@@ -3,12 +3,11 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from math import isfinite
 
 import torch
 
 from pso_attn.evaluate.rungs import leavers, losses_at, rung_steps, scored_steps
-from pso_attn.evaluate.training import Member, SwarmTraining
+from pso_attn.evaluate.training import Member, SwarmTraining, divergence
 from pso_attn.tasks.task import Task
 from pso_attn.types import Budget, History, Objective, State
 
@@ -83,9 +82,9 @@ def _score(
         result = results[owner[row]]
         if result.state is State.FAIL:
             continue
-        if failed is not None or not all(isfinite(value) for value in metrics.values()):
-            where = f"the training loss at step {failed}" if failed else f"the score at {step}"
-            result.state, result.error = State.FAIL, f"diverged: {where} is not a finite number"
+        error = divergence(failed, metrics, step)
+        if error is not None:
+            result.state, result.error = State.FAIL, error
             continue
         seen.setdefault(owner[row], []).append(metrics)
     for candidate, rows in seen.items():

@@ -3,13 +3,12 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite
 
 import torch
 
 from pso_attn.evaluate.device import memory_budget_bytes
 from pso_attn.evaluate.packing import pack
-from pso_attn.evaluate.training import SwarmTraining, read_member
+from pso_attn.evaluate.training import SwarmTraining, divergence, read_member
 from pso_attn.tasks.task import Task
 from pso_attn.types import Settings
 
@@ -50,13 +49,6 @@ def train_swarm(
         found = list(rows)
         seconds = (time.perf_counter() - start) / len(chunk)
         for row, metrics, bad in found:
-            results[chunk[row]] = _scored(metrics, bad, seconds)
+            error = divergence(bad, metrics, steps)
+            results[chunk[row]] = Scored(None if error else metrics, error, seconds)
     return [results[index] for index in range(len(members))]
-
-
-def _scored(metrics: Mapping[str, float], bad: int | None, seconds: float) -> Scored:
-    if bad is not None:
-        return Scored(None, f"diverged: the loss at step {bad} is not a finite number", seconds)
-    if not all(isfinite(value) for value in metrics.values()):
-        return Scored(None, "diverged: the score is not a finite number", seconds)
-    return Scored(metrics, None, seconds)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -143,6 +144,17 @@ class SwarmTraining:
         self._keys, self._losses = self._keys[:, :, kept], self._losses[:, kept]
         if self._order.shape[1] > 1:
             self._order = self._order[:, kept]
+
+
+def divergence(bad: int | None, metrics: Mapping[str, float], step: int) -> str | None:
+    """Return why a training that was scored at `step` has diverged, or None.
+
+    bad: the first step whose training loss was not finite, or None.
+    """
+    if bad is None and all(isfinite(value) for value in metrics.values()):
+        return None
+    where = f"the training loss at step {bad}" if bad else f"the score at step {step}"
+    return f"diverged: {where} is not a finite number"
 
 
 def data_order(
