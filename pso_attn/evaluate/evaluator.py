@@ -97,7 +97,7 @@ class SwarmEvaluator:
                 position=repaired.position,
                 params=repaired.params,
                 settings=settings,
-                seeds=tuple(self._seed(number, particle, earlier + k) for k in range(count)),
+                seeds=tuple(self._seed(number, particle, earlier, r) for r in range(count)),
                 violations=violations,
             )
             trainings[identity] += count
@@ -146,10 +146,11 @@ class SwarmEvaluator:
             return {str(error): 1.0}
         return {}
 
-    def _seed(self, generation: int, particle: int, k: int) -> int:
+    def _seed(self, generation: int, particle: int, earlier: int, r: int) -> int:
+        """Return the seed of a candidate's r-th training, after `earlier` of its settings."""
         if self.budget.common_random_numbers:
-            return training_seed(self.seed, k)
-        return training_seed(self.seed, generation, particle, k)
+            return training_seed(self.seed, earlier + r)
+        return training_seed(self.seed, generation, particle, r)
 
     def _chunks(self, candidates: Sequence[Candidate]) -> tuple[tuple[int, ...], ...]:
         """Return the trials that share a job, by outer shape and in the order of slots."""
