@@ -12,6 +12,7 @@ from pso_attn.attention import (
     sharpness,
     sight,
     sink,
+    span,
     sparse,
     top_k,
 )
@@ -52,6 +53,7 @@ KNOBS = (
     *positions.KNOBS,
     *sharpness.KNOBS,
     *sight.KNOBS,
+    *span.KNOBS,
     *sink.KNOBS,
     *drops.KNOBS,
     *low_rank.KNOBS,

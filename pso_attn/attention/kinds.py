@@ -6,6 +6,8 @@ COMPARING = ("softmax", "top_k", "sparse", "talking_heads", "block_low_rank")
 PAIRING = ("softmax", "top_k", "sparse", "talking_heads")
 # weights are a softmax over keys
 NORMALISING = ("softmax", "top_k", "talking_heads", "block_low_rank")
+# … of pairs, so that an exponential may fade with distance
+FADING = tuple(kind for kind in PAIRING if kind in NORMALISING)
 # queries and keys of single tokens meet, so that they may be turned by their places
 TURNING = (*PAIRING, "retention")
 # weights are probabilities that can be dropped one by one

@@ -14,6 +14,7 @@ from pso_attn.attention.positions import read_rope_base
 from pso_attn.attention.sharpness import Sharpness, read_sharpness
 from pso_attn.attention.sight import Sight, read_sight
 from pso_attn.attention.sink import Sink, read_sink
+from pso_attn.attention.span import Span, read_span
 from pso_attn.errors import ConfigurationError
 
 
@@ -39,6 +40,7 @@ class LayerSettings:
     rope_base: float | None
     sight: Sight
     sharpness: Sharpness
+    span: Span
     sink: Sink
     drops: Drops
 
@@ -70,6 +72,7 @@ class LayerSettings:
             *(rows if self.rank else ()),
             *(mixes if self.mechanism == "talking_heads" else ()),
             *self.sharpness.tensors(length, d_model),
+            *self.span.tensors(self.heads),
             *self.sink.tensors(self.heads),
         )
 
@@ -132,6 +135,7 @@ def read_layer(
         rope_base=read_rope_base(given, mechanism, head_dim),
         sight=read_sight(given, heads, length),
         sharpness=read_sharpness(given, mechanism, heads),
+        span=read_span(given, mechanism),
         sink=read_sink(given, mechanism),
         drops=read_drops(given, mechanism),
     )

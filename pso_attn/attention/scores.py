@@ -1,11 +1,12 @@
 """The scores of queries and keys: what every mechanism that compares pairs begins with.
 
-    s_ij = p_ij − m |i − j|,  j in sight of i
+    s_ij = p_ij − m |i − j| + f_ij,  j in sight of i
 
-p as `products.py` has it, of queries and keys that are turned where positions are rotary.
+f as `span.py` has it and p as `products.py`, of queries and keys that are turned where positions
+are rotary.
 
 A knob that nobody in a group uses costs no operation: what is needed is settled when the group
-is made. Decay is neither divided by the temperature nor capped.
+is made. Decay and fading are neither divided by the temperature nor capped.
 """
 
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from pso_attn.attention.layer import LayerSettings
 from pso_attn.attention.learned import LearnedTensors
 from pso_attn.attention.positions import Turn
 from pso_attn.attention.products import Products
+from pso_attn.attention.span import Fading
 
 
 class Scores:
@@ -33,12 +35,15 @@ class Scores:
         sharpness, bases = [m.sharpness for m in members], [m.rope_base for m in members]
         self._products = Products(sharpness, width, like)
         self._turn = Turn(bases, length, width, like) if any(bases) else None
+        spans, heads = [m.span for m in members], members[0].heads
+        fades = any(span.learned for span in spans)
+        self._fading = Fading(spans, heads, length, like) if fades else None
         bias = torch.stack([member.sight.bias(length, causal) for member in members])
         self._bias = bias[:, None].to(like) if bool((bias != 0).any()) else None  # (P, 1, H, T, T)
 
     def __call__(self, q: torch.Tensor, k: torch.Tensor, learned: LearnedTensors) -> torch.Tensor:
         """Return (P, B, H, T, T) from q and k (P, B, H, T, d), −inf where not in sight."""
-        return self.in_sight(self.products(q, k, learned))
+        return self.in_sight(self.products(q, k, learned), learned)
 
     def products(self, q: torch.Tensor, k: torch.Tensor, learned: LearnedTensors) -> torch.Tensor:
         """Return p (P, B, H, T, T), of every pair."""
@@ -46,6 +51,10 @@ class Scores:
             q, k = self._turn(q), self._turn(k)
         return self._products(q, k, learned)
 
-    def in_sight(self, products: torch.Tensor) -> torch.Tensor:
+    def in_sight(self, products: torch.Tensor, learned: LearnedTensors) -> torch.Tensor:
         """Return products less what distance costs, −inf where not in sight."""
-        return products if self._bias is None else products + self._bias
+        bias = self._bias
+        if self._fading is not None:
+            faded = self._fading(learned)
+            bias = faded if bias is None else bias + faded  # both small: without a batch axis
+        return products if bias is None else products + bias

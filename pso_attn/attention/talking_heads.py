@@ -42,7 +42,7 @@ class TalkingHeads:
     ) -> torch.Tensor:
         """Return (P, B, H, T, d) from q, k, v of that shape; `noise` drops attention weights."""
         products = _mixed(self._scores.products(q, k, learned), learned["mix_scores"][0])
-        weights = self._normalise(self._scores.in_sight(products), learned)
+        weights = self._normalise(self._scores.in_sight(products, learned), learned)
         weights = _mixed(weights, learned["mix_weights"][0])
         if noise is not None:
             weights = noise.drop(weights)

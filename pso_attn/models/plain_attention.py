@@ -22,10 +22,11 @@ from pso_attn.attention import LayerSettings, Noise
 from pso_attn.attention.block_low_rank import far_and_near
 from pso_attn.attention.drops import kept_share
 from pso_attn.attention.retention import retained
+from pso_attn.attention.span import ramp_tokens
 from pso_attn.models.info import TaskInfo
 
 # what each head learns, one number each, or one for each other head
-BY_HEAD = ("qk_scale", "log_temperature", "sink", "mix_scores", "mix_weights")
+BY_HEAD = ("qk_scale", "log_temperature", "span", "sink", "mix_scores", "mix_weights")
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,9 @@ class Attention(nn.Module):
 
     bias: Tensor  # (H, T, T)
     temperature: Tensor  # (H, 1, 1)
-    qk_scale: Tensor  # (H,), like the next two
+    qk_scale: Tensor  # (H,), like the next three
     log_temperature: Tensor
+    span: Tensor
     sink: Tensor
     mix_scores: Tensor  # (H, H), like the one below
     mix_weights: Tensor
@@ -135,7 +137,8 @@ class Attention(nn.Module):
         cap, sink = self.layer.sharpness.softcap, self.layer.sink.kind
         scale = 1.0 if self.layer.sharpness.qk_norm else self.layer.head_dim**-0.5
         is_plain = self.layer.mechanism in ("softmax", "low_rank", "block_low_rank")
-        if noise is None and isinf(cap) and sink == "none" and is_plain:
+        is_plain = is_plain and isinf(cap) and sink == "none" and not self.layer.span.learned
+        if noise is None and is_plain:
             rate = self.layer.drops.weights if self.training else 0.0
             return scaled_dot_product_attention(q, k, v, bias, dropout_p=rate, scale=scale)
         scores = q @ k.transpose(-1, -2) * scale
@@ -155,6 +158,8 @@ class Attention(nn.Module):
         if mechanism == "talking_heads":
             scores = torch.einsum("bhij,hg->bgij", scores, self.mix_scores)
         scores = scores if bias is None else scores + bias
+        if self.layer.span.learned:
+            scores = scores + self._faded(scores.shape[-1])
         if mechanism == "sparse":
             return _entmax(scores, self.layer.entmax_alpha)
         if mechanism == "top_k":
@@ -168,6 +173,14 @@ class Attention(nn.Module):
         if mechanism == "talking_heads":
             weights = torch.einsum("bhij,hg->bgij", weights, self.mix_weights)
         return weights
+
+    def _faded(self, length: int) -> Tensor:
+        """Return the logarithm of what the learned spans leave of each pair, (H, T, T)."""
+        place = torch.arange(length, device=self.span.device)
+        ramp, distance = ramp_tokens(length), (place[:, None] - place).abs()
+        left = (ramp + self.span.abs()[:, None, None] * length - distance) / ramp
+        left = left.clamp(0.0, 1.0)
+        return left.where(left > 0, 1.0).log().masked_fill(left == 0, float("-inf"))
 
     def _by_block(
         self, x: Tensor, q: Tensor, k: Tensor, v: Tensor, noise: BlockNoise | None

@@ -28,6 +28,13 @@ class TestSoftmax(MechanismContract):
         return settings("softmax", particle, length=length)
 
 
+class TestSoftmaxWithLearnedSpans(MechanismContract):
+    kernel = MECHANISMS["softmax"]
+
+    def layer(self, particle: int, length: int) -> LayerSettings:
+        return settings("softmax", particle, length=length, adaptive_span=True)
+
+
 class TestTopK(MechanismContract):
     kernel = MECHANISMS["top_k"]
 

@@ -40,10 +40,11 @@ def weighted_sum(weights: Sequence[Tensor], rows: Sequence[Tensor]) -> Tensor:
     return total
 
 
-def softmax(scores: Sequence[Tensor]) -> list[Tensor]:
-    """Return exp(s_j) / sum exp(s_j), with the largest taken out first (it cancels)."""
+def softmax(scores: Sequence[Tensor], factors: Sequence[Tensor] | None = None) -> list[Tensor]:
+    """Return f_j exp(s_j) / sum f_j exp(s_j), with the largest taken out first (it cancels)."""
     largest = max(float(score.detach()) for score in scores)
-    powers = [torch.exp(score - largest) for score in scores]
+    each = [torch.ones_like(scores[0])] * len(scores) if factors is None else factors
+    powers = [f * torch.exp(score - largest) for score, f in zip(scores, each, strict=True)]
     total = powers[0]
     for power in powers[1:]:
         total = total + power
@@ -84,6 +85,7 @@ def softmax_attention(
     dilation: Sequence[int] | None = None,
     block: int = 0,
     shift: int = 0,
+    span: Tensor | None = None,
 ) -> Tensor:
     """Return (H, T, d): softmax over the keys in sight of q k / (sqrt(d) tau_h) - c_h m_h |i - j|.
 
@@ -93,7 +95,8 @@ def softmax_attention(
     et al. (2020). cap: products are c tanh(p / c), Gemma 2 (2024). sink: (H,), a logit more in the
     denominator, Xiao et al. (2023), eq. 2. top: how many keys survive, of the largest scores.
     alpha: weights are its entmax, Peters et al. (2019). mix: (H, H) each, heads talk, Shazeer et
-    al. (2020), section 4.
+    al. (2020), section 4. span: (H,), in tokens, how far heads look before exponentials fade over
+    min(32, T / 2) tokens, Sukhbaatar et al. (2019).
     Vaswani et al. (2017), eq. 1; Hinton et al. (2015); Press et al. (2021); Beltagy et al. (2020).
     """
     heads, length, width = q.shape
@@ -107,9 +110,16 @@ def softmax_attention(
             found = unit_scale[h] * dot(unit(q[h, i]), unit(k[g, j])) / tau
         return found if cap is None else cap * torch.tanh(found / cap)
 
+    def left(h: int, i: int, j: int) -> Tensor:
+        """Return what multiplies an exponential: min(max((R + z - |i - j|) / R, 0), 1)."""
+        ramp, one = min(32.0, length / 2), q.new_tensor(1.0)
+        found = one if span is None else (ramp + span[h] - abs(i - j)) / ramp
+        return one if float(found.detach()) > 1 else max(found, 0 * one)
+
     def weights_of(h: int, i: int) -> dict[int, Tensor]:
         step = 1 if dilation is None else dilation[h]
         keys = [j for j in range(length) if sees(i, j, window[h], causal, step, block, shift)]
+        keys = [j for j in keys if float(left(h, i, j).detach()) > 0]
         scores = []
         for j in keys:
             if mix is None:
@@ -119,14 +129,21 @@ def softmax_attention(
                     (mix[0][f, h] * product(f, i, j) for f in range(heads)), torch.tensor(0)
                 )
             scores.append(found - decay[h] * slope(h, heads) * abs(i - j))
+        factors = [left(h, i, j) for j in keys]
         if top is not None and top < len(scores):
-            least = sorted((float(score.detach()) for score in scores), reverse=True)[top - 1]
-            chosen = [n for n, score in enumerate(scores) if float(score.detach()) >= least]
+            sizes = [
+                float(score.detach()) + math.log(float(factor.detach()))
+                for score, factor in zip(scores, factors, strict=True)
+            ]
+            least = sorted(sizes, reverse=True)[top - 1]
+            chosen = [n for n, size in enumerate(sizes) if size >= least]
             keys, scores = [keys[n] for n in chosen], [scores[n] for n in chosen]
+            factors = [factors[n] for n in chosen]
         if alpha is not None:
             return dict(zip(keys, entmax(scores, alpha), strict=True))
         logits = [*scores, *([] if sink is None else [sink[h]])]
-        return dict(zip(keys, softmax(logits), strict=False))
+        weights = softmax(logits, [*factors, q.new_tensor(1.0)][: len(logits)])
+        return dict(zip(keys, weights, strict=False))
 
     output = []
     for h in range(heads):

@@ -166,6 +166,7 @@ def attention(
             else None,
             top=top if mechanism == "top_k" else None,
             dilation=each(at(settings, "dilation", layer, 1), heads),
+            span=span(weights.get(f"{prefix}.span"), shapes.length),
             **blocks(at(settings, "block_tokens", layer, shapes.length), layer, shapes.length),
         )
     if "heads" in masks:
@@ -197,6 +198,11 @@ def learned_temperature(
 def sink(kind: str, learned: Tensor | None, heads: int) -> Tensor | None:
     """Return the heads' additional logits, or None."""
     return torch.zeros(heads, dtype=torch.float64) if kind == "zero" else learned
+
+
+def span(learned: Tensor | None, length: int) -> Tensor | None:
+    """Return how many tokens far heads look, learned as a fraction of all, or None."""
+    return None if learned is None else abs(learned) * length
 
 
 def blocks(size: int, layer: int, length: int) -> dict[str, int]:

@@ -1,6 +1,7 @@
 """Every mechanism's tensor kernel against loops over heads, queries and keys, in float64."""
 
 from collections.abc import Callable, Sequence
+from itertools import product
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from pso_attn.attention import MECHANISMS, LayerSettings, Noise
 from pso_attn.attention import linear as linear_kernel
+from pso_attn.attention.span import Fading, Span
 from pso_attn.counter import dropout_scale, keys
 from pso_attn.testing.mechanisms import make_layer
 
@@ -89,6 +91,60 @@ def test_softmax_equals_the_scalar_form_at_the_ends_of_the_admitted_temperatures
         layer("softmax", temperature=(1e-3,) * 4, decay=(1e3,) * 4),
     ]
     check(members, 7, causal, scalar_softmax(causal))
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("length", [1, 2, 7])
+@pytest.mark.parametrize("mechanism", ["softmax", "top_k"])
+def test_spans_fade_keys_as_the_scalar_form_does_in_value_and_gradient(
+    mechanism: str, length: int, causal: bool
+) -> None:
+    """Spans of nothing, of a part and of more than all, of either sign."""
+    spans = [[0.0, 0.08, 0.3, 0.77], [-0.21, 0.64, 1.4, -1e-3]]
+    stated = {"heads": 4, "head_dim": WIDTH, "top_k": 3, "temperature": (0.2, 1.0, 3.0, 1.0)}
+    members = [
+        make_layer(mechanism, **stated, adaptive_span=True, window_tokens=(1, 4, 9, 9)),
+        make_layer(mechanism, **stated),
+        make_layer(mechanism, **stated, adaptive_span=True, decay=0.3),
+    ]
+    q, k, v = operands(members, length, examples=1)
+    learned = torch.tensor(spans, dtype=torch.float64, requires_grad=True)
+    kernel = MECHANISMS[mechanism](members, length, causal, q)
+    found = kernel(q, k, v, None, {"span": [learned[:1], learned[1:]]})
+    owned = [learned[0].abs() * length, None, learned[1].abs() * length]
+    truth = torch.stack(
+        [
+            softmax_attention(
+                q[p, 0],
+                k[p, 0],
+                v[p, 0],
+                temperature=m.sharpness.temperature,
+                decay=m.sight.decay,
+                window=m.sight.window_tokens or (length,) * 4,
+                causal=causal,
+                top=m.top_k if mechanism == "top_k" else None,
+                span=owned[p],
+            )
+            for p, m in enumerate(members)
+        ]
+    )[:, None]
+    assert distance(found, truth) <= TOLERANCE
+    pull = torch.randn(truth.shape, generator=torch.Generator().manual_seed(3)).double()
+    inputs = (q, k, v, learned)
+    gradients = torch.autograd.grad(found, inputs, pull, materialize_grads=True)
+    expected = torch.autograd.grad(truth, inputs, pull, materialize_grads=True)
+    for gradient, reference in zip(gradients, expected, strict=True):
+        assert bool(gradient.isfinite().all())
+        assert distance(gradient, reference) <= TOLERANCE
+    assert length < 7 or bool((gradients[-1] != 0).any())
+
+
+def test_over_a_long_sequence_spans_fade_within_the_authors_ramp() -> None:
+    spans = torch.tensor([[0.0, 0.13, 0.5, 0.9]], dtype=torch.float64)
+    masks = Fading([Span(learned=True)], 4, 100, spans)({"span": [spans]}).exp()[0, 0]
+    for h, i, j in product(range(4), range(0, 100, 7), range(0, 100, 9)):
+        left = min(max((32 + 100 * float(spans[0, h]) - abs(i - j)) / 32, 0), 1)
+        assert abs(float(masks[h, i, j]) - left) <= TOLERANCE
 
 
 @pytest.mark.parametrize("heads", [1, 3, 6])

@@ -74,6 +74,13 @@ CAUSAL += [
     {"mechanism": "talking_heads", "heads": 2, "window_tokens": [[0, 3], [2, 1]], "kv_heads": 1},
     {"mechanism": ["talking_heads", "sparse"], "heads": 3, "sink": "zero", "softcap": 1.0},
 ]
+CAUSAL += [
+    {"heads": 2, "adaptive_span": True, "attention_dropout": 0.2},
+    {"heads": 3, "adaptive_span": [True, False], "decay": 0.5, "sink": ["learned", "zero"]},
+    {"heads": 2, "adaptive_span": True, "window_tokens": 2, "qk_norm": True, "kv_heads": 1},
+    {"mechanism": "top_k", "heads": 2, "top_k": 2, "adaptive_span": True},
+    {"mechanism": ["talking_heads", "softmax"], "heads": 2, "adaptive_span": True},
+]
 LOOKING_BACK: list[dict[str, Any]] = [
     {"mechanism": "retention", "heads": 2, "dropout": 0.2, "head_dropout": 0.3},
     {"mechanism": "retention", "heads": 2, "head_dim": 4, "positions": "rotary", "kv_heads": 1},

@@ -42,6 +42,8 @@ OWN += [
     {"mechanism": "block_low_rank", "block_tokens": 5, "rank": 4, "kv_heads": 1},
     {"mechanism": ["top_k", "softmax"]},
     {"mechanism": ["talking_heads", "sparse"]},
+    {"adaptive_span": True, "heads": 6},
+    {"adaptive_span": True, "mechanism": ["sparse", "top_k"]},
 ]
 LOW_RANK: list[dict[str, Any]] = [
     {"mechanism": "low_rank"},
@@ -77,6 +79,7 @@ def test_parameters_are_what_storage_holds_of_a_particle() -> None:
         {"mechanism": "talking_heads"},
         {"mechanism": "sparse"},
         {"adaptive_temperature": True, "qk_norm": True, "softcap": 3.0, "sink": "learned"},
+        {"adaptive_span": True},
     ],
     ids=str,
 )
@@ -220,6 +223,7 @@ def test_settings_that_contradict_each_other_are_refused_in_one_sentence(
         {"softcap": 0.0},
         {"sink": "deep"},
         {"qk_norm": 2},
+        {"adaptive_span": 16},
         {"block_tokens": 0},
         {"head_dropout": 1.0},
         {"attention_dropout": 1.0},

@@ -11,6 +11,7 @@ from torch.nn.functional import cross_entropy, scaled_dot_product_attention
 
 from pso_attn.attention import KNOBS, MECHANISMS, LayerSettings, Noise, read_layer
 from pso_attn.attention.positions import Turn
+from pso_attn.attention.scores import Scores
 from pso_attn.counter import keys
 from pso_attn.evaluate import TRAINING_KNOBS
 from pso_attn.evaluate.optimiser import SwarmAdamW, read_recipe
@@ -33,6 +34,7 @@ NEUTRAL: dict[str, dict[str, Any]] = {
     "adaptive_temperature": {"adaptive_temperature": False},
     "qk_norm": {"qk_norm": False},
     "softcap": {"softcap": 1e9},
+    "adaptive_span": {"adaptive_span": False},
     "sink": {"sink": "none"},
     "kv_heads": {"kv_heads": 4},
     "dilation": {"dilation": 1},
@@ -111,6 +113,31 @@ def test_a_neutral_particle_stays_plain_beside_particles_that_are_not(causal: bo
     truth = scaled_dot_product_attention(q[1], k[1], v[1], is_causal=causal)
     for noise in (None, dropping):
         torch.testing.assert_close(kernel(q, k, v, noise)[1], truth, rtol=0, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_a_learned_span_over_the_whole_sequence_is_plain_attention(causal: bool) -> None:
+    layer = read_layer({"d_model": 16, "heads": 4, "adaptive_span": True}, 0, LENGTH, causal)
+    q, k, v = operands(layer)
+    spans = torch.tensor([[1.0, -1.0, 1 - 1 / LENGTH, 7.0]], dtype=torch.float64)
+    found = MECHANISMS["softmax"]([layer], LENGTH, causal, q)(q, k, v, None, {"span": [spans]})
+    plain = scaled_dot_product_attention(q, k, v, is_causal=causal)
+    assert_same(found, plain, q, k, v)
+
+
+def test_learned_spans_start_at_half_the_sequence_and_cost_nothing_where_nobody_has_one() -> None:
+    own = {"d_model": 16, "heads": 4}
+    layers = [read_layer({**own, "adaptive_span": on}, 0, LENGTH, False) for on in (True, False)]
+    (start,) = layers[0].learned(LENGTH, 16)
+    assert (start.name, start.shape, start.mean, start.std) == ("span", (4,), (0.5,), 0.0)
+    assert layers[1].learned(LENGTH, 16) == ()
+    like = torch.zeros((), dtype=torch.float64)
+    q, k, _ = operands(layers[1])
+    for members, added in ((layers, True), (layers[1:], False)):
+        scores = Scores(members, LENGTH, False, like)
+        learned = {"span": [torch.full((1, 4), 0.5, dtype=torch.float64)]} if added else {}
+        products = scores.products(q, k, learned)
+        assert (scores.in_sight(products, learned) is products) != added
 
 
 @pytest.mark.parametrize("causal", [False, True])

@@ -55,6 +55,12 @@ CAUSAL += [
     {"mechanism": "sparse", "heads": 2, "entmax_alpha": 1.3, "lr": 3e-3, "dropout": 0.1},
     {"mechanism": "talking_heads", "heads": 3, "attention_dropout": 0.1, "decay": 0.5},
 ]
+CAUSAL += [
+    {"heads": 2, "adaptive_span": True, "attention_dropout": 0.1, "lr": 5e-3},
+    {"heads": 3, "adaptive_span": [False, True], "sink": "zero", "dropout": 0.1, "decay": 0.2},
+    {"mechanism": "top_k", "heads": 2, "adaptive_span": True, "softcap": 3.0, "top_k": 5},
+    {"mechanism": "talking_heads", "heads": 2, "adaptive_span": True, "window_tokens": 11},
+]
 LOOKING_BACK: list[dict[str, Any]] = [
     {"mechanism": "retention", "heads": 2, "dropout": 0.1, "forgetting": 6.0, "lr": 3e-3},
     {"mechanism": ["retention", "softmax"], "heads": 3, "positions": "rotary"},
