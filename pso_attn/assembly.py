@@ -22,6 +22,9 @@ SAMPLERS: Mapping[str, str] = MappingProxyType(
     {
         "pso": "pso-classic",
         "pso-classic": "pso_attn.swarm:ClassicSwarm",
+        "pso-spso2011": "pso_attn.swarm:Spso2011Swarm",
+        "pso-bare-bones": "pso_attn.swarm:BareBonesSwarm",
+        "pso-clpso": "pso_attn.swarm:ClpsoSwarm",
         "random": "pso_attn.baselines:RandomSearch",
         "qmc": "pso_attn.baselines:QuasiMonteCarlo",
     }

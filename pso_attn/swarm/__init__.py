@@ -1,5 +1,8 @@
 """Where to look next: the swarm's state, its moves, and the samplers made of them."""
 
+from pso_attn.swarm.bare_bones import BareBonesSwarm
 from pso_attn.swarm.classic import ClassicSwarm
+from pso_attn.swarm.clpso import ClpsoSwarm
+from pso_attn.swarm.spso2011 import Spso2011Swarm
 
-__all__ = ["ClassicSwarm"]
+__all__ = ["BareBonesSwarm", "ClassicSwarm", "ClpsoSwarm", "Spso2011Swarm"]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pso_attn.baselines import QuasiMonteCarlo, RandomSearch
-from pso_attn.swarm import ClassicSwarm
+from pso_attn.swarm import BareBonesSwarm, ClassicSwarm, ClpsoSwarm, Spso2011Swarm
 from pso_attn.testing import drive
 from pso_attn.testing.samplers import roughness, stored_positions
 from pso_attn.testing.spaces import mixed
@@ -23,6 +23,15 @@ SAMPLERS = {
     "star inertia": lambda: ClassicSwarm(
         7, 4, 3, 6, {"rule": "inertia", "topology": "star", "stagnation": 2}
     ),
+    "von Neumann": lambda: ClassicSwarm(7, 4, 3, 6, {"topology": "von_neumann"}),
+    "random informants": lambda: ClassicSwarm(7, 4, 3, 6, {"topology": "random", "informed": 2}),
+    "pyramid": lambda: ClassicSwarm(7, 5, 3, 6, {"topology": "pyramid"}),
+    "spso2011": lambda: Spso2011Swarm(7, 4, 3, 6),
+    "spso2011 restarting": lambda: Spso2011Swarm(7, 4, 3, 6, {"stagnation": 1}),
+    "bare bones": lambda: BareBonesSwarm(7, 4, 3, 6),
+    "bare bones exploiting": lambda: BareBonesSwarm(7, 4, 3, 6, {"exploit": 0.5}),
+    "clpso": lambda: ClpsoSwarm(7, 4, 3, 6),
+    "clpso refreshing": lambda: ClpsoSwarm(7, 4, 3, 6, {"refreshing_gap": 1}),
     "random": lambda: RandomSearch(7, 4, 3, 6),
     "qmc": lambda: QuasiMonteCarlo(7, 4, 3, 6),
 }

@@ -6,9 +6,10 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pso_attn.swarm import ClassicSwarm
+from pso_attn.swarm import BareBonesSwarm, ClassicSwarm, ClpsoSwarm, Spso2011Swarm
 from pso_attn.swarm.bounds import reflect
 from pso_attn.swarm.moves import Weights, copied_labels
+from pso_attn.swarm.pyswarms_bridge import Pyramid, Random, Ring, Star, VonNeumann
 from pso_attn.testing import finished
 from pso_attn.testing.driving import MINIMISED
 from pso_attn.testing.spaces import mixed
@@ -46,18 +47,31 @@ def make(stagnation, topology):
     return ClassicSwarm(1, PARTICLES, BATCH, 8, options)
 
 
-@settings(max_examples=60, deadline=None)
+def make_spso(stagnation, topology):
+    return Spso2011Swarm(1, PARTICLES, BATCH, 8, {"stagnation": stagnation, "topology": topology})
+
+
+def make_bare_bones(stagnation, topology):
+    return BareBonesSwarm(1, PARTICLES, BATCH, 8, {"stagnation": stagnation, "topology": topology})
+
+
+def make_clpso(stagnation, topology):
+    return ClpsoSwarm(1, PARTICLES, BATCH, 8, {"stagnation": stagnation, "refreshing_gap": 2})
+
+
+@settings(max_examples=100, deadline=None)
 @given(
     runs=st.lists(histories(), min_size=1, max_size=3),
     visits=st.lists(st.tuples(st.integers(0, 2), st.integers(0, 8)), min_size=1, max_size=8),
     stagnation=st.integers(0, 2),
-    topology=st.sampled_from(["ring", "star"]),
+    topology=st.sampled_from(["ring", "star", "von_neumann", "random", "pyramid"]),
+    maker=st.sampled_from([make, make_spso, make_bare_bones, make_clpso]),
 )
-def test_a_cached_fold_equals_a_fresh_one(runs, visits, stagnation, topology):
-    cached = make(stagnation, topology)
+def test_a_cached_fold_equals_a_fresh_one(runs, visits, stagnation, topology, maker):
+    cached = maker(stagnation, topology)
     for run, length in visits:
         history = runs[run % len(runs)].truncated(length)
-        fresh = make(stagnation, topology)
+        fresh = maker(stagnation, topology)
         one, two = cached.state(SPACE, history), fresh.state(SPACE, history)
         for field in fields(one):
             np.testing.assert_array_equal(getattr(one, field.name), getattr(two, field.name))
@@ -113,3 +127,41 @@ def test_moving_labels_commutes_with_renaming_them(seed, renamed):
         )
     )
     np.testing.assert_array_equal(names[(moved * 4).astype(int)], moved_renamed)
+
+
+COSTS = st.lists(st.integers(0, 10**6), min_size=2, max_size=30, unique=True)
+
+
+@given(COSTS, st.integers(0, 40), st.integers(1, 4))
+def test_turning_a_ring_turns_its_leaders(costs, turn, neighbours):
+    costs, topology = np.array(costs, dtype=float), Ring(neighbours)
+    turned = topology.leaders(np.roll(costs, turn))
+    np.testing.assert_array_equal(
+        turned, np.roll(topology.leaders(costs) + turn, turn) % len(costs)
+    )
+
+
+@given(COSTS, st.randoms(use_true_random=False))
+def test_renaming_the_particles_of_a_star_renames_its_leader(costs, shuffler):
+    renamed = list(range(len(costs)))
+    shuffler.shuffle(renamed)
+    costs = np.array(costs, dtype=float)
+    leader, other = Star().leaders(costs)[0], Star().leaders(costs[renamed])[0]
+    assert renamed[other] == leader
+
+
+@given(st.permutations(range(20)), st.integers(0, 3), st.integers(0, 4))
+def test_shifting_a_grid_shifts_its_leaders(costs, down, along):
+    places = np.arange(20).reshape(4, 5)
+    shifted = np.roll(places, (down, along), axis=(0, 1)).ravel()  # who stands where it stood
+    costs = np.array(costs, dtype=float)
+    leaders = VonNeumann().leaders(costs)
+    np.testing.assert_array_equal(shifted[VonNeumann().leaders(costs[shifted])], leaders[shifted])
+
+
+@given(COSTS, st.integers(0, 5), st.sampled_from([Ring, Star, VonNeumann, Pyramid, Random]))
+def test_nobody_follows_someone_worse_and_the_best_follows_itself(costs, drawn, kind):
+    costs = np.array(costs, dtype=float)
+    leaders = kind().leaders(costs, drawn)
+    assert np.all(costs[leaders] <= costs)
+    assert leaders[np.argmin(costs)] == np.argmin(costs)

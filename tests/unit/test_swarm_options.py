@@ -1,7 +1,7 @@
 import pytest
 
 from pso_attn.errors import ConfigurationError
-from pso_attn.swarm import ClassicSwarm
+from pso_attn.swarm import BareBonesSwarm, ClassicSwarm, ClpsoSwarm, Spso2011Swarm
 from pso_attn.swarm.options import ClassicOptions, read_options
 
 
@@ -53,9 +53,46 @@ def test_constriction_needs_pulls_of_more_than_four():
     make(rule="inertia", cognitive=2.0, social=2.0)
 
 
-def test_a_star_has_no_neighbours_to_count():
-    with pytest.raises(ConfigurationError, match="ring"):
-        make(topology="star", neighbours=2)
+@pytest.mark.parametrize("topology", ["ring", "star", "von_neumann", "random", "pyramid"])
+def test_every_topology_can_be_chosen(topology):
+    assert make(topology=topology).options.topology == topology
+
+
+@pytest.mark.parametrize(
+    ("topology", "option", "wanted"),
+    [
+        ("star", "neighbours", "ring"),
+        ("random", "neighbours", "ring"),
+        ("ring", "informed", "random"),
+    ],
+)
+def test_an_option_of_another_topology_is_refused(topology, option, wanted):
+    with pytest.raises(ConfigurationError, match=f"{option} acts on a {wanted} topology only"):
+        make(topology=topology, **{option: 2})
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "given"),
+    [
+        (Spso2011Swarm, "pso-spso2011", {"cognitive": 2.0}),
+        (Spso2011Swarm, "pso-spso2011", {"inertia": 1.5}),
+        (BareBonesSwarm, "pso-bare-bones", {"inertia": 0.5}),
+        (BareBonesSwarm, "pso-bare-bones", {"exploit": 2}),
+        (ClpsoSwarm, "pso-clpso", {"topology": "ring"}),
+        (ClpsoSwarm, "pso-clpso", {"refreshing_gap": 0}),
+    ],
+)
+def test_each_variant_refuses_what_it_does_not_know_by_its_own_name(kind, name, given):
+    with pytest.raises(ConfigurationError, match=f"^{name}.*{next(iter(given))}"):
+        kind(0, 8, 8, 10, given)
+
+
+@pytest.mark.parametrize("kind", [BareBonesSwarm, ClpsoSwarm, Spso2011Swarm])
+def test_every_variant_refuses_a_lonely_particle_and_a_batch_that_does_not_fit(kind):
+    with pytest.raises(ConfigurationError, match="at least 2 particles"):
+        kind(0, 1, 1, 10)
+    with pytest.raises(ConfigurationError, match="give 1 to 8"):
+        kind(0, 8, 9, 10)
 
 
 @pytest.mark.parametrize("particles", [-1, 0, 1])

@@ -1,0 +1,212 @@
+"""What the swarms share: memory folded from history, first places, restarts, and who sees whom."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import numpy as np
+
+from pso_attn.errors import ConfigurationError
+from pso_attn.seeding import generator, sobol
+from pso_attn.space import Space
+from pso_attn.swarm.options import TopologyOptions
+from pso_attn.swarm.restarts import to_redraw
+from pso_attn.swarm.state import Counts, Flags, SwarmState, advance, unborn
+from pso_attn.swarm.topologies import Links
+from pso_attn.types import Array, History, Objective, Proposal, Trial
+
+Memory = TypeVar("Memory")
+Mover = Callable[[int, np.random.Generator], Array]
+
+
+@dataclass(frozen=True, eq=False)
+class Turn(Generic[Memory]):
+    """What the particles know when some of them move in generation `generation`.
+
+    memory: what the variant remembers beside the state, brought up to this generation.
+    """
+
+    space: Space
+    generation: int
+    state: SwarmState
+    memory: Memory
+
+
+@dataclass(frozen=True, eq=False)
+class _Fold(Generic[Memory]):
+    """The swarm after the first generations of some history: a cache, equal to folding anew."""
+
+    space: Space
+    objectives: tuple[Objective, ...]
+    generations: tuple[tuple[Trial, ...], ...]
+    state: SwarmState
+    memory: Memory
+
+    def begins(self, space: Space, history: History) -> bool:
+        """Tell whether this is a prefix of that history: the same trials, by identity."""
+        return (
+            self.space is space
+            and self.objectives == history.objectives
+            and self.generations == history.generations[: len(self.generations)]
+        )
+
+
+class FoldedSwarm(ABC, Generic[Memory]):
+    """A swarm that remembers what its history tells; a variant says how one particle moves.
+
+    The first `particles` trials are a scrambled Sobol design; then particles move, or are drawn
+    anew when they stagnate (`pso_attn.swarm.restarts`). Particles begin with a velocity.
+    """
+
+    def __init__(
+        self, seed: int, particles: int, batch: int, generations: int, stagnation: int
+    ) -> None:
+        """Refuse fewer than two particles and a batch that does not fit the swarm."""
+        if particles < 2:
+            raise ConfigurationError(
+                f"a swarm of {particles} has nobody to learn from; give at least 2 particles, "
+                "or choose the sampler random or qmc"
+            )
+        if not 1 <= batch <= particles:
+            raise ConfigurationError(
+                f"a batch of {batch} does not fit a swarm of {particles}; give 1 to {particles}"
+            )
+        self.seed, self.particles, self.batch = seed, particles, batch
+        self.generations, self._stagnation = generations, stagnation
+        self._fold: _Fold[Memory] | None = None
+
+    @abstractmethod
+    def _first_memory(self, dimension: int) -> Memory:
+        """Return what the variant remembers before anything was evaluated."""
+
+    @abstractmethod
+    def _recalled(self, before: Turn[Memory]) -> Memory:
+        """Return the memory with which this generation moves, from that of the one before."""
+
+    @abstractmethod
+    def _leaders(self, turn: Turn[Memory]) -> Counts:
+        """Return the particle that each follows, (P,): itself where it never restarts."""
+
+    @abstractmethod
+    def _mover(self, turn: Turn[Memory]) -> Mover:
+        """Return what tells where a particle goes from its position, (D,), in this turn."""
+
+    def propose(self, space: Space, history: History) -> Proposal:
+        """Return where the next `batch` particles go; pure in the seed, space and history."""
+        fold = self._folded(space, history)
+        turn = self._turn(space, len(history), fold.state, fold.memory)
+        first = turn.generation * self.batch
+        particles = self._moving(turn.generation)
+        return Proposal(space.with_starts(self._placed(turn, particles), first), particles)
+
+    def state(self, space: Space, history: History) -> SwarmState:
+        """Return the swarm after that history, folding only what was not folded before."""
+        return self._folded(space, history).state
+
+    def _moving(self, generation: int) -> tuple[int, ...]:
+        first = generation * self.batch
+        return tuple((first + slot) % self.particles for slot in range(self.batch))
+
+    def _folded(self, space: Space, history: History) -> _Fold[Memory]:
+        fold = self._fold
+        if fold is None or not fold.begins(space, history):
+            state = unborn(self.particles, space.dimension)
+            memory = self._first_memory(space.dimension)
+            fold = _Fold(space, history.objectives, (), state, memory)
+        state, memory = fold.state, fold.memory
+        for generation in range(len(fold.generations), len(history)):
+            turn = self._turn(space, generation, state, memory)
+            trials, redrawn = history.generations[generation], self._redrawn(turn)
+            state = advance(state, trials, history, redrawn, space.categorical, self.seed)
+            memory = turn.memory
+        self._fold = _Fold(space, history.objectives, history.generations, state, memory)
+        return self._fold
+
+    def _turn(
+        self, space: Space, generation: int, state: SwarmState, memory: Memory
+    ) -> Turn[Memory]:
+        before = Turn(space, generation, state, memory)
+        return Turn(space, generation, state, self._recalled(before))
+
+    def _redrawn(self, turn: Turn[Memory]) -> Flags:
+        return to_redraw(turn.state, self._leaders(turn), self._stagnation)
+
+    def _placed(self, turn: Turn[Memory], particles: tuple[int, ...]) -> Array:
+        """Return a position for each of the particles, (B, D)."""
+        space, state, generation = turn.space, turn.state, turn.generation
+        anew, moved = self._redrawn(turn), self._mover(turn)
+        design = None
+        if not state.evaluated[list(particles)].all():
+            design = sobol(self.seed, space.dimension, 0, self.particles)
+        positions = np.empty((len(particles), space.dimension))
+        for slot, i in enumerate(particles):
+            if design is not None and not state.evaluated[i]:
+                drawn = design[i]
+            elif anew[i]:
+                drawn = generator(self.seed, generation, i, "restart").random(space.dimension)
+            else:
+                drawn = moved(i, generator(self.seed, generation, i, "move"))
+            positions[slot] = drawn
+        return np.where(space.categorical, space.snap(positions), positions)
+
+
+@dataclass(frozen=True)
+class Sight:
+    """Which draw of a random topology holds; the others never change.
+
+    drawn: the generation before which the links were drawn. barren: evaluations since then in
+    which the swarm's best did not improve. best: (-fidelity, loss) of that best.
+    """
+
+    drawn: int = 0
+    barren: int = 0
+    best: tuple[float, float] = (0.0, float("inf"))
+
+
+class NeighbourlySwarm(FoldedSwarm[Sight]):
+    """A swarm in which each particle sees the personal bests of its neighbours.
+
+    Random links are drawn anew once a move of the whole swarm did not better its best: Clerc
+    (2012), "adaptive random topology". With small batches that takes several generations.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        particles: int,
+        batch: int,
+        generations: int,
+        options: TopologyOptions,
+    ) -> None:
+        """Join the particles by the topology that the options name."""
+        super().__init__(seed, particles, batch, generations, options.stagnation)
+        from pso_attn.swarm.pyswarms_bridge import make_topology  # slow: once a swarm is made
+
+        self._topology = make_topology(
+            options.topology, options.neighbours, options.informed, seed
+        )
+
+    def _first_memory(self, dimension: int) -> Sight:
+        return Sight()
+
+    def _recalled(self, before: Turn[Sight]) -> Sight:
+        sight, state = before.memory, before.state
+        first = np.lexsort((state.best_loss, -state.best_fidelity))[0]
+        best = (float(-state.best_fidelity[first]), float(state.best_loss[first]))
+        better = best < sight.best
+        barren = 0 if better or before.generation == 0 else sight.barren + self.batch
+        if barren >= self.particles:
+            return Sight(before.generation, 0, best)
+        return Sight(sight.drawn, barren, best)
+
+    def _leaders(self, turn: Turn[Sight]) -> Counts:
+        return self._topology.leaders(turn.state.ranks(), turn.memory.drawn)
+
+    def _links(self, turn: Turn[Sight]) -> Links:
+        """Return who sees whom, (P, K), itself first."""
+        return self._topology.links(self.particles, turn.memory.drawn)
+
+    def _social(self, turn: Turn[Sight]) -> Array:
+        """Return the best position that each particle sees, (P, D)."""
+        return self._topology.neighbourhood_bests(turn.state, turn.memory.drawn)
