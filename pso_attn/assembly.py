@@ -84,7 +84,8 @@ def assemble(configuration: Configuration, allow_import: bool = True) -> Parts:
     from pso_attn.reach import check_reach
 
     space = make_space(configuration, task)
-    check_reach(space, task, configuration.source)
+    notes = check_reach(space, task, configuration.model, configuration.source)
+    space = replace(space, notes=(*space.notes, *notes))
     found = {"fingerprint": task.fingerprint, "direction": objectives[0].direction}
     return Parts(replace(configuration, **found), task, space, objectives)
 

@@ -1,25 +1,32 @@
 """Whether every value that a space names can be trained at all, found before anything trains."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import numpy as np
 
 from pso_attn.errors import ConfigurationError
 from pso_attn.evaluate import cost
+from pso_attn.models import TaskInfo
 from pso_attn.seeding import generator
 from pso_attn.space import Coordinate, Space
-from pso_attn.space.codec import Line
+from pso_attn.types import Array, Settings
 
 TRIED = 64  # settings in which a value must fail before it is refused
+FOLLOWED = {"head_dim": "heads"}  # what a knob that nobody names follows from
 
 
-def check_reach(space: Space, task: Any, where: str) -> None:
-    """Raise ConfigurationError for a searched value with which no particle can work.
+def check_reach(space: Space, task: Any, fixed: Collection[str], where: str) -> tuple[str, ...]:
+    """Raise ConfigurationError for a value with which no particle can work; return the notes.
 
-    Each label, and both ends of each range, are tried beside the defaults' other values and then
-    beside others at random. where: the file's name, for messages.
+    Each choice, and both ends of each range, are tried beside the defaults' other values and then
+    beside others at random. fixed: the knobs that the file's [model] names. where: the file's
+    name, for messages. The notes say what a person should hear of a space that can be searched:
+    parts of it in which nothing can be trained, or nothing changes.
     """
+    for coordinate in space.coordinates:
+        _check_span(coordinate, task.info, where)
     rng = generator(0, "reach")
     others = np.vstack([space.starts[:1], rng.random((TRIED - 1, space.dimension))])
     for column, coordinate in enumerate(space.coordinates):
@@ -27,33 +34,131 @@ def check_reach(space: Space, task: Any, where: str) -> None:
             refusals = _refusals(space, task, others, column, point)
             first = next(refusals, None)
             if first is not None and all(refusals):
-                raise ConfigurationError(f"{where}: search.{coordinate.path[0]}: {first}")
+                named = _blamed(space, fixed, coordinate, first)
+                raise ConfigurationError(f"{where}: {named}: {first}")
+    _check_starts(space, task, where)
+    return (
+        *_spans(space, task.info),
+        *_failing_defaults(space, task),
+        *_gaps(space, task, others),
+    )
+
+
+def _refusal(space: Space, task: Any, position: Array) -> str | None:
+    """Return why what a position stands for cannot be trained, or None."""
+    settings = space.settings(space.decode(position))
+    try:
+        cost(settings, task.info)
+    except ConfigurationError as error:
+        return str(error)
+    return _too_few_examples(settings, task)
+
+
+def _too_few_examples(settings: Settings, task: Any) -> str | None:
+    batch, examples = settings.get("batch_size", 1), len(task.train)
+    if batch <= examples:
+        return None
+    return (
+        f"batch_size = {batch} exceeds the {examples} training examples; choose at most {examples}"
+    )
 
 
 def _points(coordinate: Coordinate) -> Iterator[float]:
-    """Yield the places of the values to try: all labels, else the two ends."""
+    """Yield the places of the values to try: the two ends, and all choices between them."""
     scale = coordinate.scale
-    if isinstance(scale, Line):
+    if not scale.levels:
         yield from (0.0, 1.0)
         return
     values = scale.values
-    for value in values if coordinate.is_categorical else (values[0], values[-1]):
+    between = values[1:-1] if coordinate.knob.choices else ()
+    for value in (values[0], values[-1], *between):
         yield scale.point(value)
 
 
 def _refusals(
-    space: Space, task: Any, others: Any, column: int, point: float
-) -> Iterator[ConfigurationError | None]:
+    space: Space, task: Any, others: Array, column: int, point: float
+) -> Iterator[str | None]:
     """Yield, for each of the other settings beside which the value acts, why it fails, or None."""
     for position in others:
         tried = position.copy()
         tried[column] = point
-        params = space.decode(space.settled(tried))
-        if space.names[column] not in params:
-            continue
-        try:
-            cost(space.settings(params), task.info)
-        except ConfigurationError as error:
-            yield error
-        else:
-            yield None
+        settled = space.settled(tried)
+        if space.active(settled)[column]:
+            yield _refusal(space, task, settled)
+
+
+def _blamed(space: Space, fixed: Collection[str], coordinate: Coordinate, refusal: str) -> str:
+    """Return the key of the file that a refusal speaks of: "model.rank", "search.heads".
+
+    It is the value that was tried, unless the sentence names other knobs alone.
+    """
+    searched = {other.path[0] for other in space.coordinates}
+    named = []
+    for word in re.findall(r"\w+", refusal):
+        follows = word in FOLLOWED and word not in searched and word not in fixed
+        named.append(FOLLOWED[word] if follows else word)
+    tried = coordinate.path[0]
+    mine = (word for word in named if word in searched or word in fixed)
+    name = tried if tried in named else next(mine, tried)
+    return f"{'search' if name in searched else 'model'}.{name}"
+
+
+def _check_starts(space: Space, task: Any, where: str) -> None:
+    """Raise ConfigurationError for a [[start]] that cannot be trained."""
+    for k, position in enumerate(space.starts[1:], start=1):
+        refusal = _refusal(space, task, position)
+        if refusal is not None:
+            raise ConfigurationError(f"{where}: start {k}: {refusal}")
+
+
+def _failing_defaults(space: Space, task: Any) -> Iterator[str]:
+    refusal = _refusal(space, task, space.starts[0])
+    if refusal is not None:
+        yield f"the defaults cannot be trained: {refusal}"
+
+
+def _gaps(space: Space, task: Any, others: Array) -> Iterator[str]:
+    """Yield how many of some settings at random cannot be trained, if any."""
+    repaired = [space.repair(position, 0, 0, k) for k, position in enumerate(others[1:])]
+    feasible = [found.position for found in repaired if not found.violations]
+    refusals = [_refusal(space, task, position) for position in feasible]
+    refused = [refusal for refusal in refusals if refusal is not None]
+    if refused:
+        share = len(refused) / len(refusals)
+        yield (
+            f"about {share:.0%} of the space cannot be trained, and a trial there fails at once; "
+            "narrow [search], or state the condition under [constraints]; for example: "
+            f"{refused[0]}"
+        )
+
+
+def _last_telling(name: str, info: TaskInfo) -> int | None:
+    """Return the value beyond which a knob that counts tokens changes nothing; None for others."""
+    return {
+        "window_tokens": info.length - 1,
+        "dilation": info.length,
+        "block_tokens": info.length,
+        "top_k": info.length,
+    }.get(name)
+
+
+def _check_span(coordinate: Coordinate, info: TaskInfo, where: str) -> None:
+    """Raise ConfigurationError for a range in which all values do the same."""
+    name, last = coordinate.path[0], _last_telling(coordinate.path[0], info)
+    if last is not None and coordinate.scale.values[0] >= last:  # type: ignore[operator]  # numbers
+        raise ConfigurationError(
+            f"{where}: search.{name} begins at {coordinate.scale.values[0]}, and for sequences of "
+            f"{info.length} tokens all values from {last} on do the same; begin below {last}"
+        )
+
+
+def _spans(space: Space, info: TaskInfo) -> Iterator[str]:
+    """Yield which ranges go on where nothing changes any more."""
+    largest = {c.path[0]: c.scale.values[-1] for c in space.coordinates if c.scale.levels}
+    for name, value in largest.items():
+        last = _last_telling(name, info)
+        if last is not None and value > last:  # type: ignore[operator]  # numbers
+            yield (
+                f"{name}: for sequences of {info.length} tokens all values from {last} to {value} "
+                f"do the same; end its range at {last}"
+            )

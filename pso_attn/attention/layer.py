@@ -159,7 +159,8 @@ def _head_shape(given: Given, heads: int) -> tuple[int, int]:
     kv_heads = heads if kv_heads is None else kv_heads
     if heads % kv_heads:
         raise ConfigurationError(
-            f"kv_heads = {kv_heads} does not divide heads = {heads}; choose a divisor"
+            f"kv_heads = {kv_heads} does not divide heads = {heads}; choose a divisor, or other "
+            "heads"
         )
     return head_dim, kv_heads
 
@@ -181,6 +182,6 @@ def _rank(given: Given, mechanism: str, length: int, causal: bool) -> tuple[int,
     if rank > tokens:
         raise ConfigurationError(
             f"rank = {rank} exceeds the {tokens} tokens of a {'block' if block else 'sequence'}; "
-            f"choose at most {tokens}"
+            f"choose at most {tokens}{', or a larger block_tokens' if block else ''}"
         )
     return rank, block

@@ -86,7 +86,9 @@ def search(
     }
     configuration = read_configuration(space, sets or (), flags)
     if dry_run:
-        _rehearse(prepare(configuration, not no_import), as_json, quiet)
+        parts = prepare(configuration, not no_import)
+        _say_notes(parts, quiet)
+        _rehearse(parts, as_json, quiet)
         return
     began_s = time.monotonic()
     name = new_name(configuration, run, runs_dir)
@@ -94,8 +96,7 @@ def search(
         _interruptible(lambda: _command_if_begun(runs_dir / name)),
         start_run(configuration, name, runs_dir, allow_import=not no_import) as driven,
     ):
-        for note in () if quiet else driven.parts.space.notes:
-            say(f"note: {note}")
+        _say_notes(driven.parts, quiet)
         _drive(driven, _deadline(began_s, timeout), as_json, quiet)
 
 
@@ -184,6 +185,12 @@ def _command_if_begun(path: Path) -> str | None:
     from pso_attn.store import RunFolder, is_run
 
     return command_for(RunFolder(path), "resume") if is_run(path) else None
+
+
+def _say_notes(parts: "Parts", quiet: bool) -> None:
+    """Say what a person should hear of the space before it is searched."""
+    for note in () if quiet else parts.space.notes:
+        say(f"note: {note}")
 
 
 def _rehearse(parts: "Parts", as_json: bool, quiet: bool) -> None:

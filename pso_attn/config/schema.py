@@ -24,6 +24,7 @@ _BUDGET = (
     "seeds",
     "common_random_numbers",
 )
+_LARGEST = {"particles": 100_000, "generations": 10**9, "steps": 10**9, "seeds": 10_000}
 _RUN_TEXT = ("source", "sampler", "device", "storage", "fingerprint", "direction")
 _RUN = (*_RUN_TEXT, "seed", "planned_generations")
 
@@ -117,8 +118,8 @@ def _check_model(document: Document, where: str) -> None:
 
 def _budget(table: Document, where: str) -> Budget:
     numbers = {
-        name: _whole(table.get(name, getattr(Budget, name)), f"budget.{name}", where)
-        for name in ("particles", "generations", "steps", "seeds")
+        name: _whole(table.get(name, getattr(Budget, name)), f"budget.{name}", where, high=largest)
+        for name, largest in _LARGEST.items()
     }
     batch = _whole(table.get("batch", numbers["particles"]), "budget.batch", where)
     if batch > numbers["particles"]:
@@ -178,9 +179,11 @@ def _known(table: Document, names: Sequence[str], prefix: str, where: str) -> No
             )
 
 
-def _whole(value: Any, name: str, where: str, low: int = 1) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value < 2**63:
-        raise _wrong(where, name, value, f"a whole number of at least {low}")
+def _whole(value: Any, name: str, where: str, low: int = 1, high: int = 2**63 - 1) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        is_large = _is_number(value) and value > high
+        expected = f"from {low} to {high}" if is_large else f"of at least {low}"
+        raise _wrong(where, name, value, f"a whole number {expected}")
     return value
 
 

@@ -21,6 +21,7 @@ KNOBS = (
         low=1,
         high=4,
         minimum=1,
+        maximum=1024,
         default=2,
         source="Vaswani et al. 2017, arXiv 1706.03762, section 3.1",
     ),
@@ -102,10 +103,14 @@ def read_transformer(settings: Mapping[str, Any], info: TaskInfo) -> Transformer
     given = {**defaults, **settings}
     layers, d_model = int(given["layers"]), int(given["d_model"])
     feedforward = round(d_model * given["feedforward_ratio"])
-    if layers < 1 or d_model < 1 or feedforward < 1:
+    if layers < 1 or d_model < 1:
         raise ConfigurationError(
-            f"layers = {layers}, d_model = {d_model} and feedforward_ratio = "
-            f"{given['feedforward_ratio']} leave an empty model; each must give at least 1"
+            f"layers = {layers} and d_model = {d_model} leave no model; each must be at least 1"
+        )
+    if feedforward < 1:
+        raise ConfigurationError(
+            f"feedforward_ratio = {given['feedforward_ratio']} leaves nothing of d_model = "
+            f"{d_model}; choose one that gives a hidden width of at least 1"
         )
     attention = tuple(
         read_layer(given, layer, info.length, info.causal) for layer in range(layers)

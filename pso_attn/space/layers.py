@@ -55,11 +55,11 @@ def unnest(
     """
     if not isinstance(value, list):
         return {(None, None): value}
-    _check_length(value, layers, "layers", label)
+    _check_length(value, layers, "layer", label)
     entries: dict[tuple[int | None, int | None], Scalar] = {}
     for layer, row in enumerate(value):
         if isinstance(row, list):
-            _check_length(row, heads(layer), f"heads in layer {layer}", label)
+            _check_length(row, heads(layer), f"head of layer {layer}", label)
             entries |= {(layer, head): item for head, item in enumerate(row)}
         else:
             entries[layer, None] = row
@@ -69,5 +69,5 @@ def unnest(
 def _check_length(row: list[Any], expected: int, what: str, label: str) -> None:
     if len(row) != expected:
         raise ConfigurationError(
-            f"{label} has {len(row)} entries, and there are {expected} {what}; give one for each"
+            f"{label} has {len(row)} entries; expected {expected}, one for each {what}"
         )

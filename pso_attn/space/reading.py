@@ -8,7 +8,7 @@ from pso_attn.errors import ConfigurationError, ConstraintError, nearest
 from pso_attn.space.codec import Coordinate, scale_of
 from pso_attn.space.conditions import Conditions, When, for_layer, merged_when
 from pso_attn.space.constraints import Constraint, parse
-from pso_attn.space.divisors import Divisor
+from pso_attn.space.divisors import Divisor, check_divisor
 from pso_attn.space.knob import Knob
 from pso_attn.space.layers import COUNTS, flat_name, flatten, unnest
 from pso_attn.space.ranges import Range, admit, resolve, shown
@@ -57,13 +57,16 @@ def read_space(
     }
     values = _held_values(fixed, ranges, knobs, f"{where}: model.")
     conditions = _conditions(search, ranges, values, knobs, where)
+    divisors = _divisors(ranges, values, knobs, f"{where}: model.")
+    said = [range_.note for range_ in ranges.values()]
+    said += [check_divisor(divisor, ranges, values, where) for divisor in divisors]
     space = Space(
         coordinates=_coordinates(ranges, values, conditions, where),
         held=tuple(_held(values, fixed, conditions, where)),
         constraints=_constraints(constraints, knobs, derive, where),
-        divisors=_divisors(ranges, values, knobs, f"{where}: model."),
+        divisors=divisors,
         derive=derive,
-        notes=tuple(range_.note for range_ in ranges.values() if range_.note),
+        notes=tuple(note for note in said if note),
     )
     following = frozenset(
         name

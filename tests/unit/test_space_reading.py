@@ -111,7 +111,7 @@ def defaults(space: Space) -> dict[str, Any]:
         ("head_dim = {}", "heads = 0", "model.heads is 0; expected a whole number of at least 1"),
         ("heads = {}", 'd_model = "x"', 'model.d_model is "x"; expected a whole number'),
         ("lr = {}", "heads = 6\nkv_heads = 4", "model.kv_heads is 4, which does not divide heads"),
-        ("heads = {}", "temperature = [1.0]", "has 1 entries, and there are 2 layers"),
+        ("heads = {}", "temperature = [1.0]", "has 1 entries; expected 2, one for each layer"),
         ("layers = {}", "temperature = [1.0, 2.0]", "is a list, and layers is not fixed"),
         ("heads = {}", "temperature = [[1.0], [2.0]]", "is a list, and heads is not fixed"),
         ("heads = {}", 'temperature = [1.0, "a"]', 'temperature is "a"; expected a finite'),
@@ -274,7 +274,7 @@ def test_starts_follow_the_defaults_and_take_defaults_for_what_they_omit() -> No
         ('heads = "a"', 'start 1: heads is "a"; expected a whole number'),
         ("heads = [1, 2]", "start 1: heads is [1, 2]; expected a whole number"),
         ('mechanism = "low_rank"', 'which is not searched; expected one of ["softmax", "linear"]'),
-        ("temperature = [1.0]", "start 1: temperature has 1 entries, and there are 2 layers"),
+        ("temperature = [1.0]", "start 1: temperature has 1 entries; expected 2, one for each"),
         ("temperature = [[1.0, 1, 1, 1], 2]", "varies by layer, not by head"),
     ],
 )
@@ -315,7 +315,8 @@ def test_only_the_constraints_that_nothing_meets_are_named() -> None:
 
 
 def test_a_fixed_divisor_that_no_choice_allows_is_refused() -> None:
-    with pytest.raises(ConstraintError, match=r"heads % kv_heads == 0"):
+    refusal = "model.kv_heads is 4, which divides none of search.heads = 1 or 2"
+    with pytest.raises(ConfigurationError, match=refusal):
         read("heads = [1, 2]", "kv_heads = 4")
 
 
