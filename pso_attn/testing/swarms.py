@@ -98,6 +98,18 @@ class SwarmContract(SamplerContract):
         jumping = self.make(0, PARTICLES, PARTICLES, GENERATIONS, jump_rate=1.0)
         assert not np.array_equal(jumping.propose(space, history).positions, position)
 
+    def test_losses_of_any_size_are_only_compared(self) -> None:
+        """A loss a power of two as large, up to 1e300, leads to the same positions."""
+
+        def large(params: Params) -> float:
+            return roughness(params) * 2.0**990
+
+        small, great = (
+            drive(self.make(1, PARTICLES, 4, GENERATIONS), mixed(), function, GENERATIONS)
+            for function in (roughness, large)
+        )
+        np.testing.assert_array_equal(stored_positions(small), stored_positions(great))
+
     def _after_standing_still(self, generations: int, stagnation: int) -> Array:
         sampler = self.make(0, PARTICLES, PARTICLES, GENERATIONS, stagnation=stagnation)
         return sampler.propose(cube(2), standing_still(generations)).positions

@@ -112,6 +112,13 @@ def test_a_coordinate_is_drawn_to_its_exemplars_best_and_no_further_than_the_lim
         assert np.all(steps <= 0.2 + 1e-12)
 
 
+def test_a_far_exemplar_is_approached_by_the_limit_at_a_time():
+    rows = [((0.05,) * 20, 1.0), ((0.95,) * 20, 2.0)]
+    swarm = ClpsoSwarm(3, 2, 2, 20, {"velocity_limit": 0.1})
+    steps = swarm.propose(cube(20), history_of(rows, rows)).positions[0] - 0.05
+    assert np.max(steps) == pytest.approx(0.1, abs=1e-12)
+
+
 def test_an_exemplar_without_a_best_teaches_nothing():
     rows = [((0.3, 0.3, 0.3), 1.0), ((0.5, 0.5, 0.5), None)]
     swarm = ClpsoSwarm(3, 2, 2, 20)

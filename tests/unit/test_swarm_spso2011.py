@@ -90,6 +90,28 @@ def test_a_move_beyond_the_cube_stops_at_its_face():
     assert moved[1, 0] == pytest.approx(0.5)
 
 
+def test_a_particle_that_struck_a_face_comes_back_with_half_of_what_was_left():
+    history = history_of(
+        [((0.3, 0.5), 1.0), ((0.5, 0.5), 2.0)], [((0.0, 0.5), 0.5), ((0.5, 0.5), 2.0)]
+    )
+    moved = Spso2011Swarm(0, 2, 2, 10, {"topology": "star"}).propose(cube(2), history).positions
+    w = 1 / (2 * math.log(2))
+    np.testing.assert_allclose(moved[0], (0.5 * w * 0.3, 0.5), atol=1e-12)
+
+
+def test_a_leader_away_from_its_best_circles_what_lies_between():
+    rows = [((0.5,), 1.0), ((0.9,), 3.0)]
+    away = [((0.6,), 2.0), ((0.9,), 3.0)]
+    history = history_of(rows, away, away)  # at rest in the end
+    moved = [
+        Spso2011Swarm(seed, 2, 2, 10, {"topology": "star"}).propose(cube(1), history).positions[0]
+        for seed in range(400)
+    ]
+    c = 0.5 + math.log(2)
+    assert np.mean(moved) == pytest.approx((0.6 + 0.6 - c * 0.1) / 2, abs=0.005)
+    assert np.max(np.abs(np.array(moved) - (0.6 - c * 0.05))) <= c * 0.05 + 1e-12
+
+
 def sight(particles, batch, losses):
     """Return the links after generations with these losses, each of a whole batch."""
     swarm = Spso2011Swarm(0, particles, batch, 50)
