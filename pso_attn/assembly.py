@@ -25,6 +25,11 @@ SAMPLERS: Mapping[str, str] = MappingProxyType(
         "pso-spso2011": "pso_attn.swarm:Spso2011Swarm",
         "pso-bare-bones": "pso_attn.swarm:BareBonesSwarm",
         "pso-clpso": "pso_attn.swarm:ClpsoSwarm",
+        "tpe": "pso_attn.baselines:TreeParzen",
+        "gp": "pso_attn.baselines:GaussianProcess",
+        "cmaes": "pso_attn.baselines:CovarianceAdaptation",
+        "nsga2": "pso_attn.baselines:Genetic",
+        "pyswarms": "pso_attn.baselines:PySwarms",
         "random": "pso_attn.baselines:RandomSearch",
         "qmc": "pso_attn.baselines:QuasiMonteCarlo",
     }

@@ -1,0 +1,212 @@
+"""CMA-ES with margin for mixed spaces, its distribution replayed from history.
+
+The library `cmaes` holds the distribution; history holds where it was asked to look. A generation
+that is folded is asked for again, which gives the same points as when it was proposed: of a
+coordinate that was trained where it was asked, the distribution is told the point before it was
+rounded and clipped, of any other (a start, a repair) where it was trained.
+"""
+
+import copy
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pso_attn.baselines.folding import Fold
+from pso_attn.baselines.slots import refuse_options, slots
+from pso_attn.seeding import generator
+from pso_attn.space import Space
+from pso_attn.types import Array, History, Proposal, State, Trial
+
+Solution = Any  # cmaes.CatCMAwM.Solution: x, z, c, and _v_raw before rounding and clipping
+Distribution = Any  # cmaes.CatCMAwM
+Columns = NDArray[np.int64]
+
+SPREAD = 2.0  # of cmaes' own first deviations; a sixth of the cube, as in Optuna
+WIDEST = 256  # with more values than this an integer is a line
+
+
+@dataclass(frozen=True, eq=False)
+class _Axes:
+    """Which columns of a position are lines, ordered bins and labels, in cmaes' order."""
+
+    lines: Columns
+    bins: Columns
+    labels: Columns
+    sizes: NDArray[np.int64]
+
+    @staticmethod
+    def of(space: Space) -> "_Axes":
+        levels = space.levels
+        is_line = (levels == 0) | (levels > WIDEST)
+        return _Axes(
+            lines=np.flatnonzero(~space.categorical & is_line),
+            bins=np.flatnonzero(~space.categorical & ~is_line & (levels > 1)),
+            labels=np.flatnonzero(space.categorical & (levels > 1)),
+            sizes=levels,
+        )
+
+    @property
+    def count(self) -> int:
+        """How many columns are not of one value only."""
+        return len(self.lines) + len(self.bins) + len(self.labels)
+
+
+@dataclass(frozen=True, eq=False)
+class _Search:
+    """The distribution, None where there is nothing to search, and what it is yet to be told."""
+
+    axes: _Axes
+    distribution: Distribution | None
+    pending: tuple[tuple[Solution, tuple[float, float]], ...] = ()
+
+
+class CovarianceAdaptation:
+    """CMA-ES with margin, for numbers, steps and labels (Hamano et al. 2025), by cmaes.
+
+    The population is cmaes' own, rounded to whole batches. A generation is ranked by fidelity,
+    then loss, failures last; one of failures only teaches nothing. Conditions are not looked at: a
+    knob that does not act drifts. Options are refused with ConfigurationError. The budget of
+    generations does not matter.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        particles: int,
+        batch: int,
+        generations: int,
+        options: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
+        """Refuse options."""
+        refuse_options("cmaes", options)
+        self.seed, self.particles, self.batch = seed, particles, batch
+        self._fold = Fold(self._first, self._after)
+
+    def propose(self, space: Space, history: History) -> Proposal:
+        """Return draws from the distribution after that history."""
+        generation = len(history)
+        search = self._fold(space, history)
+        solutions = self._drawn(search, generation)
+        positions = self._positions(space, search.axes, solutions, generation)
+        return Proposal(positions, slots(generation, self.batch, self.particles))
+
+    def _first(self, space: Space) -> _Search:
+        axes = _Axes.of(space)
+        if not axes.count:
+            return _Search(axes, None)
+        from cmaes import CatCMAwM  # slow: it loads scipy's distributions
+
+        distribution = CatCMAwM(
+            x_space=[[0.0, 1.0]] * len(axes.lines) or None,
+            z_space=[range(axes.sizes[column]) for column in axes.bins] or None,
+            c_space=axes.sizes[axes.labels] if len(axes.labels) else None,
+            population_size=population(axes.count, self.batch),
+            sigma=SPREAD,
+        )
+        return _Search(axes, distribution)
+
+    def _after(self, space: Space, history: History, search: _Search, generation: int) -> _Search:
+        """Return the search after one more generation."""
+        if search.distribution is None:
+            return search
+        solutions = self._drawn(search, generation)
+        proposed = self._positions(space, search.axes, solutions, generation)
+        pending = list(search.pending)
+        trials = history.generations[generation]
+        for trial, position, solution in zip(trials, proposed, solutions, strict=True):
+            trained = _trained(space, search.axes, trial.candidate.position, position, solution)
+            pending.append((trained, _merit(history, trial)))
+        size = search.distribution.population_size
+        if len(pending) < size:
+            return _Search(search.axes, search.distribution, tuple(pending))
+        distribution = _told(search.distribution, pending[:size])
+        return _Search(search.axes, distribution, tuple(pending[size:]))
+
+    def _drawn(self, search: _Search, generation: int) -> list[Solution]:
+        """Return one generation's draws; the same again whenever they are asked for."""
+        if search.distribution is None:
+            return []
+        rng = generator(self.seed, generation, "cmaes")
+        search.distribution.reseed_rng(int(rng.integers(2**31)))
+        return [search.distribution.ask() for _ in range(self.batch)]
+
+    def _positions(
+        self, space: Space, axes: _Axes, solutions: Sequence[Solution], generation: int
+    ) -> Array:
+        """Return where the draws lie, (B, D), the run's starts in place of the first."""
+        positions = np.tile(space.encode({}), (self.batch, 1))
+        for position, solution in zip(positions, solutions, strict=False):  # none: one point
+            if len(axes.lines):
+                position[axes.lines] = solution.x
+            for column, place in zip(axes.bins, _or_none(solution.z), strict=True):
+                position[column] = _centre(space, column, int(place))
+            for column, chosen in zip(axes.labels, _or_none(solution.c), strict=True):
+                position[column] = _centre(space, column, int(np.argmax(chosen)))
+        return space.with_starts(positions, generation * self.batch)
+
+
+def population(dimension: int, batch: int) -> int:
+    """Return how many trials make one generation of CMA-ES: cmaes' default in whole batches.
+
+    The multiple of the batch nearest to 4 + 3 ln D (Hansen 2016), and at least 4.
+    """
+    usual = 4 + math.floor(3 * math.log(dimension))
+    return batch * max(round(usual / batch), math.ceil(4 / batch))
+
+
+def _or_none(values: Any) -> Any:
+    return () if values is None else values
+
+
+def _centre(space: Space, column: int, place: int) -> float:
+    scale: Any = space.coordinates[column].scale
+    centre: float = scale.point(scale.values[place])
+    return centre
+
+
+def _place(space: Space, column: int, x: float) -> int:
+    scale: Any = space.coordinates[column].scale
+    place: int = scale.values.index(scale.value(x))
+    return place
+
+
+def _trained(
+    space: Space, axes: _Axes, stored: Array, proposed: Array, solution: Solution
+) -> Solution:
+    """Return the draw as it was trained: as it was asked wherever the position is unchanged."""
+    raw, choices = solution._v_raw, solution.c
+    if raw is not None:
+        numbers = np.concatenate([axes.lines, axes.bins])
+        places = [_place(space, column, stored[column]) for column in axes.bins]
+        where = np.concatenate([stored[axes.lines], np.array(places, dtype=np.float64)])
+        raw = np.where(stored[numbers] == proposed[numbers], raw, where)
+    if choices is not None:
+        chosen = [_place(space, column, stored[column]) for column in axes.labels]
+        choices = np.arange(choices.shape[1]) == np.array(chosen)[:, None]
+    return replace(solution, c=choices, _v_raw=raw)
+
+
+def _merit(history: History, trial: Trial) -> tuple[float, float]:
+    """Return what a generation is ranked by, ascending: (-fidelity, loss)."""
+    loss = history.loss(trial)
+    if trial.outcome.state is State.FAIL or not np.isfinite(loss):
+        return 0.0, float("inf")
+    return -1.0 if trial.is_full else -trial.outcome.fidelity, loss
+
+
+def _told(
+    distribution: Distribution, results: Sequence[tuple[Solution, tuple[float, float]]]
+) -> Distribution:
+    """Return the distribution after one generation of its own, told by ranks."""
+    if all(np.isinf(merit[1]) for _, merit in results):
+        return distribution
+    ranked = sorted(results, key=lambda result: result[1])
+    after = copy.deepcopy(distribution)
+    with np.errstate(all="ignore"):  # cmaes divides by what vanishes when a distribution narrows
+        after.tell([(solution, float(rank)) for rank, (solution, _) in enumerate(ranked)])
+    return after
