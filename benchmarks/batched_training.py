@@ -147,8 +147,9 @@ def _dispatched(training: SwarmTraining | AloneTraining) -> int:
     return counting.count
 
 
+# what computes nothing: views, and memory that is only asked for
 VIEWS = ("view", "expand", "permute", "transpose", "split", "unbind", "detach", "slice", "select",
-         "unsqueeze", "squeeze", "alias", ".t.", "as_strided")  # fmt: skip
+         "unsqueeze", "squeeze", "alias", ".t.", "as_strided", "diagonal", "empty")  # fmt: skip
 
 
 def _finish(device: torch.device) -> None:

@@ -4,7 +4,9 @@ A mask does not depend on who shares the batch, on the order of particles, or on
 before, so a particle trained in a swarm drops exactly what it would drop alone.
 """
 
+from dataclasses import dataclass
 from functools import lru_cache
+from math import prod
 
 import numpy as np
 import torch
@@ -26,25 +28,54 @@ def keys(seeds: NDArray[np.int64], steps: int, sites: int) -> torch.Tensor:
     return torch.from_numpy(_mix(_mix(base ^ step) + site).view(np.int32))
 
 
-def dropout_scale(key: torch.Tensor, rate: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+@dataclass(frozen=True, eq=False)
+class DropRates:
+    """Dropout rates of N particles, settled once so that a step only compares with them.
+
+    below: int32 (N,); a hash below it is dropped. kept: (N,), 1 / (1 - rate), in the dtype of the
+    factors.
+    """
+
+    below: torch.Tensor
+    kept: torch.Tensor
+
+    @classmethod
+    def of(cls, rate: torch.Tensor) -> "DropRates":
+        """Return rates (N,) in [0, 1), whose dtype the factors take."""
+        below = (rate.double() * 2.0**32 - 2.0**31).clamp_(max=2.0**31 - 1).to(torch.int32)
+        return cls(below, 1 / (1 - rate))
+
+
+def dropout_scale(
+    key: torch.Tensor,
+    rates: DropRates,
+    shape: tuple[int, ...],
+    order: tuple[int, ...] | None = None,
+) -> torch.Tensor:
     """Return the factors of inverted dropout: 0 with probability `rate`, else 1 / (1 - rate).
 
-    key: int32 (N,). rate: (N,) in [0, 1); its dtype is the result's. shape: one particle's own
-    shape; a factor depends on its coordinate in that shape alone. Returns (N, *shape).
+    key: int32 (N,). shape: one particle's own shape; a factor depends on its coordinate in that
+    shape alone. order: its axes from the slowest to the fastest in the memory of the factors.
+    Returns (N, *shape).
     """
-    bits = _coordinates(int(np.prod(shape)), key.device) ^ key[:, None]  # (N, count)
+    apart = (-1,) + (1,) * len(shape)
+    bits = _coordinates(shape, order or tuple(range(len(shape))), key.device) ^ key.view(apart)
     bits.mul_(_FIRST)
     bits.bitwise_xor_(bits >> 15)
     bits.mul_(_SECOND)
-    threshold = (rate.double() * 2.0**32 - 2.0**31).clamp_(max=2.0**31 - 1).to(torch.int32)
-    kept = 1 / (1 - rate)
-    return ((bits >= threshold[:, None]) * kept[:, None]).view(len(key), *shape)
+    factors = torch.empty_like(bits, dtype=rates.kept.dtype)
+    torch.ge(bits, rates.below.view(apart), out=factors)  # a quarter of the time of booleans
+    return factors.mul_(rates.kept.view(apart))
 
 
 @lru_cache(maxsize=64)
-def _coordinates(count: int, device: torch.device) -> torch.Tensor:
-    """Return well mixed 32-bit words for the coordinates 0 … count-1: int32 (count,)."""
-    return torch.from_numpy(_mix(np.arange(count, dtype=np.uint32)).view(np.int32)).to(device)
+def _coordinates(
+    shape: tuple[int, ...], order: tuple[int, ...], device: torch.device
+) -> torch.Tensor:
+    """Return well mixed 32-bit words for the coordinates of a shape, int32 of that shape."""
+    words = _mix(np.arange(prod(shape), dtype=np.uint32)).view(np.int32).reshape(shape)
+    laid = torch.from_numpy(np.ascontiguousarray(words.transpose(order))).to(device)
+    return laid.permute(tuple(np.argsort(order)))
 
 
 def _mix(words: NDArray[np.uint32]) -> NDArray[np.uint32]:

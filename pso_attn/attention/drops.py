@@ -6,7 +6,7 @@ import torch
 
 from pso_attn.attention.given import Given
 from pso_attn.attention.kinds import DROPPING
-from pso_attn.counter import dropout_scale
+from pso_attn.counter import DropRates, dropout_scale
 from pso_attn.space.knob import Knob
 
 KNOBS = (
@@ -50,18 +50,20 @@ class Drops:
 
 @dataclass(frozen=True)
 class Noise:
-    """Dropout of one site at one step. key: int32 (P,); rate: (P,), in [0, 1)."""
+    """Dropout of one site at one step. key: int32 (P,); rates: of the P particles."""
 
     key: torch.Tensor
-    rate: torch.Tensor
+    rates: DropRates
 
     def drop(self, values: torch.Tensor) -> torch.Tensor:
         """Return `values` (P, …) with entries dropped and the rest scaled up."""
-        return values * dropout_scale(self.key, self.rate, tuple(values.shape[1:]))
+        shape, stride = tuple(values.shape[1:]), values.stride()[1:]
+        order = tuple(sorted(range(len(shape)), key=lambda axis: -stride[axis]))
+        return values * dropout_scale(self.key, self.rates, shape, order)
 
     def drop_heads(self, values: torch.Tensor) -> torch.Tensor:
         """Return `values` (P, B, H, T, d) with whole heads of an example dropped."""
-        factors = dropout_scale(self.key, self.rate, tuple(values.shape[1:3]))
+        factors = dropout_scale(self.key, self.rates, tuple(values.shape[1:3]))
         return values * kept_share(factors)[..., None, None]
 
 

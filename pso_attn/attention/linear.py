@@ -8,6 +8,7 @@ paper's: it keeps a query that looks at nothing finite.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 from torch.nn.functional import elu, pad
@@ -15,6 +16,7 @@ from torch.nn.functional import elu, pad
 from pso_attn.attention.drops import Noise
 from pso_attn.attention.layer import LayerSettings
 from pso_attn.attention.learned import NOTHING, LearnedTensors
+from pso_attn.attention.pairs import by_head, by_token, own_columns, side_by_side
 
 BLOCK_TOKENS = 64
 
@@ -31,6 +33,9 @@ class Linear:
     ) -> None:
         """Remember whether tokens may look ahead; nothing else of a particle enters."""
         self.causal = causal
+        self.side_by_side = not causal and side_by_side(
+            length, members[0].heads, members[0].head_dim, like.device
+        )
 
     def __call__(
         self,
@@ -41,10 +46,30 @@ class Linear:
         learned: LearnedTensors = NOTHING,
     ) -> torch.Tensor:
         """Return (P, B, H, T, d) from q, k, v of that shape."""
+        if self.side_by_side:
+            return _side_by_side(q, k, v)
         q, k = elu(q) + 1, elu(k) + 1
         v = pad(v, (0, 1), value=1.0)  # one more column sums φ(k): the denominator
         out = _scan(q, k, v) if self.causal else q @ (k.transpose(-1, -2) @ v)
         return out[..., :-1] / (out[..., -1:] + 1e-6)
+
+
+def _side_by_side(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    """Return what bidirectional attention by heads does, from products of all heads at once."""
+    batch, heads, width = *q.shape[1:3], q.shape[4]
+    q, k, v = (by_token(x).flatten(0, 1) for x in (q, k, v))  # (P·B, T, H·d)
+    q, k = elu(q.contiguous()) + 1, elu(k.contiguous()) + 1  # elu is slow on strided memory
+    v = pad(v, (0, heads * width), value=1.0)  # as many columns more sum φ(k): the denominators
+    within = (k.transpose(1, 2) @ v) * _within_heads(heads, width, q.dtype)
+    out, norm = (q @ within).chunk(2, -1)
+    return by_head(out / (norm + 1e-6), batch, heads)
+
+
+@lru_cache(maxsize=64)
+def _within_heads(heads: int, width: int, dtype: torch.dtype) -> torch.Tensor:
+    """Return (H · d, 2 · H · d), one where row and column belong to the same head."""
+    own = own_columns(heads, width, dtype)
+    return (own.T @ own).repeat(1, 2)
 
 
 def _scan(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:

@@ -14,6 +14,7 @@ from pso_attn.attention.drops import Noise
 from pso_attn.attention.kinds import RANKED
 from pso_attn.attention.layer import LayerSettings
 from pso_attn.attention.learned import NOTHING, LearnedTensors
+from pso_attn.attention.normalise import softmax
 from pso_attn.attention.sharpness import inverse_temperature
 from pso_attn.space.knob import Knob
 
@@ -57,7 +58,7 @@ class LowRank:
         learned: LearnedTensors = NOTHING,
     ) -> torch.Tensor:
         """Return (P, B, H, T, d) from q (P, B, H, T, d) and projected k, v (P, B, H, r, d)."""
-        weights = ((q * self.scale) @ k.transpose(-1, -2)).softmax(-1)
+        weights = softmax((q * self.scale) @ k.transpose(-1, -2))
         if noise is not None:
             weights = noise.drop(weights)
         return weights @ v

@@ -14,6 +14,7 @@ from torch.linalg import vector_norm
 
 from pso_attn.attention.blend import Blend
 from pso_attn.attention.learned import LearnedTensors
+from pso_attn.attention.pairs import products
 from pso_attn.attention.sharpness import Sharpness
 
 SMALLEST_NORM = 1e-12  # what shorter queries and keys are divided by, as torch's normalize does
@@ -50,7 +51,7 @@ class Products:
             scale = scale * _apart(self._by_head(learned["log_temperature"]).neg().exp())
         if self._by_token is not None:
             scale = scale / self._by_token(learned["token_temperature"])  # (P, B, H, T, 1)
-        return self._cap((q * scale) @ k.transpose(-1, -2))
+        return self._cap(products(q * scale, k))
 
     def _unit(self, x: torch.Tensor) -> torch.Tensor:
         """Return vectors of unit length for the particles that ask for them."""

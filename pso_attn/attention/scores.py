@@ -15,6 +15,7 @@ import torch
 
 from pso_attn.attention.layer import LayerSettings
 from pso_attn.attention.learned import LearnedTensors
+from pso_attn.attention.pairs import in_token_order, side_by_side
 from pso_attn.attention.positions import Turn
 from pso_attn.attention.products import Products
 from pso_attn.attention.span import Fading
@@ -40,6 +41,8 @@ class Scores:
         self._fading = Fading(spans, heads, length, like) if fades else None
         bias = torch.stack([member.sight.bias(length, causal) for member in members])
         self._bias = bias[:, None].to(like) if bool((bias != 0).any()) else None  # (P, 1, H, T, T)
+        if self._bias is not None and side_by_side(length, members[0].heads, width, like.device):
+            self._bias = in_token_order(self._bias)
 
     def __call__(self, q: torch.Tensor, k: torch.Tensor, learned: LearnedTensors) -> torch.Tensor:
         """Return (P, B, H, T, T) from q and k (P, B, H, T, d), −inf where not in sight."""

@@ -15,6 +15,7 @@ from pso_attn.attention.blend import Blend
 from pso_attn.attention.given import Given
 from pso_attn.attention.kinds import NORMALISING
 from pso_attn.attention.learned import Learned, LearnedTensors
+from pso_attn.attention.normalise import softmax
 from pso_attn.space.knob import Knob
 
 KNOBS = (
@@ -62,7 +63,7 @@ class WithSink:
     def __call__(self, scores: torch.Tensor, learned: LearnedTensors) -> torch.Tensor:
         """Return weights of the scores' shape (P, B, H, T, keys)."""
         if self._logit is None:
-            return scores.softmax(-1)
+            return softmax(scores)
         logit = self._logit(learned.get("sink", ()))[:, None, :, None, None]
         more = torch.cat([scores, logit.expand(*scores.shape[:-1], 1)], -1)
-        return more.softmax(-1)[..., :-1]
+        return softmax(more)[..., :-1]

@@ -13,6 +13,7 @@ import torch
 from pso_attn.attention.drops import Noise
 from pso_attn.attention.layer import LayerSettings
 from pso_attn.attention.learned import NOTHING, LearnedTensors
+from pso_attn.attention.pairs import weighted
 from pso_attn.attention.scores import Scores
 from pso_attn.attention.sink import WithSink
 
@@ -43,4 +44,4 @@ class Softmax:
         weights = self._normalise(self._scores(q, k, learned), learned)
         if noise is not None:
             weights = noise.drop(weights)
-        return weights @ v
+        return weighted(weights, v)

@@ -1,13 +1,17 @@
 """Which device trains, and how much memory a chunk may take there."""
 
+import ctypes
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 
 import psutil
 import torch
 
 from pso_attn.errors import DeviceError
 
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 MEMORY_SHARE = 0.5  # of the device's whole memory, so that a resumed run plans the same chunks
 
 
@@ -38,6 +42,21 @@ def memory_budget_bytes(device: torch.device) -> int:
     else:
         total = psutil.virtual_memory().total
     return int(total * MEMORY_SHARE)
+
+
+@cache
+def keep_freed_memory() -> None:
+    """Let the C library keep what tensors free, once and for the process, where it is glibc.
+
+    By default it gives blocks of a megabyte back at once, and each step faults them in again:
+    5 to 15 % of a step at widths of 32 and above.
+    """
+    if sys.platform != "linux":
+        return
+    library = ctypes.CDLL(None)
+    if hasattr(library, "gnu_get_libc_version"):
+        library.mallopt(_MMAP_THRESHOLD, 2**30)
+        library.mallopt(_TRIM_THRESHOLD, 2**31 - 1)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pso_attn.counter import keys
-from pso_attn.evaluate.device import one_thread
+from pso_attn.evaluate.device import keep_freed_memory, one_thread
 from pso_attn.evaluate.optimiser import Recipe, SwarmAdamW, read_recipe
 from pso_attn.evaluate.smoothing import Smoothing
 from pso_attn.models import SwarmTransformer, TransformerSettings, read_transformer
@@ -51,6 +51,7 @@ class SwarmTraining:
         dtype: torch.dtype = torch.float32,
     ) -> None:
         """Start the members, who share a bucket, from their seeds; `steps` is the full budget."""
+        keep_freed_memory()
         self.task, self.steps, self.step = task, steps, 0
         order = sorted(range(len(members)), key=lambda row: members[row].model.group)
         self.rows = order  # which of `members` each particle of the batch is

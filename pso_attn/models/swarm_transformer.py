@@ -15,8 +15,11 @@ from torch.nn.functional import embedding, gelu, layer_norm
 
 from pso_attn.attention import MECHANISMS, Kernel, LayerSettings, Noise
 from pso_attn.attention.blend import Blend
+from pso_attn.attention.kinds import PAIRING
 from pso_attn.attention.learned import LearnedTensors
+from pso_attn.attention.pairs import side_by_side
 from pso_attn.attention.positions import sinusoids
+from pso_attn.counter import DropRates, dropout_scale
 from pso_attn.models.info import TaskInfo
 from pso_attn.models.parameters import parameters_of
 from pso_attn.models.settings import TransformerSettings
@@ -36,8 +39,9 @@ class _Group:
     stop: int
     layer: LayerSettings
     kernel: Kernel
-    dropout: Tensor | None  # (P,), or None where nobody drops attention weights
-    head_dropout: Tensor | None  # (P,), or None where nobody drops heads
+    in_token_order: bool  # whether the kernel takes q, k and v as the projection leaves them
+    dropout: DropRates | None  # None where nobody drops attention weights
+    head_dropout: DropRates | None  # None where nobody drops heads
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,8 +80,7 @@ class SwarmTransformer:
             [tuple(parameters_of(s, info)) for s in settings], weights, offsets
         )
         self._positions = self._placed()
-        rate = torch.tensor([s.dropout for s in settings], dtype=weights.dtype)
-        self._dropout = rate.to(weights.device) if bool(rate.any()) else None
+        self._dropout = _rates([s.dropout for s in settings] * 2 * settings[0].layers, weights)
         self._layers = [self._projections(index) for index in range(settings[0].layers)]
         self._shares = [self._shared(index) for index in range(settings[0].layers)]
         rows = torch.arange(len(settings), device=weights.device)
@@ -119,12 +122,14 @@ class SwarmTransformer:
             learned = [segment.value for segment in self.storage.segments.get("positions", ())]
             x = x + self._positions(learned)[:, None]
         x = x.flatten(1, 2)  # (N, B·T, C)
+        factors = self._dropped(tuple(x.shape[1:]), keys)
         for index, projections in enumerate(self._layers):
-            prefix, site = f"blocks.{index}", SITES_PER_LAYER * index
-            normed = layer_norm(x, (width,))
-            x = x + self._dropped(self._attended(index, projections, normed, keys), keys, site + 1)
+            prefix = f"blocks.{index}"
+            attended = self._attended(index, projections, layer_norm(x, (width,)), keys)
+            x = x + (attended if factors is None else attended * factors[index, 0])
             hidden = gelu(layer_norm(x, (width,)) @ whole(f"{prefix}.expand"))
-            x = x + self._dropped(hidden @ whole(f"{prefix}.contract"), keys, site + 2)
+            contracted = hidden @ whole(f"{prefix}.contract")
+            x = x + (contracted if factors is None else contracted * factors[index, 1])
         x = layer_norm(x, (width,))
         if not self.info.per_token:
             x = x.unflatten(1, (batch, -1)).mean(2)
@@ -149,10 +154,13 @@ class SwarmTransformer:
         constants = torch.stack([fixed * (kind == "sinusoidal") for kind in kinds])
         return Blend([kind == "learned" for kind in kinds], constants)
 
-    def _dropped(self, x: Tensor, keys: Tensor | None, site: int) -> Tensor:
+    def _dropped(self, shape: tuple[int, ...], keys: Tensor | None) -> Tensor | None:
+        """Return the factors of the blocks' two outputs (layers, 2, N, *shape), drawn at once."""
         if keys is None or self._dropout is None:
-            return x
-        return Noise(keys[site], self._dropout).drop(x)
+            return None
+        sites = keys[: SITES_PER_LAYER * len(self._layers)].unflatten(0, (-1, SITES_PER_LAYER))
+        drawn = dropout_scale(sites[:, 1:].flatten(), self._dropout, shape)
+        return drawn.view(-1, 2, len(self), *shape)
 
     def _attended(
         self, index: int, projections: tuple[_Projection, ...], x: Tensor, keys: Tensor | None
@@ -179,7 +187,11 @@ class SwarmTransformer:
     ) -> Tensor:
         """Return the heads' outputs (P, B·T, H·d) from projected q, k, v (P, B·T, 3·H·d)."""
         shape = (-1, self.info.length, 3, group.layer.heads, group.layer.head_dim)
-        q, k, v = qkv.unflatten(1, shape[:2]).unflatten(3, shape[2:]).permute(3, 0, 1, 4, 2, 5)
+        parts = qkv.unflatten(1, shape[:2]).unflatten(3, shape[2:])  # (P, B, T, 3, H, d)
+        heads = parts.permute(3, 0, 1, 4, 2, 5)
+        q, k, v = (
+            heads if group.in_token_order else heads.contiguous()
+        )  # one copy for all products
         if group.layer.mechanism == "low_rank":
             k = learned["project_keys"][0][:, None, None] @ k
             v = learned["project_values"][0][:, None, None] @ v
@@ -222,23 +234,32 @@ class SwarmTransformer:
             kernel = MECHANISMS[members[0].mechanism](
                 members, self.info.length, self.info.causal, like
             )
-            dropout, head_dropout = (
-                like.new_tensor(rates) if any(rates) else None
-                for rates in (
-                    [member.drops.weights for member in members],
-                    [member.drops.heads for member in members],
-                )
+            group = _Group(
+                rows[0],
+                rows[-1] + 1,
+                members[0],
+                kernel,
+                members[0].mechanism in (*PAIRING, "linear")
+                and side_by_side(
+                    self.info.length, members[0].heads, members[0].head_dim, like.device
+                ),
+                _rates([member.drops.weights for member in members], like),
+                _rates([member.drops.heads for member in members], like),
             )
-            group = _Group(rows[0], rows[-1] + 1, members[0], kernel, dropout, head_dropout)
             groups.append(group)
         return groups
 
 
-def _noise(keys: Tensor | None, site: int, group: _Group, rate: Tensor | None) -> Noise | None:
+def _rates(rates: Sequence[float], like: Tensor) -> DropRates | None:
+    """Return what dropout at these rates needs, None where nothing is dropped."""
+    return DropRates.of(like.new_tensor(rates)) if any(rates) else None
+
+
+def _noise(keys: Tensor | None, site: int, group: _Group, rates: DropRates | None) -> Noise | None:
     """Return a group's dropout at a site, None where nothing is dropped."""
-    if keys is None or rate is None:
+    if keys is None or rates is None:
         return None
-    return Noise(keys[site, group.start : group.stop], rate)
+    return Noise(keys[site, group.start : group.stop], rates)
 
 
 def _columns(layer: LayerSettings) -> Tensor:

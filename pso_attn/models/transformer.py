@@ -11,6 +11,7 @@ from torch.nn.functional import dropout, gelu
 
 from pso_attn.attention import Noise
 from pso_attn.attention.positions import sinusoids
+from pso_attn.counter import DropRates
 from pso_attn.models.info import TaskInfo
 from pso_attn.models.plain_attention import BY_HEAD, Attention, BlockNoise
 from pso_attn.models.settings import TransformerSettings
@@ -109,7 +110,9 @@ class Transformer(nn.Module):
             return None
 
         def drawn(site: int, rate: float) -> Noise | None:
-            return Noise(keys[site], self.head.weight.new_full((1,), rate)) if rate else None
+            if not rate:
+                return None
+            return Noise(keys[site], DropRates.of(self.head.weight.new_full((1,), rate)))
 
         drops, rate = self.settings.attention[index].drops, self.settings.dropout
         return BlockNoise(

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from pso_attn.attention import Kernel, LayerSettings, Noise, read_layer
-from pso_attn.counter import keys
+from pso_attn.counter import DropRates, keys
 
 PARTICLES, EXAMPLES = 3, 2
 LENGTHS = (1, 2, 5, 67)  # tokens; the last is longer than the blocks of a scan
@@ -186,7 +186,7 @@ class MechanismContract:
         if dropout:
             rates = [member.drops.weights for member in members]
             key = keys(np.array(particles, dtype=np.int64), 1, 1)[0, 0]
-            noise = Noise(key, torch.tensor(rates, dtype=q.dtype))
+            noise = Noise(key, DropRates.of(torch.tensor(rates, dtype=q.dtype)))
         learned = self.learned(members, particles, length, q)
         return self.kernel(members, length, causal, q)(q, k, v, noise, learned)
 

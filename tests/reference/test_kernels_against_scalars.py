@@ -17,7 +17,7 @@ from torch import Tensor
 from pso_attn.attention import MECHANISMS, LayerSettings, Noise
 from pso_attn.attention import linear as linear_kernel
 from pso_attn.attention.span import Fading, Span
-from pso_attn.counter import dropout_scale, keys
+from pso_attn.counter import DropRates, dropout_scale, keys
 from pso_attn.testing.mechanisms import make_layer
 
 TOLERANCE = 1e-12  # of the largest entry, or of one
@@ -324,8 +324,11 @@ def dropped(
     rates = torch.tensor([m.drops.weights for m in members], dtype=torch.float64)
     key = keys(torch.tensor(seeds).numpy(), 1, 1)[0, 0]
     shape = (EXAMPLES, members[0].heads, length, rows)
-    masks = [dropout_scale(key[p : p + 1], rates[p : p + 1], shape)[0] for p in range(len(seeds))]
-    return Noise(key, rates), torch.stack(masks)
+    masks = [
+        dropout_scale(key[p : p + 1], DropRates.of(rates[p : p + 1]), shape)[0]
+        for p in range(len(seeds))
+    ]
+    return Noise(key, DropRates.of(rates)), torch.stack(masks)
 
 
 def distance(found: Tensor, truth: Tensor) -> float:

@@ -11,7 +11,7 @@ import torch
 from scalar_transformer import Masks, Shapes
 from torch import Tensor
 
-from pso_attn.counter import dropout_scale, keys
+from pso_attn.counter import DropRates, dropout_scale, keys
 from pso_attn.models import SwarmTransformer, TaskInfo, Transformer, read_transformer
 
 TOLERANCE = 1e-12  # of the largest logit, or of a particle's largest gradient
@@ -247,7 +247,7 @@ def masks_of(own: Mapping[str, Any], info: TaskInfo, key: Tensor) -> Masks:
                 whole_heads = name == "heads"
                 drawn = key[3 * own["layers"] + layer if whole_heads else 3 * layer + site][None]
                 factor = torch.tensor([chance], dtype=torch.float64)
-                masks[layer, name] = dropout_scale(drawn, factor, shape)[0]
+                masks[layer, name] = dropout_scale(drawn, DropRates.of(factor), shape)[0]
     return masks
 
 

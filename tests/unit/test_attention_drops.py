@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from pso_attn.attention.drops import Noise, kept_share
-from pso_attn.counter import keys
+from pso_attn.counter import DropRates, keys
 
 PARTICLES, EXAMPLES, HEADS = 3, 400, 4
 
@@ -12,7 +12,7 @@ PARTICLES, EXAMPLES, HEADS = 3, 400, 4
 def dropped(rates: list[float]) -> torch.Tensor:
     """Return which share of its own scale each head of ones is left with: (P, B, H)."""
     key = keys(np.arange(len(rates)), 1, 1)[0, 0]
-    noise = Noise(key, torch.tensor(rates, dtype=torch.float64))
+    noise = Noise(key, DropRates.of(torch.tensor(rates, dtype=torch.float64)))
     ones = torch.ones(len(rates), EXAMPLES, HEADS, 2, 3, dtype=torch.float64)
     values = noise.drop_heads(ones)
     assert torch.equal(values, values[..., :1, :1].expand_as(values))  # tokens and columns agree

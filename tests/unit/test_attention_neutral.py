@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy, scaled_dot_product_attention
 from pso_attn.attention import KNOBS, MECHANISMS, LayerSettings, Noise, read_layer
 from pso_attn.attention.positions import Turn
 from pso_attn.attention.scores import Scores
-from pso_attn.counter import keys
+from pso_attn.counter import DropRates, keys
 from pso_attn.evaluate import TRAINING_KNOBS
 from pso_attn.evaluate.optimiser import SwarmAdamW, read_recipe
 from pso_attn.evaluate.smoothing import Smoothing
@@ -109,7 +109,7 @@ def test_a_neutral_particle_stays_plain_beside_particles_that_are_not(causal: bo
     )
     q, k, v = (torch.cat([x, x]) for x in operands(plain))
     kernel = MECHANISMS["softmax"]([strange, plain], LENGTH, causal, q)
-    dropping = Noise(key_of(2), torch.tensor([0.5, 0.0], dtype=torch.float64))
+    dropping = Noise(key_of(2), DropRates.of(torch.tensor([0.5, 0.0], dtype=torch.float64)))
     truth = scaled_dot_product_attention(q[1], k[1], v[1], is_causal=causal)
     for noise in (None, dropping):
         torch.testing.assert_close(kernel(q, k, v, noise)[1], truth, rtol=0, atol=TOLERANCE)
@@ -132,8 +132,9 @@ def test_learned_spans_start_at_half_the_sequence_and_cost_nothing_where_nobody_
     assert (start.name, start.shape, start.mean, start.std) == ("span", (4,), (0.5,), 0.0)
     assert layers[1].learned(LENGTH, 16) == ()
     like = torch.zeros((), dtype=torch.float64)
-    q, k, _ = operands(layers[1])
+    one = operands(layers[1])
     for members, added in ((layers, True), (layers[1:], False)):
+        q, k = (x.repeat(len(members), 1, 1, 1, 1) for x in one[:2])
         scores = Scores(members, LENGTH, False, like)
         learned = {"span": [torch.full((1, 4), 0.5, dtype=torch.float64)]} if added else {}
         products = scores.products(q, k, learned)
@@ -333,7 +334,7 @@ def attended(layer: LayerSettings, causal: bool, q: Tensor, k: Tensor, v: Tensor
     """Return the kernel's output under dropout at the layer's own rate."""
     kernel = MECHANISMS[layer.mechanism]([layer], LENGTH, causal, q)
     rate = torch.tensor([layer.drops.weights], dtype=torch.float64)
-    return kernel(q, k, v, Noise(key_of(1), rate))
+    return kernel(q, k, v, Noise(key_of(1), DropRates.of(rate)))
 
 
 def assert_same(found: Tensor, plain: Tensor, *inputs: Tensor) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pso_attn.counter import dropout_scale, keys
+from pso_attn.counter import DropRates, dropout_scale, keys
 from pso_attn.evaluate.training import data_order
 from pso_attn.seeding import training_seed
 
@@ -33,34 +33,36 @@ def test_keys_of_different_steps_sites_and_seeds_differ() -> None:
 def test_a_mask_does_not_depend_on_who_shares_the_batch() -> None:
     key = keys(np.array([5, 6, 7, 8]), 1, 1)[0, 0]
     rate = torch.tensor([0.1, 0.5, 0.0, 0.9])
-    together = dropout_scale(key, rate, (3, 4, 5))
+    together = dropout_scale(key, DropRates.of(rate), (3, 4, 5))
     for row in range(4):
-        alone = dropout_scale(key[row : row + 1], rate[row : row + 1], (3, 4, 5))[0]
+        alone = dropout_scale(key[row : row + 1], DropRates.of(rate[row : row + 1]), (3, 4, 5))[0]
         assert torch.equal(together[row], alone)
     order = torch.tensor([2, 0, 3, 1])
-    assert torch.equal(dropout_scale(key[order], rate[order], (3, 4, 5)), together[order])
+    assert torch.equal(
+        dropout_scale(key[order], DropRates.of(rate[order]), (3, 4, 5)), together[order]
+    )
 
 
 def test_drawing_touches_no_global_generator() -> None:
     before = torch.random.get_rng_state()
     key = keys(np.array([5]), 3, 3)[0, 0]
-    first = dropout_scale(key, torch.tensor([0.5]), (50,))
+    first = dropout_scale(key, DropRates.of(torch.tensor([0.5])), (50,))
     torch.rand(3, generator=torch.Generator().manual_seed(1))
-    assert torch.equal(first, dropout_scale(key, torch.tensor([0.5]), (50,)))
+    assert torch.equal(first, dropout_scale(key, DropRates.of(torch.tensor([0.5])), (50,)))
     assert torch.equal(before, torch.random.get_rng_state())
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_rate_zero_keeps_everything_exactly(dtype: torch.dtype) -> None:
     key = torch.tensor([0, 1, -1, 2**31 - 1, -(2**31)], dtype=torch.int32)
-    factors = dropout_scale(key, torch.zeros(5, dtype=dtype), (1000,))
+    factors = dropout_scale(key, DropRates.of(torch.zeros(5, dtype=dtype)), (1000,))
     assert torch.equal(factors, torch.ones(5, 1000, dtype=dtype))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_factor_is_zero_or_what_keeps_the_mean(dtype: torch.dtype) -> None:
     rate = torch.tensor([0.3], dtype=dtype)
-    factors = dropout_scale(keys(np.array([3]), 1, 1)[0, 0], rate, (1000,))
+    factors = dropout_scale(keys(np.array([3]), 1, 1)[0, 0], DropRates.of(rate), (1000,))
     assert factors.dtype == dtype
     assert set(factors.unique().tolist()) == {0.0, (1 / (1 - rate)).item()}
 
@@ -68,8 +70,8 @@ def test_a_factor_is_zero_or_what_keeps_the_mean(dtype: torch.dtype) -> None:
 def test_the_same_coordinates_are_dropped_in_both_precisions() -> None:
     key = keys(np.arange(20), 1, 1)[0, 0]
     rate = torch.linspace(0.0, 0.95, 20, dtype=torch.float64)
-    single = dropout_scale(key, rate.float(), (500,)) == 0
-    double = dropout_scale(key, rate, (500,)) == 0
+    single = dropout_scale(key, DropRates.of(rate.float()), (500,)) == 0
+    double = dropout_scale(key, DropRates.of(rate), (500,)) == 0
     assert torch.equal(single, double)
 
 
@@ -134,5 +136,5 @@ def masks(chance: float, seeds: int, steps: int, sites: int, count: int) -> Tens
     """Return what is dropped, one where it is: float64 (seeds, steps, sites, count)."""
     drawn = keys(np.arange(seeds), steps, sites).permute(2, 0, 1).flatten()
     rate = torch.full((len(drawn),), chance, dtype=torch.float64)
-    dropped = dropout_scale(drawn, rate, (count,)) == 0
+    dropped = dropout_scale(drawn, DropRates.of(rate), (count,)) == 0
     return dropped.double().view(seeds, steps, sites, count)
