@@ -20,7 +20,7 @@ from pso_attn.types import Evaluator, Objective, Sampler, Settings
 
 SAMPLERS: Mapping[str, str] = MappingProxyType(
     {
-        "pso": "pso-classic",
+        "pso": "pso_attn.swarm:ScreenedSwarm",
         "pso-classic": "pso_attn.swarm:ClassicSwarm",
         "pso-spso2011": "pso_attn.swarm:Spso2011Swarm",
         "pso-bare-bones": "pso_attn.swarm:BareBonesSwarm",
@@ -140,8 +140,7 @@ def make_sampler(configuration: Configuration) -> Sampler:
     name = configuration.sampler
     if ":" not in name and name not in SAMPLERS:
         raise ConfigurationError(f'"{name}" is not a sampler{nearest(name, SAMPLERS)}')
-    name_of_class = SAMPLERS.get(name, name)  # itself a name for "pso", which stands for another
-    made = load_name(SAMPLERS.get(name_of_class, name_of_class), "sampler")
+    made = load_name(SAMPLERS.get(name, name), "sampler")
     arguments = {
         "seed": configuration.seed,
         "particles": configuration.budget.particles,

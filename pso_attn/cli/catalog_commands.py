@@ -75,9 +75,7 @@ def samplers(as_json: Json = False, quiet: Quiet = False) -> None:
     from pso_attn.assembly import SAMPLERS, load_name
 
     found = {
-        name: f"The default; for now {reference}."
-        if reference in SAMPLERS
-        else (load_name(reference, "sampler").__doc__ or "").strip().split("\n")[0]
+        name: (load_name(reference, "sampler").__doc__ or "").strip().split("\n")[0]
         for name, reference in SAMPLERS.items()
     }
     emit(

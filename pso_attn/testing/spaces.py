@@ -45,6 +45,12 @@ def mixed(starts: Sequence[Mapping[str, Any]] = (), constraints: Sequence[str] =
     )
 
 
+def labelled() -> Space:
+    """Return a space of numbers and labels in which every knob always acts."""
+    always = [c.knob for c in mixed().coordinates if not c.when]
+    return space_of(always)
+
+
 def space_of(
     knobs: Sequence[Knob],
     starts: Sequence[Mapping[str, Any]] = (),

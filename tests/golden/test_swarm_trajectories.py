@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pso_attn.baselines import QuasiMonteCarlo, RandomSearch
-from pso_attn.swarm import BareBonesSwarm, ClassicSwarm, ClpsoSwarm, Spso2011Swarm
+from pso_attn.swarm import BareBonesSwarm, ClassicSwarm, ClpsoSwarm, ScreenedSwarm, Spso2011Swarm
 from pso_attn.testing import drive
 from pso_attn.testing.samplers import roughness, stored_positions
 from pso_attn.testing.spaces import mixed
@@ -32,6 +32,8 @@ SAMPLERS = {
     "bare bones exploiting": lambda: BareBonesSwarm(7, 4, 3, 6, {"exploit": 0.5}),
     "clpso": lambda: ClpsoSwarm(7, 4, 3, 6),
     "clpso refreshing": lambda: ClpsoSwarm(7, 4, 3, 6, {"refreshing_gap": 1}),
+    "screened": lambda: ScreenedSwarm(7, 4, 3, 6),
+    "screened star": lambda: ScreenedSwarm(7, 4, 3, 6, {"topology": "star", "draws": 9}),
     "random": lambda: RandomSearch(7, 4, 3, 6),
     "qmc": lambda: QuasiMonteCarlo(7, 4, 3, 6),
 }

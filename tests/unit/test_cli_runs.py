@@ -45,10 +45,11 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cli") / "runs"
     result = cli("search", "digits", *TINY, "--run", "done", "--runs-dir", folder)
     assert result.exit_code == 0, result.stderr
-    assert f"confirm:  pso-attn confirm done --runs-dir {folder}" in result.stdout
+    for following in ("confirm:  pso-attn confirm", "train:    pso-attn train"):
+        assert f"{following} done --runs-dir {folder}" in result.stdout
     assert "best" in result.stdout
     assert "defaults" in result.stdout
-    assert "generation 2/2 · 8/8 particles" in result.stderr
+    assert "2/2 generations · 8/8 particles" in result.stderr
     return folder
 
 
@@ -92,7 +93,7 @@ def test_a_run_is_listed_shown_and_watched(runs: Path) -> None:
     assert sum(shown["trials"].values()) == 8
     watched = document("watch", "done", "--runs-dir", runs)
     assert watched["generations"] == {"done": 2, "total": 2}
-    assert "generation 2/2" in cli("show", "done", "--runs-dir", runs).stdout
+    assert "2/2 generations" in cli("show", "done", "--runs-dir", runs).stdout
     assert "finished" in cli("runs", "--runs-dir", runs).stdout
 
 
@@ -103,6 +104,42 @@ def test_one_damaged_run_hides_no_other(runs: Path) -> None:
     listed = {run["run"]: run["state"] for run in document("runs", "--runs-dir", runs)["runs"]}
     assert (listed["damaged"], listed["done"]) == ("damaged", "finished")
     assert cli("show", "damaged", "--runs-dir", runs).exit_code == 2
+
+
+def test_a_run_that_was_stopped_before_its_study_is_not_begun_and_can_be(tmp_path: Path) -> None:
+    search = (
+        "search",
+        "digits",
+        *TINY,
+        "--run",
+        "early",
+        "--timeout",
+        "0",
+        "--runs-dir",
+        tmp_path,
+    )
+    assert cli(*search).exit_code == 0
+    journal = tmp_path / "early" / "journal.log"
+    for left in (None, b""):
+        if left is None:
+            journal.unlink()
+        else:
+            journal.write_bytes(left)
+        listed = document("runs", "--runs-dir", tmp_path)["runs"]
+        assert [run["state"] for run in listed] == ["not begun"]
+        shown = cli("show", "early", "--runs-dir", tmp_path)
+        assert shown.exit_code == 2
+        assert "run early has not begun; start it with `pso-attn resume early`" in shown.stderr
+        assert cli("resume", "early", "--timeout", "0", "--runs-dir", tmp_path).exit_code == 0
+        assert document("show", "early", "--runs-dir", tmp_path)["state"] == "interrupted"
+
+
+def test_best_is_quietly_the_objective_itself(tmp_path: Path) -> None:
+    by_accuracy = ("--set", 'objectives=["accuracy"]', "--run", "a", "--runs-dir", tmp_path)
+    assert cli("search", "digits", *TINY, *by_accuracy).exit_code == 0
+    found = document("best", "a", "--runs-dir", tmp_path)
+    quiet = float(cli("best", "a", "--runs-dir", tmp_path, "--quiet").stdout)
+    assert quiet == found["metrics"]["accuracy"] != found["loss"]
 
 
 def test_searching_under_a_taken_name_names_resume_and_changes_nothing(runs: Path) -> None:
@@ -260,7 +297,7 @@ def test_deleting_asks_and_removes_only_a_run_that_nobody_drives(tmp_path: Path)
         (
             ["digits", "--set", "swarm.topolgy=ring"],
             2,
-            'digits: pso-classic has no option "topolgy"; did you mean "topology"?',
+            'digits: pso has no option "topolgy"; did you mean "topology"?',
         ),
         (["digits", "--set", "search.widow_tokens={}"], 2, 'did you mean "window_tokens"'),
         (["digits", "--set", "model.lyers=2"], 2, 'did you mean "layers"'),

@@ -1,0 +1,76 @@
+"""Moves for a surrogate to choose from: many draws of the swarm's velocity rule, and the start."""
+
+import numpy as np
+from scipy.special import ndtri
+
+from pso_attn.seeding import sobol
+from pso_attn.space import Space
+from pso_attn.swarm.bounds import reflect
+from pso_attn.types import Array
+
+INERTIA = (0.2, 0.9)  # drawn anew for each move
+PULLS = (0.5, 2.2)
+START_SPREAD = 0.2  # standard deviation of the start around its centre
+EDGE = 0.25  # the centre keeps this distance from the ends, so that both are seen
+
+
+def moves(
+    space: Space,
+    x: Array,
+    v: Array,
+    personal: Array,
+    social: Array,
+    jump_rate: float,
+    rng: np.random.Generator,
+) -> Array:
+    """Return places where a particle may go, one for each row of v, (m, D).
+
+    Numbers: x + w v + c1 r1 (p - x) + c2 r2 (l - x), with w, c1 and c2 drawn for each move and
+    r1, r2 ~ U(0, 1) for each coordinate; mirrored at the ends of the range. Labels: a copy of
+    x's, p's or, twice as likely, l's; at `jump_rate` a uniform one.
+    x, personal, social: (D,). v: (m, D).
+    """
+    count = len(v)
+    inertia = rng.uniform(*INERTIA, (count, 1))
+    cognitive, social_pull = rng.uniform(*PULLS, (2, count, 1))
+    r1, r2, source, jump, bins = rng.random((5, count, x.size))
+    pulled = x + inertia * v + cognitive * r1 * (personal - x) + social_pull * r2 * (social - x)
+    copied = np.where(source < 0.25, x, np.where(source < 0.5, personal, social))
+    labels = np.where(jump < jump_rate, bins, copied)
+    return space.snap(np.where(space.categorical, labels, reflect(pulled)))
+
+
+def varied(space: Space, positions: Array, rng: np.random.Generator) -> Array:
+    """Return positions (m, D) with one coordinate of each drawn anew."""
+    column = rng.integers(space.dimension, size=len(positions))
+    changed = np.arange(space.dimension) == column[:, None]
+    return space.snap(np.where(changed, rng.random(positions.shape), positions))
+
+
+def start(space: Space, seed: int, first: int, count: int) -> Array:
+    """Return points first .. first + count - 1 of the start, (count, D).
+
+    Numbers: normally distributed around the knobs' defaults, from a scrambled Sobol sequence;
+    mirrored at the ends of the range. Labels: evenly distributed.
+    """
+    even = sobol(seed, space.dimension, first, count)
+    deviates = ndtri(np.clip(even, 1e-9, 1.0 - 1e-9))
+    numbers = reflect(centre(space) + START_SPREAD * deviates)
+    return space.snap(np.where(space.categorical, even, numbers))
+
+
+def centre(space: Space) -> Array:
+    """Return where the start lies, (D,): the defaults, held a quarter away from the ends."""
+    middle: Array = np.clip(space.encode({}), EDGE, 1.0 - EDGE)
+    return middle
+
+
+def start_length(particles: int, batch: int, generations: int, dimension: int) -> int:
+    """Return how many generations the start takes.
+
+    N points where the budget that the search began with is under 5 N, else up to 2 N, as many as
+    2 D; rounded up to whole generations.
+    """
+    wide = max(particles, min(2 * particles, 2 * dimension))
+    points = particles if batch * generations < 5 * particles else wide
+    return -(-points // batch)

@@ -1,0 +1,86 @@
+"""The trials of a history as arrays, folded one generation at a time."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pso_attn.space import Space
+from pso_attn.types import Array, History, State, Trial
+
+Counts = NDArray[np.int64]
+Flags = NDArray[np.bool_]
+
+NEUTRAL = 0.5  # where the surrogate sees a coordinate that does not act
+
+
+@dataclass(frozen=True, eq=False)
+class Ledger:
+    """What n trials were and gave, in their order.
+
+    particles: (n,). positions: (n, D), as stored. points: (n, D), as the surrogate sees them.
+    losses: (n,), infinity for a failure. fidelities: (n,), 1 for a full training. again: (n,),
+    whether the settings had been evaluated before, which moves no particle.
+    """
+
+    particles: Counts
+    positions: Array
+    points: Array
+    losses: Array
+    fidelities: Array
+    again: Flags
+
+    @classmethod
+    def empty(cls, dimension: int) -> "Ledger":
+        """Return the ledger of no trials."""
+        none = np.empty(0)
+        rows = np.empty((0, dimension))
+        return cls(none.astype(np.int64), rows, rows, none, none, none.astype(np.bool_))
+
+    def __len__(self) -> int:
+        """Return the number of trials."""
+        return len(self.losses)
+
+    def extended(self, space: Space, trials: tuple[Trial, ...], history: History) -> "Ledger":
+        """Return the ledger with one more generation's trials."""
+        positions = np.array([trial.candidate.position for trial in trials])
+        points = np.vstack((self.points, modelled(space, positions)))
+        known, again = set(keys(self.points)), []
+        for key in keys(points[len(self) :]):
+            again.append(key in known)
+            known.add(key)
+        return Ledger(
+            np.append(self.particles, [trial.candidate.particle for trial in trials]),
+            np.vstack((self.positions, positions)),
+            points,
+            np.append(self.losses, [_loss(trial, history) for trial in trials]),
+            np.append(self.fidelities, [_fidelity(trial) for trial in trials]),
+            np.append(self.again, again),
+        )
+
+
+def modelled(space: Space, positions: Array) -> Array:
+    """Return positions (n, D) as the surrogate and the search for duplicates see them.
+
+    Discrete coordinates stand at the centres of their bins, what does not act in the middle.
+    """
+    points = space.snap(positions)
+    if any(c.when or c.path[1] is not None for c in space.coordinates):
+        acting = np.array([space.active(point) for point in points])
+        points = np.where(acting, points, NEUTRAL)
+    return points
+
+
+def keys(points: Array) -> list[bytes]:
+    """Return what is equal for points (n, D) that decode to the same settings."""
+    return [row.tobytes() for row in np.round(points, 10)]
+
+
+def _loss(trial: Trial, history: History) -> float:
+    """Return the trial's loss; infinity for one that failed."""
+    return float("inf") if trial.outcome.state is State.FAIL else history.loss(trial)
+
+
+def _fidelity(trial: Trial) -> float:
+    """Return the fraction of the steps that the loss stands for; below 1 unless it is full."""
+    return 1.0 if trial.is_full else min(trial.outcome.fidelity, 1.0 - 1e-9)

@@ -1,0 +1,72 @@
+"""What may be set about the default swarm, and what is refused."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal, get_args
+
+from pso_attn.errors import ConfigurationError, nearest
+from pso_attn.swarm.options import ClassicOptions
+
+Shape = Literal["ring", "star", "von_neumann", "pyramid"]
+
+
+@dataclass(frozen=True)
+class ScreenedOptions:
+    """Options of `pso`, checked; those that the textbook swarm has too mean the same there.
+
+    topology: who sees whom. neighbours: on a ring, on each side. draws: moves that a particle
+    has to choose from. jump_rate: chance that a label is drawn anew in a move.
+    """
+
+    topology: Shape = "ring"
+    neighbours: int = 1
+    draws: int = 40
+    jump_rate: float = 0.15
+
+
+def read_screened_options(given: Mapping[str, Any]) -> ScreenedOptions:
+    """Return the options with defaults filled in.
+
+    Raises ConfigurationError for an unknown name, a value outside its range, and a combination
+    that cannot work.
+    """
+    known = [field.name for field in fields(ScreenedOptions)]
+    for name, value in given.items():
+        if name not in known:
+            raise ConfigurationError(f'pso has no option "{name}"{_elsewhere(name, known)}')
+        expected, accepts = _EXPECTED[name]
+        if not accepts(value):
+            raise ConfigurationError(f"pso: {name} = {value!r} does not work; give {expected}")
+    options = ScreenedOptions(**given)
+    if options.topology != "ring" and "neighbours" in given:
+        raise ConfigurationError(
+            'pso: neighbours acts on a ring only; leave it out or choose topology = "ring"'
+        )
+    return options
+
+
+def _elsewhere(name: str, known: list[str]) -> str:
+    if name in {field.name for field in fields(ClassicOptions)}:
+        return '; it is one of sampler = "pso-classic"'
+    return nearest(name, known)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _is_share(value: Any) -> bool:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and math.isfinite(value) and 0 <= value <= 1
+
+
+_EXPECTED: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
+    "topology": (
+        '"ring", "star", "von_neumann" or "pyramid"',
+        lambda value: value in get_args(Shape),
+    ),
+    "neighbours": ("an integer of at least 1", _is_count),
+    "draws": ("an integer of at least 1", _is_count),
+    "jump_rate": ("a number from 0 to 1", _is_share),
+}

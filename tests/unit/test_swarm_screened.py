@@ -1,0 +1,197 @@
+import numpy as np
+import pytest
+
+from pso_attn.baselines import RandomSearch
+from pso_attn.errors import ConfigurationError
+from pso_attn.space import Knob
+from pso_attn.swarm import ClassicSwarm, ScreenedSwarm
+from pso_attn.swarm.draws import moves, start, start_length
+from pso_attn.swarm.ledger import keys, modelled
+from pso_attn.testing import best_loss, drive, finished
+from pso_attn.testing.driving import MINIMISED
+from pso_attn.testing.samplers import roughness, stored_positions
+from pso_attn.testing.spaces import cube, labels, mixed, space_of
+from pso_attn.types import History
+
+
+def rosenbrock(params):
+    x = 4.0 * np.array(list(params.values())) - 2.5  # the defaults are no head start
+    return float(np.sum(100.0 * (x[1:] - x[:-1] ** 2) ** 2 + (1.0 - x[:-1]) ** 2))
+
+
+def history_of(*generations):
+    """Make a history from generations of (particle, position, loss[, fidelity])."""
+    return History(
+        MINIMISED,
+        tuple(
+            tuple(
+                finished(number, number * len(rows) + slot, row[0], np.array(row[1]), *row[2:])
+                for slot, row in enumerate(rows)
+            )
+            for number, rows in enumerate(generations)
+        ),
+    )
+
+
+@pytest.mark.parametrize("batch", [2, 10])
+def test_the_default_swarm_beats_the_textbooks_and_chance_at_equal_evaluations(batch):
+    gains = []
+    for seed in range(4):
+        ours, textbook, chance = (
+            best_loss(drive(made(seed, 10, batch, 80 // batch), cube(5), rosenbrock, 80 // batch))
+            for made in (ScreenedSwarm, ClassicSwarm, RandomSearch)
+        )
+        gains.append(np.log10(min(textbook, chance) / ours))
+    assert min(gains) > 0, gains
+    assert np.median(gains) > 0.5, gains
+
+
+def test_the_start_is_even_around_the_defaults_and_continues_across_batches():
+    space = mixed()
+    whole = start(space, 3, 0, 16)
+    np.testing.assert_array_equal(whole[5:9], start(space, 3, 5, 4))
+    slope = space.names.index("slope")
+    wide = start(cube(1), 0, 0, 256)
+    assert abs(wide.mean() - 0.5) < 0.01
+    assert 0.17 < wide.std() < 0.21
+    assert whole[:, slope].std() > 0.1
+    bins = np.floor(3 * whole[:, space.names.index("kind")]).astype(int)
+    assert np.ptp(np.bincount(bins)) <= 1
+
+
+def test_a_default_at_an_end_of_its_range_does_not_hide_the_other_end():
+    space = space_of([Knob("rate", "float", "A rate.", low=0.0, high=1.0, default=0.0)])
+    rates = start(space, 1, 0, 512)
+    assert rates.min() < 0.01
+    assert rates.max() > 0.75
+
+
+@pytest.mark.parametrize(
+    ("particles", "batch", "generations", "dimension", "expected"),
+    [
+        (10, 10, 20, 5, 1),
+        (10, 10, 20, 10, 2),
+        (10, 10, 20, 300, 2),
+        (10, 10, 4, 300, 1),
+        (8, 3, 40, 6, 4),
+        (8, 1, 30, 6, 8),
+        (8, 1, 50, 6, 12),
+    ],
+)
+def test_the_start_is_as_long_as_dimension_and_budget_say(
+    particles, batch, generations, dimension, expected
+):
+    assert start_length(particles, batch, generations, dimension) == expected
+
+
+def test_nothing_is_evaluated_twice_while_anything_new_is_left():
+    space = labels(3)  # 24 settings
+    history = drive(ScreenedSwarm(0, 4, 4, 6), space, roughness, 6)
+    assert len(set(keys(modelled(space, stored_positions(history)[4:])))) == 20
+    more = drive(ScreenedSwarm(0, 4, 4, 6), space, roughness, 9, history=history)
+    assert len(set(keys(modelled(space, stored_positions(more))))) == 24
+
+
+def test_what_does_not_act_makes_no_point_a_new_one():
+    space = mixed()
+    kind, slope = space.names.index("kind"), space.names.index("slope")
+    positions = np.tile(space.encode({"kind": "b"}), (2, 1))
+    positions[1, slope] = 0.9
+    one, two = keys(modelled(space, positions))
+    assert one == two
+    positions[:, kind] = space.encode({"kind": "a"})[kind]
+    one, two = keys(modelled(space, positions))
+    assert one != two
+
+
+def test_a_pruned_loss_never_becomes_what_the_swarm_is_drawn_to():
+    rows = [(i, (0.8, 0.1 * i), 1.0 + 0.1 * i) for i in range(5)]
+    rows += [(5, (0.1, 0.9), -50.0, 0.25)]  # looks best, left early
+    history = history_of(rows, rows)
+    positions = ScreenedSwarm(0, 6, 6, 10).propose(cube(2), history).positions
+    far = np.linalg.norm(positions[:5] - (0.1, 0.9), axis=1)
+    assert np.all(far > 0.3)
+
+
+def test_a_failing_region_is_learned():
+    def half(params):
+        if params["x0"] > 0.6:
+            raise ArithmeticError
+        return (params["x0"] - 0.55) ** 2 + (params["x1"] - 0.3) ** 2
+
+    history = drive(ScreenedSwarm(2, 8, 8, 12), cube(2), half, 12)
+    late = stored_positions(history)[48:]
+    assert np.mean(late[:, 0] > 0.6) < 0.2
+    assert best_loss(history) < 1e-3
+
+
+def test_a_noisy_lucky_draw_does_not_lead():
+    rng = np.random.default_rng(0)
+    places = rng.random((8, 6, 1))
+    losses = (places - 0.3) ** 2 + 0.3 * rng.normal(size=places.shape)
+    losses[7, 0], places[7, 0] = losses.min() - 0.2, 0.95  # where all others were bad
+    generations = [[(i, places[g, i], float(losses[g, i, 0])) for i in range(6)] for g in range(8)]
+    positions = ScreenedSwarm(0, 6, 6, 10).propose(cube(1), history_of(*generations)).positions
+    assert np.median(positions) < 0.6
+
+
+def test_proposals_meet_the_constraints_where_that_can_be():
+    space = mixed(constraints=["heads * window <= 64"])
+    history = drive(ScreenedSwarm(0, 6, 6, 8), space, roughness, 7)
+    proposal = ScreenedSwarm(0, 6, 6, 8).propose(space, history)
+    for position in proposal.positions:
+        assert not space.violations(space.decode(position))
+
+
+def test_a_longer_resume_keeps_the_start_that_the_first_budget_gave():
+    short = drive(ScreenedSwarm(0, 5, 5, 4), cube(8), rosenbrock, 4)
+    proposed = ScreenedSwarm(0, 5, 5, 4).propose(cube(8), short)
+    again = drive(ScreenedSwarm(0, 5, 5, 4), cube(8), rosenbrock, 5)
+    np.testing.assert_array_equal(proposed.positions, stored_positions(again)[-5:])
+    long = drive(ScreenedSwarm(0, 5, 5, 40), cube(8), rosenbrock, 2)
+    assert not np.array_equal(stored_positions(long)[5:], stored_positions(short)[5:10])
+
+
+def test_beyond_four_hundred_trials_the_cost_is_bounded_and_the_search_goes_on():
+    history = drive(RandomSearch(0, 20, 20, 30), cube(3), rosenbrock, 30)
+    before = best_loss(history)
+    after = drive(ScreenedSwarm(0, 20, 20, 40), cube(3), rosenbrock, 32, history=history)
+    assert best_loss(after) < 0.5 * before
+
+
+def test_labels_are_copied_from_what_is_known_unless_they_jump():
+    space, rng = labels(3), np.random.default_rng(0)
+    x, personal, social = (space.snap(np.full(3, at)) for at in (0.1, 0.4, 0.9))
+    drawn = moves(space, x, np.zeros((2000, 3)), personal, social, 0.0, rng)
+    shares = [np.mean(drawn[:, 2] == at[2]) for at in (x, personal, social)]
+    np.testing.assert_allclose(shares, [0.25, 0.25, 0.5], atol=0.05)
+    jumps = moves(space, x, np.zeros((2000, 3)), personal, social, 1.0, rng)
+    assert len(np.unique(jumps[:, 2])) == space.levels[2]
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"drawz": 3}, 'did you mean "draws"'),
+        ({"rule": "inertia"}, "pso-classic"),
+        ({"draws": 0}, "at least 1"),
+        ({"jump_rate": 2}, "from 0 to 1"),
+        ({"topology": "torus"}, "von_neumann"),
+        ({"topology": "star", "neighbours": 2}, "ring only"),
+    ],
+)
+def test_options_that_cannot_work_are_refused_with_a_sentence(options, sentence):
+    with pytest.raises(ConfigurationError, match=sentence):
+        ScreenedSwarm(0, 4, 4, 5, options)
+
+
+@pytest.mark.parametrize(("particles", "batch"), [(1, 1), (4, 5), (4, 0)])
+def test_a_swarm_that_cannot_be_is_refused(particles, batch):
+    with pytest.raises(ConfigurationError):
+        ScreenedSwarm(0, particles, batch, 5)
+
+
+@pytest.mark.parametrize("topology", ["star", "von_neumann", "pyramid"])
+def test_other_topologies_search_as_well(topology):
+    history = drive(ScreenedSwarm(0, 8, 8, 8, {"topology": topology}), cube(3), rosenbrock, 8)
+    assert best_loss(history) < best_loss(history.truncated(1))

@@ -1,0 +1,108 @@
+import numpy as np
+import pytest
+from scipy.optimize import approx_fprime
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
+
+from pso_attn.swarm.screening import Forecast
+from pso_attn.swarm.surrogate import (
+    Hyperparameters,
+    Pairs,
+    fit,
+    given,
+    log_marginal_likelihood,
+    log_posterior,
+)
+
+COUNT, DIMENSION = 25, 3
+SHAPE = Hyperparameters(np.array([0.3, 0.7, 1.6]), 1.7, 0.02)
+LOGARITHMS = np.log([*SHAPE.scales, SHAPE.variance, SHAPE.noise])
+NUMBERS = np.zeros(DIMENSION, dtype=bool)
+
+
+def data(seed=0, count=COUNT):
+    rng = np.random.default_rng(seed)
+    points = rng.random((count, DIMENSION))
+    return points, np.sin(5 * points[:, 0]) + points[:, 1] ** 2 + 0.05 * rng.normal(size=count)
+
+
+def scikit(points, targets, scales=SHAPE.scales):
+    kernel = ConstantKernel(SHAPE.variance) * Matern(scales, nu=2.5) + WhiteKernel(SHAPE.noise)
+    return GaussianProcessRegressor(kernel, alpha=0.0, optimizer=None).fit(points, targets)
+
+
+def test_mean_and_variance_are_scikit_learns():
+    points, targets = data()
+    elsewhere = np.random.default_rng(1).random((40, DIMENSION))
+    forecast = Forecast.of(given(points, NUMBERS, targets, SHAPE), elsewhere)
+    mean, deviation = scikit(points, targets).predict(elsewhere, return_std=True)
+    np.testing.assert_allclose(forecast.mean, mean, atol=1e-10)
+    np.testing.assert_allclose(forecast.variance, deviation**2 - SHAPE.noise, atol=1e-10)
+
+
+def test_the_likelihood_and_its_gradient_are_scikit_learns():
+    points, targets = data()
+    reference = scikit(points, targets)
+    theta = np.log([SHAPE.variance, *SHAPE.scales, SHAPE.noise])
+    expected, slope = reference.log_marginal_likelihood(theta, eval_gradient=True)
+    found, gradient = log_marginal_likelihood(LOGARITHMS, Pairs.of(points, NUMBERS), targets)
+    assert found == pytest.approx(expected, abs=1e-9)
+    np.testing.assert_allclose(gradient, [*slope[1:4], slope[0], slope[4]], atol=1e-8)
+
+
+def test_labels_count_as_one_hot_vectors_divided_by_the_root_of_two():
+    rng = np.random.default_rng(2)
+    bins, numbers, targets = rng.integers(0, 3, 30), rng.random((30, 2)), rng.normal(size=30)
+    points = np.column_stack(((bins + 0.5) / 3, numbers))
+    one_hot = np.column_stack((np.eye(3)[bins] / np.sqrt(2), numbers))
+    reference = scikit(one_hot, targets, np.r_[[SHAPE.scales[0]] * 3, SHAPE.scales[1:]])
+    surrogate = given(points, np.array([True, False, False]), targets, SHAPE)
+    shuffled = rng.permutation(30)  # labels beside numbers that they were not seen with
+    elsewhere = np.column_stack((points[:, 0], numbers[shuffled]))
+    mean, deviation = reference.predict(
+        np.column_stack((one_hot[:, :3], numbers[shuffled])), return_std=True
+    )
+    forecast = Forecast.of(surrogate, elsewhere)
+    np.testing.assert_allclose(forecast.mean, mean, atol=1e-10)
+    np.testing.assert_allclose(forecast.variance, deviation**2 - SHAPE.noise, atol=1e-10)
+
+
+def test_the_posterior_has_the_gradient_that_differences_show():
+    points, targets = data(3)
+    labels = np.array([False, True, False])
+    pairs = Pairs.of(np.round(points * 4) / 4, labels)
+    for at in (LOGARITHMS, LOGARITHMS + 0.4):
+        _, gradient = log_posterior(at, pairs, targets)
+        steps = approx_fprime(at, lambda x: log_posterior(x, pairs, targets)[0], 1e-6)
+        np.testing.assert_allclose(gradient, steps, rtol=1e-3, atol=1e-3)
+
+
+def test_a_fit_finds_what_matters_and_how_noisy_it_is():
+    rng = np.random.default_rng(4)
+    points = rng.random((120, DIMENSION))
+    truth = np.sin(6 * points[:, 0])
+    truth /= truth.std()
+    shape = fit(points, NUMBERS, truth + 0.3 * rng.normal(size=120)).hyperparameters
+    assert shape.scales[0] < 0.5 * min(shape.scales[1:])
+    assert 0.04 < shape.noise < 0.16
+    assert fit(points, NUMBERS, truth).hyperparameters.noise < 1e-4
+
+
+def test_points_that_coincide_do_no_harm():
+    points = np.repeat(data()[0][:4], 5, axis=0)
+    surrogate = fit(points, NUMBERS, np.tile([1.0, -1.0], 10))
+    assert np.all(np.isfinite(surrogate.mean(points)))
+    assert np.all(np.isfinite(fit(points[:1], NUMBERS, np.zeros(1)).weights))
+
+
+def test_pretending_is_conditioning_on_the_mean():
+    points, targets = data(5)
+    elsewhere = np.random.default_rng(6).random((12, DIMENSION))
+    surrogate = given(points, NUMBERS, targets, SHAPE)
+    forecast = Forecast.of(surrogate, elsewhere)
+    pretended = forecast.pretending(3).pretending(7)
+    more = np.vstack((points, elsewhere[[3, 7]]))
+    whole = given(more, NUMBERS, np.append(targets, forecast.mean[[3, 7]]), SHAPE)
+    anew = Forecast.of(whole, elsewhere)
+    np.testing.assert_allclose(pretended.mean, anew.mean, atol=1e-10)
+    np.testing.assert_allclose(pretended.variance, anew.variance, atol=1e-10)
