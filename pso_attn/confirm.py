@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from pso_attn.assembly import Parts
-from pso_attn.errors import RunError
 from pso_attn.runs import CONFIRMATION, LoadedRun
 from pso_attn.seeding import training_seed
 from pso_attn.store import OptunaStore
@@ -39,10 +38,7 @@ def confirm_run(
     with OptunaStore.load(run.started.storage, run.folder, parts.space, parts.objectives) as store:
         history = store.history()
         if not finalists(history, top):
-            raise RunError(
-                f"run {run.name} has no completed trial to confirm; go on with "
-                f"`{run.again('resume')}`"
-            )
+            raise run.without_winner("to confirm")
         chosen = [trial.number for trial in finalists(history, top)]
         use = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "by": "confirm"}
         uses = store.get_attribute(TEST_USES) or []

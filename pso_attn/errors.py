@@ -6,6 +6,7 @@
     ├── DataError            data that is missing, unreadable or changed        (exit code 2)
     ├── DeviceError          a device that is absent or too small               (exit code 2)
     ├── RunError             a run that is missing, taken, locked or damaged    (exit code 2)
+    │   └── NotBegunError    a run that was stopped before it had a study       (exit code 2)
     ├── StorageError         a storage that does not answer                     (exit code 1)
     └── TrainingError        a training that left no model                      (exit code 1)
 
@@ -48,6 +49,10 @@ class RunError(PsoAttnError):
     """A run that does not exist, exists already, is in use, or is not one."""
 
     exit_code = 2
+
+
+class NotBegunError(RunError):
+    """A run whose folder was made and whose study was not."""
 
 
 class StorageError(PsoAttnError):

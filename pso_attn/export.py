@@ -94,9 +94,7 @@ def _model(run: LoadedRun) -> tuple[str, Checkpoint]:
         if found is not None:
             return source, found
     if run.best() is None:
-        raise RunError(
-            f"run {run.name} has no completed trial to export; go on with `{run.again('resume')}`"
-        )
+        raise run.without_winner("to export")
     raise RunError(
         f"run {run.name} has no model in {run.folder.checkpoints}; make one with "
         f"`{run.again('train')}`"

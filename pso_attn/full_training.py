@@ -14,7 +14,7 @@ import torch
 from pso_attn.assembly import Parts
 from pso_attn.checkpoints import TRAINED
 from pso_attn.courses import Course, Plan, TrainingFiles
-from pso_attn.errors import DeviceError, RunError, TrainingError
+from pso_attn.errors import DeviceError, TrainingError
 from pso_attn.evaluate import resolve_device
 from pso_attn.evaluate.device import is_out_of_memory
 from pso_attn.evaluate.training import SwarmTraining, read_member
@@ -43,9 +43,7 @@ def plan_training(
     """
     best = None if given is not None else run.best()
     if given is None and best is None:
-        raise RunError(
-            f"run {run.name} has no completed trial to train; go on with `{run.again('resume')}`"
-        )
+        raise run.without_winner("to train")
     settings = best.candidate.settings if best is not None else given
     assert settings is not None
     configuration = parts.configuration

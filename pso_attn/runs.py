@@ -3,6 +3,7 @@
 import fcntl
 import shlex
 import socket
+from collections import Counter
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -102,6 +103,22 @@ class LoadedRun:
     def best(self) -> Trial | None:
         """Return the completed trial of the lowest loss, ties to the earlier; None without one."""
         return best_trial(self.history)
+
+    def without_winner(self, purpose: str) -> RunError:
+        """Return the error of a run in which no trial completed: why, and what to do.
+
+        purpose: what a completed trial is wanted for, such as "to confirm".
+        """
+        history, again = self.history, self.again("resume")
+        said = f"run {self.name} has no completed trial {purpose}"
+        errors = Counter(trial.outcome.error for trial in history.trials if trial.outcome.error)
+        if not errors or len(history) < self.configuration.budget.generations:
+            return RunError(f"{said}; go on with `{again}`")
+        [(error, times)] = errors.most_common(1)
+        return RunError(
+            f"{said}: of {len(history.trials)}, {times} failed with `{error}`; narrow the ranges "
+            f"of its space, or go on with `{again} --generations {2 * len(history)}`"
+        )
 
     def state(self) -> str:
         """Return "running", "locked" (by another host), "finished" or "interrupted"."""

@@ -15,8 +15,9 @@ PLAIN_EVERY_S = 30.0
 
 
 class SearchProgress:
-    """Follows a search and shows it: best so far, particles done, generation, time left.
+    """Follows a search and shows it: generations and particles done, best so far, time left.
 
+    Generations are counted here, and nowhere named: the stored ones are numbered from 0.
     Hand `observe` to `run_search` and `training` to the evaluator. Without a terminal it
     writes one line per generation, and one each half minute. A stderr that has gone away is
     not a reason to stop a search.
@@ -93,7 +94,7 @@ class SearchProgress:
     def _fields(self) -> dict[str, Any]:
         from pso_attn.report.words import duration, number
 
-        current = min(self._generation + 1, self._budget.generations)
+        finished = int(self._done) // self._budget.batch
         best = self._objective.loss(self._best)  # its own inverse: back to the metric itself
         words = [f"{int(self._done)}/{self._total} particles"]
         if math.isfinite(best):
@@ -101,7 +102,7 @@ class SearchProgress:
         if math.isfinite(self.left_s()):
             words.append(f"{duration(self.left_s())} left")
         return {
-            "generation": f"generation {current}/{self._budget.generations}",
+            "generation": f"{finished}/{self._budget.generations} generations",
             "words": " · ".join(words),
         }
 

@@ -11,7 +11,7 @@ import typer
 from pso_attn.cli.guard import guarded, say
 from pso_attn.cli.options import RUNS, Json, Quiet, Run, RunsDir
 from pso_attn.cli.output import emit, table
-from pso_attn.errors import ConfigurationError, PsoAttnError, RunError
+from pso_attn.errors import ConfigurationError, NotBegunError, PsoAttnError
 
 if TYPE_CHECKING:  # what it loads would slow down --help
     from pso_attn.runs import LoadedRun
@@ -29,7 +29,8 @@ def runs(runs_dir: RunsDir = RUNS, as_json: Json = False, quiet: Quiet = False) 
         try:
             found.append(_overview(load_run(folder.path)))
         except PsoAttnError as error:  # one damaged run hides no other
-            found.append({"run": folder.name, "state": "damaged", "error": str(error)})
+            state = "not begun" if isinstance(error, NotBegunError) else "damaged"
+            found.append({"run": folder.name, "state": state, "error": str(error)})
     rows = [
         (
             run["run"],
@@ -57,7 +58,7 @@ def runs(runs_dir: RunsDir = RUNS, as_json: Json = False, quiet: Quiet = False) 
 @guarded
 def show(run: Run, runs_dir: RunsDir = RUNS, as_json: Json = False, quiet: Quiet = False) -> None:
     """Show what RUN was asked to do, how far it is, and its best settings."""
-    from pso_attn.cli.summary import best_document, settings_table
+    from pso_attn.cli.summary import best_document, endings, settings_table
     from pso_attn.report.words import count
     from pso_attn.runs import load_run
 
@@ -68,12 +69,13 @@ def show(run: Run, runs_dir: RunsDir = RUNS, as_json: Json = False, quiet: Quiet
     lines: list[Any] = [
         f"run {loaded.name}: {overview['state']}, {_progress(overview)}",
         f"space {configuration.source}, task {configuration.task}, "
-        f"{len(configuration.search)} knobs, sampler {configuration.sampler}, "
+        f"{count(len(configuration.search), 'knob')}, sampler {configuration.sampler}, "
         f"seed {configuration.seed}, device {configuration.device}",
         f"budget: {count(budget.particles, 'particle')} in batches of {budget.batch}, "
         f"{count(budget.generations, 'generation')}, {count(budget.steps, 'step')}, "
         f"{count(budget.seeds, 'seed')} each",
         f"folder: {loaded.folder.path}",
+        *endings("trials", history),
     ]
     if best is not None:
         lines += ["", settings_table(history, best, history.trials[0])]
@@ -96,9 +98,7 @@ def best(run: Run, runs_dir: RunsDir = RUNS, as_json: Json = False, quiet: Quiet
     trial, history = loaded.best(), loaded.history
     document = best_document(loaded.name, trial)
     if trial is None or document is None:
-        raise RunError(
-            f"run {loaded.name} has no completed trial yet; go on with `{loaded.again('resume')}`"
-        )
+        raise loaded.without_winner("to show")
     emit(
         document,
         as_json=as_json,
@@ -108,7 +108,7 @@ def best(run: Run, runs_dir: RunsDir = RUNS, as_json: Json = False, quiet: Quiet
             f"particle {trial.candidate.particle})",
             settings_table(history, trial, history.trials[0]),
         ],
-        essence=[repr(document["loss"])],
+        essence=[repr(value) for value in trial.outcome.values or ()],
     )
 
 
@@ -219,7 +219,7 @@ def _progress(overview: dict[str, Any]) -> str:
 
     generations, particles, best = (overview[key] for key in ("generations", "particles", "best"))
     return (
-        f"generation {generations['done']}/{generations['total']}, "
+        f"{generations['done']}/{generations['total']} generations, "
         f"{particles['done']}/{particles['total']} particles, "
         f"best {best['objective']} {number(best['value'])}"
     )

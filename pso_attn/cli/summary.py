@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from pso_attn.cli.output import table
-from pso_attn.report.words import duration, number, setting
+from pso_attn.report.words import count, duration, number, setting
 from pso_attn.types import History, State, Trial
 
 if TYPE_CHECKING:
@@ -31,18 +31,16 @@ def summary(driven: "DrivenRun") -> tuple[dict[str, Any], list[Any]]:
     }
     lines: list[Any] = []
     if best is None:
-        failures = Counter(t.outcome.error for t in history.trials if t.outcome.error)
         said = "no trial completed" if history.trials else "nothing finished yet"
         lines.append(f"run {driven.name}: {said}")
-        lines += [f"  {times} times: {error}" for error, times in failures.most_common(3)]
     else:
         lines += [settings_table(history, best, defaults), ""]
-    if history.trials:
-        lines.append(f"run {driven.name}: {_counted(ended)}")
+    lines += endings("trials" if best is None else f"run {driven.name}", history)
     if not driven.is_finished:
         lines.append(f"go on:    {driven.again('resume')}")
     if best is not None:
-        lines += [f"confirm:  {driven.again('confirm')}", f"report:   {driven.again('report')}"]
+        following = ("confirm", "train", "report")
+        lines += [f"{word + ':':<10}{driven.again(word)}" for word in following]
     return document, lines
 
 
@@ -66,6 +64,19 @@ def counts(history: History) -> dict[str, int]:
     """Return how many trials ended how."""
     ended = Counter(str(trial.outcome.state) for trial in history.trials)
     return {state: ended[state] for state in ("COMPLETE", "PRUNED", "FAIL")}
+
+
+def endings(whose: str, history: History) -> list[str]:
+    """Return how many trials ended how, and the commonest reasons for failures, as lines."""
+    if not history.trials:
+        return []
+    ended, words = counts(history), {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
+    counted = ", ".join(f"{ended[state]} {words[state]}" for state in words if ended[state])
+    errors = Counter(trial.outcome.error for trial in history.trials if trial.outcome.error)
+    return [
+        f"{whose}: {counted}",
+        *(f"  {count(times, 'trial')}: {error}" for error, times in errors.most_common(3)),
+    ]
 
 
 def settings_table(history: History, best: Trial, defaults: Trial | None) -> Any:
@@ -115,11 +126,6 @@ def _metric(trial: Trial, name: str, objective: str) -> str:
     if name == objective and trial.outcome.values:
         return number(trial.outcome.values[0])
     return number(trial.outcome.metrics.get(name))
-
-
-def _counted(ended: Mapping[str, int]) -> str:
-    words = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
-    return ", ".join(f"{ended[state]} {words[state]}" for state in words if ended[state])
 
 
 def _mebibytes(value: float) -> str:

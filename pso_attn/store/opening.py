@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
-from pso_attn.errors import RunError
+from pso_attn.errors import NotBegunError
 from pso_attn.store.connection import Connection, connect
 from pso_attn.store.folder import RunFolder
 from pso_attn.store.journal import repair_journal
@@ -80,14 +80,19 @@ def open_existing(
 def open_for_reading(
     url: str | None, folder: RunFolder, objectives: Sequence[Objective]
 ) -> OpenStudy:
-    """Return a run's study as it is; RunError where it has not begun."""
+    """Return a run's study as it is; NotBegunError where there is none."""
+    not_begun = NotBegunError(
+        f"run {folder.name} has not begun; start it with `pso-attn resume {folder.name}`"
+    )
+    if url is None and not folder.journal.exists():
+        raise not_begun
     with ExitStack() as stack:
         connection = connect(url, folder.journal, create=False)
         stack.callback(connection.close)
         with connection.guard():
             study_id = find_study(connection, folder.name)
             if study_id is None or not check_study(connection, study_id, folder.name, objectives):
-                raise RunError(f"run {folder.name} has not begun; start it with pso-attn resume")
+                raise not_begun
         return OpenStudy(connection, study_id, folder, True, False, stack.pop_all())
 
 

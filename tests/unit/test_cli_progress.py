@@ -28,7 +28,7 @@ def test_a_line_per_generation_is_written_where_there_is_no_terminal(
         shown.observe(outcome(1, 0.25), history)
     said = capsys.readouterr()
     assert said.out == ""
-    assert said.err.startswith("generation 1/3 · 2/6 particles · best score 0.2500 · ")
+    assert said.err.startswith("1/3 generations · 2/6 particles · best score 0.2500 · ")
     assert said.err.count("\n") == 1
 
 
