@@ -45,23 +45,18 @@ class _Axes:
         is_line = (levels == 0) | (levels > WIDEST)
         return _Axes(
             lines=np.flatnonzero(~space.categorical & is_line),
-            bins=np.flatnonzero(~space.categorical & ~is_line & (levels > 1)),
-            labels=np.flatnonzero(space.categorical & (levels > 1)),
+            bins=np.flatnonzero(~space.categorical & ~is_line),
+            labels=np.flatnonzero(space.categorical),
             sizes=levels,
         )
-
-    @property
-    def count(self) -> int:
-        """How many columns are not of one value only."""
-        return len(self.lines) + len(self.bins) + len(self.labels)
 
 
 @dataclass(frozen=True, eq=False)
 class _Search:
-    """The distribution, None where there is nothing to search, and what it is yet to be told."""
+    """The distribution, and what it is yet to be told: draws with what they are ranked by."""
 
     axes: _Axes
-    distribution: Distribution | None
+    distribution: Distribution
     pending: tuple[tuple[Solution, tuple[float, float]], ...] = ()
 
 
@@ -92,33 +87,30 @@ class CovarianceAdaptation:
         generation = len(history)
         search = self._fold(space, history)
         solutions = self._drawn(search, generation)
-        positions = self._positions(space, search.axes, solutions, generation)
-        return Proposal(positions, slots(generation, self.batch, self.particles))
+        positions = _positions(space, search.axes, solutions)
+        particles = slots(generation, self.batch, self.particles)
+        return Proposal(space.with_starts(positions, generation * self.batch), particles)
 
     def _first(self, space: Space) -> _Search:
-        axes = _Axes.of(space)
-        if not axes.count:
-            return _Search(axes, None)
         from cmaes import CatCMAwM  # slow: it loads scipy's distributions
 
+        axes = _Axes.of(space)
         distribution = CatCMAwM(
             x_space=[[0.0, 1.0]] * len(axes.lines) or None,
             z_space=[range(axes.sizes[column]) for column in axes.bins] or None,
             c_space=axes.sizes[axes.labels] if len(axes.labels) else None,
-            population_size=population(axes.count, self.batch),
+            population_size=population(space.dimension, self.batch),
             sigma=SPREAD,
         )
         return _Search(axes, distribution)
 
     def _after(self, space: Space, history: History, search: _Search, generation: int) -> _Search:
         """Return the search after one more generation."""
-        if search.distribution is None:
-            return search
         solutions = self._drawn(search, generation)
-        proposed = self._positions(space, search.axes, solutions, generation)
+        drawn = _positions(space, search.axes, solutions)
         pending = list(search.pending)
         trials = history.generations[generation]
-        for trial, position, solution in zip(trials, proposed, solutions, strict=True):
+        for trial, position, solution in zip(trials, drawn, solutions, strict=True):
             trained = _trained(space, search.axes, trial.candidate.position, position, solution)
             pending.append((trained, _merit(history, trial)))
         size = search.distribution.population_size
@@ -129,25 +121,9 @@ class CovarianceAdaptation:
 
     def _drawn(self, search: _Search, generation: int) -> list[Solution]:
         """Return one generation's draws; the same again whenever they are asked for."""
-        if search.distribution is None:
-            return []
         rng = generator(self.seed, generation, "cmaes")
         search.distribution.reseed_rng(int(rng.integers(2**31)))
         return [search.distribution.ask() for _ in range(self.batch)]
-
-    def _positions(
-        self, space: Space, axes: _Axes, solutions: Sequence[Solution], generation: int
-    ) -> Array:
-        """Return where the draws lie, (B, D), the run's starts in place of the first."""
-        positions = np.tile(space.encode({}), (self.batch, 1))
-        for position, solution in zip(positions, solutions, strict=False):  # none: one point
-            if len(axes.lines):
-                position[axes.lines] = solution.x
-            for column, place in zip(axes.bins, _or_none(solution.z), strict=True):
-                position[column] = _centre(space, column, int(place))
-            for column, chosen in zip(axes.labels, _or_none(solution.c), strict=True):
-                position[column] = _centre(space, column, int(np.argmax(chosen)))
-        return space.with_starts(positions, generation * self.batch)
 
 
 def population(dimension: int, batch: int) -> int:
@@ -159,8 +135,17 @@ def population(dimension: int, batch: int) -> int:
     return batch * max(round(usual / batch), math.ceil(4 / batch))
 
 
-def _or_none(values: Any) -> Any:
-    return () if values is None else values
+def _positions(space: Space, axes: _Axes, solutions: Sequence[Solution]) -> Array:
+    """Return where draws lie, (B, D)."""
+    positions = np.empty((len(solutions), space.dimension))
+    for position, solution in zip(positions, solutions, strict=True):
+        if len(axes.lines):
+            position[axes.lines] = solution.x
+        for k, column in enumerate(axes.bins):
+            position[column] = _centre(space, column, int(solution.z[k]))
+        for k, column in enumerate(axes.labels):
+            position[column] = _centre(space, column, int(np.argmax(solution.c[k])))
+    return positions
 
 
 def _centre(space: Space, column: int, place: int) -> float:
@@ -176,7 +161,7 @@ def _place(space: Space, column: int, x: float) -> int:
 
 
 def _trained(
-    space: Space, axes: _Axes, stored: Array, proposed: Array, solution: Solution
+    space: Space, axes: _Axes, stored: Array, drawn: Array, solution: Solution
 ) -> Solution:
     """Return the draw as it was trained: as it was asked wherever the position is unchanged."""
     raw, choices = solution._v_raw, solution.c
@@ -184,7 +169,7 @@ def _trained(
         numbers = np.concatenate([axes.lines, axes.bins])
         places = [_place(space, column, stored[column]) for column in axes.bins]
         where = np.concatenate([stored[axes.lines], np.array(places, dtype=np.float64)])
-        raw = np.where(stored[numbers] == proposed[numbers], raw, where)
+        raw = np.where(stored[numbers] == drawn[numbers], raw, where)
     if choices is not None:
         chosen = [_place(space, column, stored[column]) for column in axes.labels]
         choices = np.arange(choices.shape[1]) == np.array(chosen)[:, None]
