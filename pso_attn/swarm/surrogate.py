@@ -44,27 +44,32 @@ class Hyperparameters:
 class Pairs:
     """The squared distances of n points to each other, one row for each pair i > j.
 
-    squares: (n (n - 1) / 2, D), in the order of `np.tril_indices(n, -1)`, given as rows, columns.
+    squares: (n (n - 1) / 2, D), in the order of `np.tril_indices(n, -1)`. places: where each
+    pair stands in a matrix (n, n) that is stored column by column.
     """
 
     squares: Array
-    rows: NDArray[np.intp]
-    columns: NDArray[np.intp]
+    places: NDArray[np.intp]
     count: int
 
     @classmethod
     def of(cls, points: Array, labels: Flags) -> "Pairs":
         """Return the pairs of points (n, D)."""
         rows, columns = np.tril_indices(len(points), -1)
-        squares = _squares(points[rows], points[columns], labels)
-        return cls(squares, rows, columns, len(points))
+        one, other = points[rows], points[columns]
+        squares = np.where(labels, one != other, np.square(one - other))
+        return cls(squares, columns * len(points) + rows, len(points))
 
     def matrix(self, off_diagonal: Array, diagonal: float) -> Array:
         """Return the lower triangle (n, n) with these entries, above it nothing of meaning."""
-        matrix = np.zeros((self.count, self.count), order="F")
-        matrix[self.rows, self.columns] = off_diagonal
-        np.fill_diagonal(matrix, diagonal)
-        return matrix
+        column_by_column = np.zeros(self.count * self.count)
+        column_by_column[self.places] = off_diagonal
+        column_by_column[:: self.count + 1] = diagonal
+        return column_by_column.reshape((self.count, self.count), order="F")
+
+    def entries(self, matrix: Array) -> Array:
+        """Return the entries of a matrix (n, n) below its diagonal, one for each pair."""
+        return matrix.ravel(order="F")[self.places]
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,7 +174,7 @@ def log_marginal_likelihood(
     )
     inverse, _ = lapack.dpotri(factor, lower=1, overwrite_c=1)
     trace = float(weights @ weights) - float(np.trace(inverse))
-    pulls = weights[pairs.rows] * weights[pairs.columns] - inverse[pairs.rows, pairs.columns]
+    pulls = pairs.entries(np.outer(weights, weights).T - inverse)
     by_scale = (pulls * decay * (1.0 + distances) * (5.0 / 3.0)) @ pairs.squares * inverse_squares
     by_variance = float(pulls @ correlated) + 0.5 * shape.variance * trace
     return likelihood, np.array([*by_scale, by_variance, 0.5 * shape.noise * trace])
@@ -181,13 +186,9 @@ def _matern(distances: Array) -> Array:
     return correlation
 
 
-def _squares(one: Array, other: Array, labels: Flags) -> Array:
-    """Return squared differences by coordinate; 1 between different labels."""
-    return np.where(labels, one != other, np.square(one - other))
-
-
 def _factor(matrix: Array) -> Array:
-    factor, failed = lapack.dpotrf(matrix, lower=1, clean=1, overwrite_a=1)
+    """Return the Cholesky factor of a lower triangle, which is overwritten."""
+    factor, failed = lapack.dpotrf(matrix, lower=1, clean=0, overwrite_a=1)
     assert failed == 0, "the least noise admitted keeps the matrix positive definite"
     return np.asarray(factor)
 
