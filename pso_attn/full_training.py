@@ -14,10 +14,11 @@ import torch
 from pso_attn.assembly import Parts
 from pso_attn.checkpoints import TRAINED
 from pso_attn.courses import Course, Plan, TrainingFiles
-from pso_attn.errors import DeviceError, TrainingError
+from pso_attn.errors import ConfigurationError, DeviceError, TrainingError
 from pso_attn.evaluate import resolve_device
 from pso_attn.evaluate.device import is_out_of_memory
 from pso_attn.evaluate.training import SwarmTraining, read_member
+from pso_attn.reach import why_refused
 from pso_attn.runs import LoadedRun
 from pso_attn.seeding import training_seed
 from pso_attn.types import Settings
@@ -36,6 +37,7 @@ def plan_training(
     steps: int | None = None,
     patience: int | None = None,
     given: Settings | None = None,
+    given_in: str = "the settings",
 ) -> Plan:
     """Return what is to be trained: the given settings, else those of the run's winner.
 
@@ -57,7 +59,9 @@ def plan_training(
         fingerprint=parts.task.fingerprint,
         device=str(resolve_device(configuration.device)),
     )
-    read_member(plan.settings, plan.seed, parts.task)
+    refusal = why_refused(plan.settings, parts.task)
+    if refusal is not None:
+        raise ConfigurationError(f"{given_in}: {refusal}")
     return plan
 
 
@@ -69,19 +73,20 @@ def train_run(
     device: str | None = None,
     allow_import: bool = True,
     report: Report | None = None,
+    given_in: str = "the settings",
 ) -> dict[str, Any]:
     """Train at full length, leave the model beside the run, and return how it went.
 
     steps: `LONGER` times the search's by default. patience: `PATIENCE` by default. given:
-    settings to train in place of the winner's. The same call again goes on where it was left, or
-    returns what is finished. Only the validation split is looked at. report: called with (steps
-    done, steps in all, words).
+    settings to train in place of the winner's; given_in: their file's name, for messages. The same
+    call again goes on where it was left, or returns what is finished. Only the validation split
+    is looked at. report: called with (steps done, steps in all, words).
 
     Raises RunError while the run is being driven and TrainingError where nothing is left to keep.
     """
     parts = run.assembled(device, allow_import)
     with run.folder.lock():
-        plan = plan_training(run, parts, steps, patience, given)
+        plan = plan_training(run, parts, steps, patience, given, given_in)
         saved = TrainingFiles(run.folder.checkpoints, plan)
         course = saved.finished()
         if course is None:

@@ -44,9 +44,8 @@ def check_reach(space: Space, task: Any, fixed: Collection[str], where: str) -> 
     )
 
 
-def _refusal(space: Space, task: Any, position: Array) -> str | None:
-    """Return why what a position stands for cannot be trained, or None."""
-    settings = space.settings(space.decode(position))
+def why_refused(settings: Settings, task: Any) -> str | None:
+    """Return why settings cannot be trained on the task, in one sentence, or None."""
     try:
         cost(settings, task.info)
     except ConfigurationError as error:
@@ -61,6 +60,11 @@ def _too_few_examples(settings: Settings, task: Any) -> str | None:
     return (
         f"batch_size = {batch} exceeds the {examples} training examples; choose at most {examples}"
     )
+
+
+def _refusal(space: Space, task: Any, position: Array) -> str | None:
+    """Return why what a position stands for cannot be trained, or None."""
+    return why_refused(space.settings(space.decode(position)), task)
 
 
 def _points(coordinate: Coordinate) -> Iterator[float]:
@@ -90,7 +94,8 @@ def _refusals(
 def _blamed(space: Space, fixed: Collection[str], coordinate: Coordinate, refusal: str) -> str:
     """Return the key of the file that a refusal speaks of: "model.rank", "search.heads".
 
-    It is the value that was tried, unless the sentence names other knobs alone.
+    It is the value that was tried, unless the sentence names other knobs alone; of those the
+    first that stands in the file.
     """
     searched = {other.path[0] for other in space.coordinates}
     named = []
@@ -98,8 +103,9 @@ def _blamed(space: Space, fixed: Collection[str], coordinate: Coordinate, refusa
         follows = word in FOLLOWED and word not in searched and word not in fixed
         named.append(FOLLOWED[word] if follows else word)
     tried = coordinate.path[0]
-    mine = (word for word in named if word in searched or word in fixed)
-    name = tried if tried in named else next(mine, tried)
+    held = {other.name for other in space.held}
+    known = [word for names in (searched.union(fixed), held) for word in named if word in names]
+    name = tried if tried in named else next(iter(known), tried)
     return f"{'search' if name in searched else 'model'}.{name}"
 
 

@@ -48,7 +48,16 @@ def train(
     given = None if settings is None else read_settings_file(settings, loaded.started)
     try:
         with steps_shown("training", quiet) as progress:
-            document = train_run(loaded, steps, patience, given, device, not no_import, progress)
+            document = train_run(
+                loaded,
+                steps,
+                patience,
+                given,
+                device,
+                not no_import,
+                progress,
+                str(settings or loaded.name),
+            )
     except KeyboardInterrupt:
         say(f"interrupted; go on with: {shlex.join(['pso-attn', *sys.argv[1:]])}")
         raise typer.Exit(INTERRUPTED) from None

@@ -1,6 +1,8 @@
 """What cannot be trained is named before anything is: file, key, what came, what would do."""
 
+import re
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,9 @@ from typer.testing import CliRunner
 from pso_attn.assembly import Parts, assemble
 from pso_attn.cli.app import app
 from pso_attn.config import configuration_from
-from pso_attn.errors import PsoAttnError
+from pso_attn.errors import ConfigurationError, PsoAttnError
+from pso_attn.reach import check_reach
+from pso_attn.tasks.task import Split
 
 TEXT = """
 task = "{task}"
@@ -249,3 +253,12 @@ def test_notes_are_printed_before_the_search_and_before_its_rehearsal(
     assert result.exit_code == 0, result.stderr
     assert result.stderr.startswith("note: window_tokens: for sequences of 16 tokens")
     assert CliRunner().invoke(app, ["search", "my.toml", *flags, "--quiet"]).stderr == ""
+
+
+def test_a_default_that_cannot_work_is_named_by_the_key_that_would_change_it() -> None:
+    made = parts(written())
+    whole = made.task.train
+    few = replace(made.task, train=Split(whole.inputs[:20], whole.targets[:20]))
+    told = "my.toml: model.batch_size: batch_size = 32 exceeds the 20 training examples; choose at"
+    with pytest.raises(ConfigurationError, match=re.escape(told)):
+        check_reach(made.space, few, {"d_model"}, "my.toml")
