@@ -10,7 +10,7 @@ from pso_attn.baselines import (
     TreeParzen,
 )
 from pso_attn.testing.samplers import SamplerContract
-from pso_attn.testing.spaces import cube, mixed
+from pso_attn.testing.spaces import mixed
 
 
 class TestTreeParzen(SamplerContract):
@@ -21,9 +21,9 @@ class TestTreeParzen(SamplerContract):
 class TestGaussianProcess(SamplerContract):
     pytestmark = pytest.mark.slow  # it fits a Gaussian process for each particle
 
-    @pytest.fixture(params=["one knob", "mixed"])
-    def space(self, request):
-        return {"one knob": cube(1), "mixed": mixed()}[request.param]
+    @pytest.fixture
+    def space(self):
+        return mixed()
 
     def make(self, seed, particles, batch, generations):
         return GaussianProcess(seed, particles, batch, generations)
