@@ -75,7 +75,7 @@ def test_a_run_with_an_empty_journal_resumes(
     (tmp_path / "runs" / "r" / "journal.log").write_text("")
     shown = CliRunner().invoke(app, ["show", "r"])
     assert shown.exit_code == 2
-    assert "start it with pso-attn resume" in shown.stderr
+    assert "start it with `pso-attn resume r`" in shown.stderr
     assert CliRunner().invoke(app, ["resume", "r", "-q"]).exit_code == 0
     assert len(load_run("r").history) == 1
 
