@@ -57,6 +57,7 @@ class Parts:
         self,
         on_progress: Callable[[Any], None] | None = None,
         on_best: Callable[..., None] | None = None,
+        on_forecast: Callable[[Any], None] | None = None,
     ) -> Evaluator:
         """Return the evaluator on the configuration's device; DeviceError if it is absent."""
         from pso_attn.evaluate import SwarmEvaluator, resolve_device
@@ -70,6 +71,7 @@ class Parts:
             resolve_device(self.configuration.device),
             on_progress=on_progress,
             on_best=on_best,
+            on_forecast=on_forecast,
         )
 
 

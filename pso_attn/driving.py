@@ -59,12 +59,13 @@ class DrivenRun:
         deadline_s: float,
         on_progress: Callable[[Any], None] | None = None,
         observer: Observer | None = None,
+        on_forecast: Callable[[Any], None] | None = None,
     ) -> History:
         """Search until the budget or the time is spent; deadline_s: on the monotonic clock."""
         return run_search(
             Search(self.parts.space, self.generations, deadline_s),
             self.parts.sampler(),
-            self.parts.evaluator(on_progress, self._keep_best),
+            self.parts.evaluator(on_progress, self._keep_best, on_forecast),
             self.store,
             [observer] if observer else [],
         )

@@ -31,6 +31,7 @@ class SearchProgress:
         self._console = Side(stderr=True, highlight=False, quiet=quiet)
         self._total = budget.generations * budget.batch
         self._done = self._done_before = float(len(history.trials))
+        self._planned: Any = None  # the cut that was said last
         self._training = 0.0  # particles' worth of work in the chunk that trains now
         self._generation = len(history)
         full = [trial for trial in history.trials if trial.is_full]
@@ -62,6 +63,12 @@ class SearchProgress:
         """Take note of a chunk that trains; a `pso_attn.evaluate.Progress`."""
         self._training = progress.particles * progress.step / max(progress.steps, 1)
         self._show()
+
+    def planned(self, forecast: Any) -> None:
+        """Say how a chunk is trained, the first time; a `pso_attn.evaluate.Forecast`."""
+        if self._planned != forecast.cut:
+            self._planned = forecast.cut
+            self._console.print(str(forecast), soft_wrap=True)
 
     def observe(self, event: Event, history: History) -> None:
         """Take note of an outcome; history: the generations finished before it."""

@@ -146,7 +146,7 @@ def _drive(driven: "DrivenRun", deadline_s: float, as_json: bool, quiet: bool) -
     with _interruptible(lambda: driven.again("resume")):
         progress = SearchProgress(budget, driven.history(), deadline_s, quiet)
         with _resumable(driven), progress.shown():
-            driven.run(deadline_s, progress.training, progress.observe)
+            driven.run(deadline_s, progress.training, progress.observe, progress.planned)
         document, lines = summary(driven)
         emit(document, as_json=as_json, quiet=quiet, lines=lines, essence=[driven.name])
     if driven.is_finished and document["best"] is None:

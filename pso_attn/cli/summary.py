@@ -114,6 +114,7 @@ def rehearsal(parts: "Parts") -> tuple[dict[str, Any], list[Any]]:
         for name, value in measured.items()
         if name in _WORDS
     ]
+    lines += [f"planned: {plan}" for plan in dict.fromkeys(measured["plans"])]
     if measured["batching_gain"] < 1:
         lines.append(
             "at these sizes one training after another would be as fast: a smaller batch_size "

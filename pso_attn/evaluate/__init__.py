@@ -3,6 +3,7 @@
 from pso_attn.evaluate.device import resolve_device
 from pso_attn.evaluate.evaluator import Progress, SwarmEvaluator, cost
 from pso_attn.evaluate.optimiser import KNOBS
+from pso_attn.evaluate.planner import Forecast
 from pso_attn.evaluate.rehearsal import rehearse
 from pso_attn.evaluate.swarm_runs import Scored, train_swarm
 
@@ -10,6 +11,7 @@ TRAINING_KNOBS = {knob.name: knob for knob in KNOBS}
 
 __all__ = [
     "TRAINING_KNOBS",
+    "Forecast",
     "Progress",
     "Scored",
     "SwarmEvaluator",

@@ -7,9 +7,12 @@ from functools import partial
 import torch
 
 from pso_attn.evaluate.rungs import leavers, losses_at, rung_steps, scored_steps
-from pso_attn.evaluate.training import Member, SwarmTraining, divergence
+from pso_attn.evaluate.tiles import Cut, TiledTraining
+from pso_attn.evaluate.training import Member, divergence
 from pso_attn.tasks.task import Task
 from pso_attn.types import Budget, History, Objective, State
+
+ONE_TILE = Cut()
 
 
 @dataclass(eq=False)
@@ -36,15 +39,16 @@ def train_chunk(
     history: History,
     device: torch.device,
     report: Callable[[int, int], None],
+    cut: Cut = ONE_TILE,
 ) -> list[ChunkResult]:
     """Return each candidate's result; candidates: their trainings, one per seed.
 
-    report: called with (step, candidates still training) a hundred times or less.
+    report: called with (step, candidates still training) a hundred times or less. cut: changes
+    no result.
     """
     owner = [row for row, members in enumerate(candidates) for _ in members]
-    training = SwarmTraining(
-        task, [m for members in candidates for m in members], budget.steps, device
-    )
+    everyone = [member for members in candidates for member in members]
+    training = TiledTraining(task, everyone, budget.steps, device, cut)
     results = [ChunkResult() for _ in candidates]
     rungs, often = set(rung_steps(budget)), max(1, budget.steps // 100)
     for until in scored_steps(budget):
@@ -69,7 +73,7 @@ def _tick(report: Callable[[int, int], None], often: int, particles: int, step: 
 
 
 def _score(
-    training: SwarmTraining,
+    training: TiledTraining,
     owner: Sequence[int],
     results: Sequence[ChunkResult],
     objective: Objective,
@@ -108,9 +112,9 @@ def _prune(
 
 
 def _take_weights(
-    training: SwarmTraining, owner: Sequence[int], results: Sequence[ChunkResult]
+    training: TiledTraining, owner: Sequence[int], results: Sequence[ChunkResult]
 ) -> None:
     for position, row in sorted(enumerate(training.rows), key=lambda pair: -pair[1]):
         result = results[owner[row]]
         if result.state is State.COMPLETE:  # the first seed's row comes last and stays
-            result.weights = training.swarm.storage.true_parameters(position)
+            result.weights = training.true_parameters(position)

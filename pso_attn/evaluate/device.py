@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from threading import Lock
 
 import psutil
 import torch
@@ -12,6 +13,7 @@ import torch
 from pso_attn.errors import DeviceError
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
+BUSY_SECONDS = 0.1  # over which other work is looked at
 MEMORY_SHARE = 0.5  # of the device's whole memory, so that a resumed run plans the same chunks
 
 
@@ -59,15 +61,43 @@ def keep_freed_memory() -> None:
         library.mallopt(_TRIM_THRESHOLD, 2**31 - 1)
 
 
+class _OneThread:
+    """How many blocks want one intra-op thread, and how many threads there were before."""
+
+    lock, inside, before = Lock(), 0, 1
+
+
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Run a block on one intra-op thread: at these sizes two are slower, and round differently."""
-    threads = torch.get_num_threads()
+    """Run a block on one intra-op thread: at these sizes two are slower, and round differently.
+
+    Blocks may nest, and run at once on several Python threads inside one that began before them.
+    """
+    with _OneThread.lock:
+        if _OneThread.inside == 0:
+            _OneThread.before = torch.get_num_threads()
+        _OneThread.inside += 1
     torch.set_num_threads(1)
     try:
         yield
     finally:
-        torch.set_num_threads(threads)
+        with _OneThread.lock:
+            _OneThread.inside -= 1
+            if _OneThread.inside == 0:
+                torch.set_num_threads(_OneThread.before)
+
+
+def idle_threads(device: torch.device) -> int:
+    """Return on how many threads tiles may train: idle cores, as many as PyTorch may use.
+
+    PyTorch is told by OMP_NUM_THREADS or torch.set_num_threads. One on a GPU.
+    """
+    allowed = 1 if device.type == "cuda" else torch.get_num_threads()
+    if allowed == 1:
+        return 1
+    busy = psutil.cpu_percent(interval=BUSY_SECONDS) / 100 * (psutil.cpu_count() or 1)
+    idle = len(psutil.Process().cpu_affinity()) - round(busy)
+    return max(1, min(allowed, idle))
 
 
 def is_out_of_memory(error: BaseException) -> bool:

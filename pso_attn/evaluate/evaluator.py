@@ -11,9 +11,10 @@ import torch
 
 from pso_attn.errors import ConfigurationError
 from pso_attn.evaluate.chunk import ChunkResult, train_chunk
-from pso_attn.evaluate.device import is_out_of_memory, memory_budget_bytes
+from pso_attn.evaluate.device import is_out_of_memory
 from pso_attn.evaluate.optimiser import read_recipe
 from pso_attn.evaluate.packing import pack
+from pso_attn.evaluate.planner import Forecast, Planner
 from pso_attn.evaluate.training import read_member
 from pso_attn.models import TaskInfo, read_transformer, transformer_cost
 from pso_attn.seeding import training_seed
@@ -70,11 +71,17 @@ class SwarmEvaluator:
         device: torch.device,
         on_progress: Callable[[Progress], None] | None = None,
         on_best: BestSink | None = None,
+        on_forecast: Callable[[Forecast], None] | None = None,
     ) -> None:
-        """Remember what to train on; `on_best` gets the weights of each new best particle."""
+        """Remember what to train on.
+
+        on_best: gets the weights of each new best particle. on_forecast: hears how each chunk is
+        cut, and why.
+        """
         self.space, self.task, self.objectives = space, task, objectives
         self.budget, self.seed, self.device = budget, seed, device
-        self.on_progress, self.on_best = on_progress, on_best
+        self.on_progress, self.on_best, self.on_forecast = on_progress, on_best, on_forecast
+        self._planner = Planner(task, device)
 
     def plan(self, proposal: Proposal, history: History) -> Generation:
         """Return the proposal with constraints repaired, settings, seeds and chunks."""
@@ -156,7 +163,7 @@ class SwarmEvaluator:
         """Return the trials that share a job, by outer shape and in the order of slots."""
         trained = [c for c in candidates if not c.violations]
         members = [[read_member(c.settings, s, self.task) for s in c.seeds] for c in trained]
-        packed = pack(members, self.task.info, memory_budget_bytes(self.device))
+        packed = pack(members, self.task, self.device)
         return tuple(tuple(trained[index].trial for index in chunk) for chunk in packed)
 
     def _train(
@@ -182,8 +189,12 @@ class SwarmEvaluator:
                 steps = self.budget.steps
                 self.on_progress(Progress(number, *place, step, steps, particles))
 
+        forecast = self._planner.forecast([m for row in members for m in row], self.budget.steps)
+        if self.on_forecast is not None:
+            self.on_forecast(forecast)
+        objective = self.objectives[0]
         results = train_chunk(
-            self.task, members, self.budget, self.objectives[0], history, self.device, report
+            self.task, members, self.budget, objective, history, self.device, report, forecast.cut
         )
         seconds = (time.perf_counter() - start) / len(candidates)
         pairs = list(zip(candidates, results, strict=True))

@@ -2,29 +2,44 @@
 
 from collections.abc import Sequence
 
+import torch
+
+from pso_attn.evaluate.device import is_out_of_memory, memory_budget_bytes
+from pso_attn.evaluate.probe import probed_bytes
 from pso_attn.evaluate.training import Member
 from pso_attn.models import transformer_cost
 from pso_attn.models.info import TaskInfo
+from pso_attn.tasks.task import Task
+
+PROBED_SHARE = 0.1  # of the limit: what is estimated below needs no closer look
 
 
 def pack(
-    candidates: Sequence[Sequence[Member]], info: TaskInfo, limit_bytes: int
+    candidates: Sequence[Sequence[Member]],
+    task: Task,
+    device: torch.device,
+    limit_bytes: int | None = None,
 ) -> list[list[int]]:
     """Return chunks of indices into `candidates`, in their order; all seeds stay together.
 
-    A candidate that alone is estimated above the limit gets a chunk of its own.
+    Memory is estimated; where it may be short, the largest training of a bucket is probed and the
+    estimates of all are scaled by what it took. limit_bytes: of one chunk, by default the device's
+    share. A candidate that alone is above the limit gets a chunk of its own.
     """
+    limit = memory_budget_bytes(device) if limit_bytes is None else limit_bytes
     buckets: dict[tuple[int, ...], list[int]] = {}
     for index, members in enumerate(candidates):
         buckets.setdefault(members[0].bucket, []).append(index)
     chunks: list[list[int]] = []
     for bucket in buckets.values():
-        room = 0
+        trainings = [member for index in bucket for member in candidates[index]]
+        scale = _probed_scale(trainings, task, device, limit)
+        room = 0.0
         for index in bucket:
-            needed = sum(memory_bytes(member, info) for member in candidates[index])
+            needed = scale * sum(memory_bytes(member, task.info) for member in candidates[index])
             if needed > room:
                 chunks.append([])
-                room = limit_bytes
+                room = limit
             room -= needed
             chunks[-1].append(index)
     return chunks
@@ -33,3 +48,20 @@ def pack(
 def memory_bytes(member: Member, info: TaskInfo) -> int:
     """Return the estimate for one training."""
     return transformer_cost(member.model, info, member.recipe.batch_size)["memory_bytes"]
+
+
+def _probed_scale(
+    members: Sequence[Member], task: Task, device: torch.device, limit_bytes: int
+) -> float:
+    """Return by what to multiply estimates: at least 1, and 1 where memory is not short."""
+    estimates = [memory_bytes(member, task.info) for member in members]
+    if len(members) == 1 or sum(estimates) <= PROBED_SHARE * limit_bytes:
+        return 1.0
+    largest = max(range(len(members)), key=estimates.__getitem__)
+    try:
+        taken = probed_bytes(members[largest], task, device)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return 1.0  # its own training will fail, and say what it needed
+    return max(1.0, taken / estimates[largest])

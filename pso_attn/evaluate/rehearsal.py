@@ -2,13 +2,19 @@
 
 import time
 from collections.abc import Sequence
+from math import ceil
+from typing import Any
 
 import torch
 
+from pso_attn.errors import DeviceError
 from pso_attn.evaluate.alone import AloneTraining
+from pso_attn.evaluate.device import is_out_of_memory
 from pso_attn.evaluate.packing import memory_bytes
+from pso_attn.evaluate.planner import Planner
 from pso_attn.evaluate.rungs import scored_steps
-from pso_attn.evaluate.training import Member, SwarmTraining, read_member
+from pso_attn.evaluate.tiles import TiledTraining
+from pso_attn.evaluate.training import Member, read_member
 from pso_attn.tasks.task import Task
 from pso_attn.types import Budget, Generation
 
@@ -17,26 +23,53 @@ STEPS, WARM_UP, ALONE = 12, 3, 3  # timed steps, untimed ones before, trainings 
 
 def rehearse(
     generation: Generation, task: Task, budget: Budget, device: torch.device
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """Return what was measured on the chunks of a planned generation; nothing is stored.
 
     seconds_per_training: batched, at full length, the scoring included. batching_gain: time of
-    trainings one by one with plain modules / batched. memory_bytes_per_training,
+    trainings one by one with plain modules, on as many threads, / batched. plans: how each chunk
+    is cut, in words. memory_bytes_per_training,
     memory_bytes_per_chunk: the largest, estimated. search_seconds: all generations at full
-    length, so at most; early leaving saves some of it.
+    length, so at most; early leaving saves some of it. Raises DeviceError where a chunk does not
+    fit into memory.
     """
+    try:
+        return _rehearsed(generation, task, budget, device)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        by_trial = {candidate.trial: candidate for candidate in generation.candidates}
+        largest = max(
+            memory_bytes(read_member(by_trial[trial].settings, 0, task), task.info)
+            for chunk in generation.chunks
+            for trial in chunk
+        )
+        raise DeviceError(
+            f"memory ran out on {device}: the largest training of the first generation needs about "
+            f"{largest / 2**20:.0f} MiB; narrow the space's batch_size, d_model or layers, or use "
+            "a device with more memory"
+        ) from error
+
+
+def _rehearsed(
+    generation: Generation, task: Task, budget: Budget, device: torch.device
+) -> dict[str, Any]:
     by_trial = {candidate.trial: candidate for candidate in generation.candidates}
     batched = alone = 0.0
-    memory, trainings = [], 0
+    memory, trainings, plans = [], 0, list[str]()
+    planner = Planner(task, device)
     for chunk in generation.chunks:
         members = [
             read_member(by_trial[trial].settings, seed, task)
             for trial in chunk
             for seed in by_trial[trial].seeds
         ]
-        training = SwarmTraining(task, members, STEPS + WARM_UP, device)
+        forecast = planner.forecast(members, budget.steps)
+        plans.append(str(forecast))
+        threads = forecast.cut.threads
+        training = TiledTraining(task, members, STEPS + WARM_UP, device, forecast.cut)
         batched += _seconds(training, budget, device)
-        alone += _alone_seconds(task, members, budget, device) * len(members)
+        alone += _alone_seconds(task, members, budget, device) * ceil(len(members) / threads)
         memory.append([memory_bytes(member, task.info) for member in members])
         trainings += len(members)
     return {
@@ -44,6 +77,7 @@ def rehearse(
         "seconds_per_training": batched / trainings,
         "seconds_per_training_alone": alone / trainings,
         "batching_gain": alone / batched,
+        "plans": plans,
         "memory_bytes_per_training": max(max(row) for row in memory),
         "memory_bytes_per_chunk": max(sum(row) for row in memory),
         "search_seconds": batched * budget.generations,
@@ -62,7 +96,7 @@ def _alone_seconds(
 
 
 def _seconds(
-    training: SwarmTraining | AloneTraining, budget: Budget, device: torch.device
+    training: TiledTraining | AloneTraining, budget: Budget, device: torch.device
 ) -> float:
     """Return what the full budget would take, from a few steps and one scoring."""
     training.advance(WARM_UP)

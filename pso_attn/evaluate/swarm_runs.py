@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import torch
 
-from pso_attn.evaluate.device import memory_budget_bytes
 from pso_attn.evaluate.packing import pack
-from pso_attn.evaluate.training import SwarmTraining, divergence, read_member
+from pso_attn.evaluate.planner import Planner
+from pso_attn.evaluate.tiles import TiledTraining
+from pso_attn.evaluate.training import divergence, read_member
 from pso_attn.tasks.task import Task
 from pso_attn.types import Settings
 
@@ -36,11 +37,14 @@ def train_swarm(
     settings, seeds: of equal length. report: called with (steps done, steps in all).
     """
     members = [[read_member(s, seed, task)] for s, seed in zip(settings, seeds, strict=True)]
-    chunks = pack(members, task.info, memory_budget_bytes(device))
+    chunks = pack(members, task, device)
     results: dict[int, Scored] = {}
+    planner = Planner(task, device)
     for number, chunk in enumerate(chunks):
         start = time.perf_counter()
-        training = SwarmTraining(task, [members[index][0] for index in chunk], steps, device)
+        together = [members[index][0] for index in chunk]
+        cut = planner.forecast(together, steps).cut
+        training = TiledTraining(task, together, steps, device, cut)
         for until in sorted({max(1, steps * part // 20) for part in range(1, 21)}):
             training.advance(until)
             if report is not None:

@@ -13,7 +13,7 @@ from pso_attn.counter import keys
 from pso_attn.evaluate.device import keep_freed_memory, one_thread
 from pso_attn.evaluate.optimiser import Recipe, SwarmAdamW, read_recipe
 from pso_attn.evaluate.smoothing import Smoothing
-from pso_attn.models import SwarmTransformer, TransformerSettings, read_transformer
+from pso_attn.models import Layout, SwarmTransformer, TransformerSettings, read_transformer
 from pso_attn.seeding import generator
 from pso_attn.tasks.task import Split, Task
 
@@ -49,8 +49,12 @@ class SwarmTraining:
         steps: int,
         device: torch.device,
         dtype: torch.dtype = torch.float32,
+        layout: Layout | None = None,
     ) -> None:
-        """Start the members, who share a bucket, from their seeds; `steps` is the full budget."""
+        """Start the members, who share a bucket, from their seeds; `steps` is the full budget.
+
+        layout: of their parameters' columns, where others train beside them.
+        """
         keep_freed_memory()
         self.task, self.steps, self.step = task, steps, 0
         order = sorted(range(len(members)), key=lambda row: members[row].model.group)
@@ -58,7 +62,7 @@ class SwarmTraining:
         placed = [members[row] for row in order]
         seeds = np.array([member.seed for member in placed], dtype=np.int64)
         self.swarm = SwarmTransformer.started(
-            [member.model for member in placed], task.info, seeds.tolist(), dtype, device
+            [member.model for member in placed], task.info, seeds.tolist(), dtype, device, layout
         )
         self.optimiser = SwarmAdamW(
             self.swarm.storage.weights,
@@ -131,13 +135,17 @@ class SwarmTraining:
             tensor.copy_(state[name])
         self.step = step
 
+    def true_parameters(self, position: int) -> dict[str, Tensor]:
+        """Return copies of the stand-alone model's parameters of one particle of the batch."""
+        return self.swarm.storage.true_parameters(position)
+
     def keep(self, positions: Sequence[int]) -> None:
         """Compact the batch to these of its present particles; schedules stay as they were."""
         kept = torch.tensor(positions, device=self._keys.device)
         swarm = self.swarm
         weights = swarm.storage.weights[kept]
         self.swarm = SwarmTransformer(
-            [swarm.settings[i] for i in positions], swarm.info, weights, swarm.storage.offsets
+            [swarm.settings[i] for i in positions], swarm.info, weights, swarm.storage.layout
         )
         self.optimiser.keep(kept, weights, self.swarm.storage.gradients)
         self._smooth.keep(kept)

@@ -7,7 +7,7 @@ instead of thousands, and gradients need no gathering.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import accumulate, groupby
 from math import prod
 
 import numpy as np
@@ -26,6 +26,25 @@ class Segment:
     gradient: torch.Tensor
 
 
+@dataclass(frozen=True)
+class Layout:
+    """The columns of flat storage. offsets: each parameter's first. width: of all."""
+
+    offsets: Mapping[str, int]
+    width: int
+
+    @classmethod
+    def of(cls, particles: Sequence[Sequence[Parameter]]) -> "Layout":
+        """Return columns that hold the widest of each parameter."""
+        widths: dict[str, int] = {}
+        for row in particles:
+            for parameter in row:
+                known = widths.get(parameter.name, 0)
+                widths[parameter.name] = max(known, prod(parameter.shape))
+        ends = [0, *accumulate(widths.values())]
+        return cls(dict(zip(widths, ends, strict=False)), ends[-1])
+
+
 class FlatStorage:
     """Weights and gradients of N particles as two flat tensors, and views of true shape."""
 
@@ -33,21 +52,16 @@ class FlatStorage:
         self,
         particles: Sequence[Sequence[Parameter]],
         weights: torch.Tensor,
-        offsets: Mapping[str, int] | None = None,
+        layout: Layout,
     ) -> None:
-        """Lay parameters over `weights` (N, P).
-
-        offsets: each parameter's first column, where the weights were laid out for more particles
-        than these; by default as these particles need.
-        """
-        self.weights = weights
+        """Lay parameters over `weights` (N, P); the layout may be of more particles than these."""
+        self.weights, self.layout = weights, layout
         self.gradients = torch.zeros_like(weights)
         self._tables = [{parameter.name: parameter for parameter in row} for row in particles]
-        self.offsets = _offsets(self._tables) if offsets is None else offsets
-        self.segments = {name: self._segments(name) for name in self.offsets}
+        self.segments = {name: self._segments(name) for name in layout.offsets}
 
     def _segments(self, name: str) -> tuple[Segment, ...]:
-        offset, segments = self.offsets[name], []
+        offset, segments = self.layout.offsets[name], []
         rows = range(len(self._tables))
         for shape, run in groupby(rows, key=lambda row: _shape(self._tables[row], name)):
             members = list(run)
@@ -77,7 +91,7 @@ class FlatStorage:
         """Return copies of one particle's parameters of the stand-alone model, by name."""
         parts = {}
         for name, parameter in self._tables[row].items():
-            offset = self.offsets[name]
+            offset = self.layout.offsets[name]
             stored = self.weights[row, offset : offset + prod(parameter.shape)]
             for part, first, last in parameter.true:
                 parts[part] = stored.view(parameter.shape)[..., first:last].clone()
@@ -87,7 +101,7 @@ class FlatStorage:
     def take(self, row: int, parts: Mapping[str, torch.Tensor]) -> None:
         """Give one particle these parameters: the inverse of `true_parameters`."""
         for name, parameter in self._tables[row].items():
-            offset = self.offsets[name]
+            offset = self.layout.offsets[name]
             stored = self.weights[row, offset : offset + prod(parameter.shape)]
             for part, first, last in parameter.true:
                 stored.view(parameter.shape)[..., first:last] = parts[part]
@@ -96,34 +110,18 @@ class FlatStorage:
 def starting_weights(
     particles: Sequence[Sequence[Parameter]],
     seeds: Sequence[int],
+    layout: Layout,
     dtype: torch.dtype,
     device: torch.device,
 ) -> torch.Tensor:
     """Return (N, P) weights, each particle started from its own seed."""
-    tables = [{parameter.name: parameter for parameter in row} for row in particles]
-    offsets = _offsets(tables)
-    width = max(
-        offsets[name] + prod(parameter.shape)
-        for table in tables
-        for name, parameter in table.items()
-    )
-    weights = np.zeros((len(tables), width))
-    for row, (table, seed) in enumerate(zip(tables, seeds, strict=True)):
-        for name, parameter in table.items():
-            values = start(parameter, seed).ravel()
-            weights[row, offsets[name] : offsets[name] + values.size] = values
+    weights = np.zeros((len(particles), layout.width))
+    for row, (parameters, seed) in enumerate(zip(particles, seeds, strict=True)):
+        for parameter in parameters:
+            values, first = start(parameter, seed).ravel(), layout.offsets[parameter.name]
+            weights[row, first : first + values.size] = values
     return torch.from_numpy(weights).to(device=device, dtype=dtype)
 
 
 def _shape(table: dict[str, Parameter], name: str) -> tuple[int, ...] | None:
     return table[name].shape if name in table else None
-
-
-def _offsets(tables: Sequence[dict[str, Parameter]]) -> dict[str, int]:
-    """Return the first column of each parameter, in the order of first mention."""
-    widths: dict[str, int] = {}
-    for table in tables:
-        for name, parameter in table.items():
-            widths[name] = max(widths.get(name, 0), prod(parameter.shape))
-    ends = np.cumsum([0, *widths.values()])
-    return {name: int(end) for name, end in zip(widths, ends, strict=False)}

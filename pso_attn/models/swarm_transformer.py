@@ -5,7 +5,7 @@ product over all of them; inside, one kernel call serves each run of particles t
 mechanism, heads, head width and rank. Nothing is padded.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -24,7 +24,7 @@ from pso_attn.models.info import TaskInfo
 from pso_attn.models.parameters import parameters_of
 from pso_attn.models.settings import TransformerSettings
 from pso_attn.models.shares import Shares
-from pso_attn.models.storage import FlatStorage, starting_weights
+from pso_attn.models.storage import FlatStorage, Layout, starting_weights
 
 # attention weights, attention's output, the MLP's output; one more a layer, for whole heads,
 # comes after those of all layers
@@ -69,15 +69,15 @@ class SwarmTransformer:
         settings: Sequence[TransformerSettings],
         info: TaskInfo,
         weights: Tensor,
-        offsets: Mapping[str, int] | None = None,
+        layout: Layout,
     ) -> None:
         """Lay the parameters over `weights` (N, P), which gives dtype and device.
 
-        offsets: the layout of `weights`, where it was made for more particles than these.
+        layout: of the columns of `weights`, which may have been made for more particles.
         """
         self.settings, self.info = tuple(settings), info
         self.storage = FlatStorage(
-            [tuple(parameters_of(s, info)) for s in settings], weights, offsets
+            [tuple(parameters_of(s, info)) for s in settings], weights, layout
         )
         self._positions = self._placed()
         self._dropout = _rates([s.dropout for s in settings] * 2 * settings[0].layers, weights)
@@ -94,11 +94,16 @@ class SwarmTransformer:
         seeds: Sequence[int],
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
+        layout: Layout | None = None,
     ) -> "SwarmTransformer":
-        """Return a swarm whose particles start from their own seeds."""
+        """Return a swarm whose particles start from their own seeds.
+
+        layout: of the columns, where other particles count too; by default as these need.
+        """
         tables = [tuple(parameters_of(s, info)) for s in settings]
-        weights = starting_weights(tables, seeds, dtype, torch.device(device))
-        return cls(settings, info, weights)
+        layout = layout or Layout.of(tables)
+        weights = starting_weights(tables, seeds, layout, dtype, torch.device(device))
+        return cls(settings, info, weights, layout)
 
     def __len__(self) -> int:
         """Return the number of particles."""

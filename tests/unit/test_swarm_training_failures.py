@@ -10,6 +10,7 @@ import torch
 from pso_attn.evaluate import train_swarm
 from pso_attn.evaluate.chunk import ChunkResult, train_chunk
 from pso_attn.evaluate.rungs import scored_steps
+from pso_attn.evaluate.tiles import TiledTraining
 from pso_attn.evaluate.training import Member, SwarmTraining, read_member
 from pso_attn.tasks import Task, make_task
 from pso_attn.types import Budget, History, Objective, State
@@ -135,14 +136,15 @@ def test_a_chunk_in_which_everybody_diverges_ends_early(task: Task, members: lis
 def test_a_failed_candidate_keeps_what_it_showed_before(
     task: Task, members: list[Member], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    advance, hit = SwarmTraining.advance, scored_steps(BUDGET)[2]
+    advance, hit = TiledTraining.advance, scored_steps(BUDGET)[2]
 
-    def poisoned(training: SwarmTraining, until: int, on_step: Any = None) -> None:
+    def poisoned(training: TiledTraining, until: int, on_step: Any = None) -> None:
         if until > hit:
-            training.swarm.storage.weights[training.rows.index(1)] = nan
+            ((_, tile),) = training._tiles
+            tile.swarm.storage.weights[training.rows.index(1)] = nan
         advance(training, until, on_step)
 
-    monkeypatch.setattr(SwarmTraining, "advance", poisoned)
+    monkeypatch.setattr(TiledTraining, "advance", poisoned)
     failed = chunk(task, members)[1]
     assert failed.state is State.FAIL
     assert list(failed.curve) == list(scored_steps(BUDGET)[:3])

@@ -1,0 +1,202 @@
+"""How a chunk is cut: predicted from a short calibration, which each machine keeps.
+
+The calibration trains tiles of several sizes, and some trainings alone as plain modules, for a
+few steps, on one thread. It ends when it has taken a fiftieth of what the chunk will take.
+"""
+
+import json
+import os
+import platform
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+
+import torch
+
+from pso_attn.evaluate.alone import AloneTraining
+from pso_attn.evaluate.device import idle_threads
+from pso_attn.evaluate.tiles import Cut
+from pso_attn.evaluate.training import Member, SwarmTraining
+from pso_attn.models import Layout, parameters_of
+from pso_attn.tasks.task import Task
+
+TIMED_STEPS = 3  # of each tile, after one that is not timed; the quickest counts
+ALONE = 3  # trainings timed alone
+SHARE = 0.02  # of a chunk's whole time that its calibration may take
+WORTHWHILE_STEPS = 50  # shorter trainings are cut by cores alone
+CACHE = "pso-attn/calibration.json"
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What was chosen for a chunk, and why.
+
+    step_seconds: of one step of all trainings as cut, 0 where nothing was measured. alone_seconds:
+    the same one after another as plain modules, on as many threads at once.
+    """
+
+    trainings: int
+    cut: Cut
+    step_seconds: float
+    alone_seconds: float
+
+    @property
+    def gain(self) -> float | None:
+        """How many times as fast as one by one this is; None where it was not measured."""
+        return self.alone_seconds / self.step_seconds if self.step_seconds else None
+
+    def __str__(self) -> str:
+        """Return what was chosen, in words."""
+        tiles, threads = self.cut.tiles, self.cut.threads
+        size = ceil(self.trainings / tiles)
+        words = f"{self.trainings} trainings at once"
+        if tiles > 1:
+            words = f"{self.trainings} trainings in {tiles} batches of {size}"
+        words += f" on {threads} thread{'s' * (threads > 1)}"
+        if self.gain is not None:
+            words += f": predicted {self.gain:.1f} times as fast as one by one"
+            words += " on as many" if threads > 1 else ""
+        return words
+
+
+class Planner:
+    """Chooses cuts for the chunks of one task on one device."""
+
+    def __init__(self, task: Task, device: torch.device, cache: Path | None = None) -> None:
+        """cache: the file that the machine's calibrations are kept in; by default the user's."""
+        self._task, self._device = task, device
+        self._cache = cache or _cache_file()
+        self._known = _read(self._cache)
+
+    def forecast(
+        self, members: Sequence[Member], steps: int, threads: int | None = None
+    ) -> Forecast:
+        """Return the quickest cut for members who share a bucket and train for so many steps.
+
+        threads: by default as many as there are idle cores now.
+        """
+        count = len(members)
+        threads = min(count, threads or idle_threads(self._device))
+        if self._device.type == "cuda":
+            return Forecast(count, Cut(), 0.0, 0.0)
+        if steps < WORTHWHILE_STEPS:
+            return Forecast(count, Cut(threads, threads), 0.0, 0.0)
+        times = self._times(members, steps, threads)
+        alone = times.pop("alone", 0.0)
+        size = min(times, key=lambda key: _whole_time(count, int(key), times[key], threads))
+        tiles = ceil(count / int(size))
+        seconds = _whole_time(count, int(size), times[size], threads)
+        return Forecast(count, Cut(tiles, threads), seconds, alone * ceil(count / threads))
+
+    def _times(self, members: Sequence[Member], steps: int, threads: int) -> dict[str, float]:
+        """Return seconds of a step of one training, in tiles of several sizes and "alone"."""
+        key = _signature(members, self._task)
+        known = self._known.setdefault(_machine(self._device), {}).setdefault(key, {})
+        ordered = sorted(members, key=lambda member: member.model.group)
+        began, learned = time.perf_counter(), False
+        for size in _sizes(len(members), threads):
+            spent = time.perf_counter() - began
+            if known and spent > SHARE * steps * len(members) * min(known.values()) / threads:
+                break
+            if str(size) not in known:
+                known[str(size)] = self._tile_seconds(ordered, size)
+                learned = True
+        if "alone" not in known:
+            known["alone"] = self._alone_seconds(ordered)
+            learned = True
+        if learned:
+            _write(self._cache, self._known)
+        return dict(known)
+
+    def _tile_seconds(self, members: Sequence[Member], size: int) -> float:
+        """Return seconds of a step of one training in a tile from the middle."""
+        first = (len(members) - size) // 2
+        tile, layout = members[first : first + size], _layout(members, self._task)
+        training = SwarmTraining(
+            self._task, tile, TIMED_STEPS + 1, self._device, torch.float32, layout
+        )
+        return _quickest_step(training) / size
+
+    def _alone_seconds(self, members: Sequence[Member]) -> float:
+        chosen = members[:: max(1, len(members) // ALONE)][:ALONE]
+        times = [
+            _quickest_step(AloneTraining(self._task, member, TIMED_STEPS + 1, self._device))
+            for member in chosen
+        ]
+        return sum(times) / len(times)
+
+
+def _quickest_step(training: SwarmTraining | AloneTraining) -> float:
+    training.advance(1)
+    times = []
+    for step in range(1, TIMED_STEPS + 1):
+        start = time.perf_counter()
+        training.advance(step + 1)
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def _whole_time(count: int, size: int, seconds: float, threads: int) -> float:
+    """Return the seconds of a step of `count` trainings in tiles of `size` on some threads."""
+    tiles = ceil(count / size)
+    return ceil(tiles / threads) * ceil(count / tiles) * seconds
+
+
+def _sizes(count: int, threads: int) -> list[int]:
+    """Return the sizes of tiles worth a try, largest first: each thread gets as many tiles."""
+    sizes, rounds = [], 1
+    while True:
+        size = ceil(count / (threads * rounds))
+        sizes.append(size)
+        if size == 1:
+            return sorted(set(sizes), reverse=True)
+        rounds *= 2
+
+
+def _layout(members: Sequence[Member], task: Task) -> Layout:
+    return Layout.of([tuple(parameters_of(member.model, task.info)) for member in members])
+
+
+def _signature(members: Sequence[Member], task: Task) -> str:
+    """Return what trainings have in common that take about as long."""
+    info, bucket = task.info, members[0].bucket
+    groups = len({member.model.group for member in members})
+    shape = f"T {info.length}, {info.outputs} outputs, {'tokens' if info.tokens else 'vectors'}"
+    return f"{'x'.join(map(str, bucket))}, {shape}, {len(members)} of {groups} shapes"
+
+
+def _machine(device: torch.device) -> str:
+    return f"{platform.node()}, {platform.machine()}, {device}, torch {torch.__version__}"
+
+
+def _cache_file() -> Path:
+    """Return the user's cache file: in XDG_CACHE_HOME, or in ~/.cache."""
+    folder = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(folder) / CACHE
+
+
+def _read(file: Path) -> dict[str, dict[str, dict[str, float]]]:
+    """Return what the cache knows; nothing where it is missing or damaged."""
+    try:
+        read = json.loads(file.read_text(encoding="utf-8"))
+        return {
+            str(machine): {
+                str(key): {str(size): float(seconds) for size, seconds in times.items()}
+                for key, times in known.items()
+            }
+            for machine, known in read.items()
+        }
+    except (OSError, ValueError, AttributeError, TypeError):
+        return {}
+
+
+def _write(file: Path, known: dict[str, dict[str, dict[str, float]]]) -> None:
+    """Keep what is known; a machine that cannot keep it measures again."""
+    with suppress(OSError):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        draft = file.with_name(f"{file.name}.{os.getpid()}")
+        draft.write_text(json.dumps(known, indent=1), encoding="utf-8")
+        draft.replace(file)

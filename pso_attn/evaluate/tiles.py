@@ -1,0 +1,158 @@
+"""The trainings of one chunk, cut into tiles that advance on threads of their own.
+
+A tile is a batched job. A whole chunk in one tile spends least on each operation; smaller tiles
+stay in the cores' caches, and several cores train several at once. No float depends on the cut:
+tiles share the chunk's layout, and no operation mixes particles.
+"""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import pairwise
+from threading import Event
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from pso_attn.evaluate.device import one_thread
+from pso_attn.evaluate.training import Member, SwarmTraining
+from pso_attn.models import Layout, parameters_of
+from pso_attn.tasks.task import Task
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How a chunk is cut: into so many tiles, of equal size, on so many threads."""
+
+    tiles: int = 1
+    threads: int = 1
+
+
+class TiledTraining:
+    """N trainings in tiles; positions count through the tiles, in their order."""
+
+    def __init__(
+        self,
+        task: Task,
+        members: Sequence[Member],
+        steps: int,
+        device: torch.device,
+        cut: Cut,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        """Start the members, who share a bucket, from their seeds; `steps` is the full budget."""
+        # neighbours in this order share kernels, so a tile has few of them
+        order = sorted(range(len(members)), key=lambda row: members[row].model.group)
+        layout = Layout.of([tuple(parameters_of(member.model, task.info)) for member in members])
+        self._tiles: list[tuple[list[int], SwarmTraining]] = []
+        for rows in even_parts(order, cut.tiles):
+            placed = [members[row] for row in rows]
+            tile = SwarmTraining(task, placed, steps, device, dtype, layout)
+            self._tiles.append((rows, tile))
+        self._threads = cut.threads
+
+    @property
+    def rows(self) -> list[int]:
+        """Which of the members stands at each position."""
+        return [rows[row] for rows, tile in self._tiles for row in tile.rows]
+
+    def advance(self, until: int, on_step: Callable[[int], None] | None = None) -> None:
+        """Train all up to step `until`; on_step hears, on this thread, of their mean step."""
+        done = [tile.step for _, tile in self._tiles]
+        stop = Event()
+
+        def advance(index: int, is_here: bool) -> None:
+            def step(count: int) -> None:
+                if stop.is_set():
+                    raise _Stopped
+                done[index] = count
+                if is_here and on_step is not None:
+                    on_step(sum(done) // len(done))
+
+            self._tiles[index][1].advance(until, step)
+
+        self._each(advance, stop)
+
+    def score(self, split: str = "validation") -> list[dict[str, float]]:
+        """Return the task's metrics on a split for each position."""
+        scores = self._each(lambda index, _: self._tiles[index][1].score(split), Event())
+        return [score for tile in scores for score in tile]
+
+    def first_bad_steps(self) -> list[int | None]:
+        """Return for each position the first step, from 1, whose training loss was not finite."""
+        return [step for _, tile in self._tiles for step in tile.first_bad_steps()]
+
+    def true_parameters(self, position: int) -> dict[str, Tensor]:
+        """Return copies of the stand-alone model's parameters of one particle."""
+        for _, tile in self._tiles:
+            if position < len(tile.rows):
+                return tile.true_parameters(position)
+            position -= len(tile.rows)
+        raise IndexError(position)
+
+    def keep(self, positions: Sequence[int]) -> None:
+        """Go on with these positions alone, in ascending order; schedules stay as they were."""
+        first, tiles = 0, []
+        for rows, tile in self._tiles:
+            size = len(tile.rows)
+            staying = [p - first for p in positions if first <= p < first + size]
+            first += size
+            if staying:
+                if len(staying) < size:
+                    tile.keep(staying)
+                tiles.append((rows, tile))
+        self._tiles = tiles
+
+    @one_thread()
+    def _each(self, work: Callable[[int, bool], Result], stop: Event) -> list[Result]:
+        """Return what `work` gives for each tile, on all threads; it hears whether on this one."""
+        waiting = deque(range(len(self._tiles)))
+        results: dict[int, Result] = {}
+
+        def serve(is_here: bool) -> None:
+            while waiting:
+                try:
+                    index = waiting.popleft()
+                except IndexError:  # another thread was quicker
+                    return
+                results[index] = work(index, is_here)
+
+        failures: list[BaseException] = []
+
+        def serve_or_stop(is_here: bool) -> None:
+            try:
+                serve(is_here)
+            except _Stopped:
+                pass
+            except BaseException as error:  # raised again below, when all threads have stopped
+                failures.append(error)
+                waiting.clear()
+                stop.set()
+
+        others = min(self._threads, len(self._tiles)) - 1
+        try:
+            with ThreadPoolExecutor(max(others, 1), "tile") as pool:
+                for _ in range(others):
+                    pool.submit(serve_or_stop, False)
+                serve_or_stop(True)
+        finally:  # an interrupt may arrive while this waits for the others
+            waiting.clear()
+            stop.set()
+        if failures:
+            raise failures[0]
+        return [results[index] for index in range(len(self._tiles))]
+
+
+class _Stopped(Exception):
+    """Ends a tile because another has failed or the program was interrupted."""
+
+
+def even_parts(rows: Sequence[int], count: int) -> list[list[int]]:
+    """Return the rows in so many runs, whose lengths differ by one at most; none is empty."""
+    count = min(count, len(rows))
+    borders = [len(rows) * part // count for part in range(count + 1)]
+    return [list(rows[a:b]) for a, b in pairwise(borders)]

@@ -1,0 +1,147 @@
+"""Memory: estimated, probed, chunked, halved when it runs out; no generation is lost."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from pso_attn.errors import DeviceError
+from pso_attn.evaluate import TRAINING_KNOBS, SwarmEvaluator, rehearse
+from pso_attn.evaluate.packing import memory_bytes, pack
+from pso_attn.evaluate.probe import probed_bytes
+from pso_attn.evaluate.training import read_member
+from pso_attn.models import MODEL_KNOBS, SwarmTransformer
+from pso_attn.space import read_space
+from pso_attn.tasks import Task, make_task
+from pso_attn.types import (
+    Budget,
+    Event,
+    Generation,
+    History,
+    Objective,
+    Outcome,
+    Proposal,
+    Replan,
+    State,
+)
+
+CPU = torch.device("cpu")
+LOSS = Objective("loss", "minimize")
+COUNT = 5
+BUDGET = Budget(particles=COUNT, batch=COUNT, generations=1, steps=12, rungs=(1.0,))
+KNOBS = {**MODEL_KNOBS, **TRAINING_KNOBS}
+SPACE = read_space({"lr": {}, "heads": [1, 2, 4]}, {"d_model": 16, "layers": 1}, KNOBS)
+ALLOCATION = "[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory"
+
+
+@pytest.fixture(scope="module")
+def task() -> Task:
+    return make_task("digits")
+
+
+def planned(task: Task) -> tuple[SwarmEvaluator, Generation]:
+    evaluator = SwarmEvaluator(SPACE, task, (LOSS,), BUDGET, 0, CPU)
+    positions = np.random.default_rng(3).random((COUNT, 2))
+    proposal = Proposal(positions, tuple(range(COUNT)))
+    return evaluator, evaluator.plan(proposal, History((LOSS,)))
+
+
+def evaluated(task: Task) -> list[Event]:
+    evaluator, generation = planned(task)
+    return list(evaluator.evaluate(generation, History((LOSS,)), lambda: False))
+
+
+def room_for(monkeypatch: pytest.MonkeyPatch, particles: int) -> None:
+    """Let allocation fail, as it does on a CPU, where more particles train together."""
+    forward = SwarmTransformer.forward
+
+    def fails(self: SwarmTransformer, *args: Any) -> torch.Tensor:
+        if len(self) > particles:
+            raise RuntimeError(ALLOCATION)
+        return forward(self, *args)
+
+    monkeypatch.setattr(SwarmTransformer, "forward", fails)
+
+
+def test_a_chunk_that_runs_out_of_memory_is_halved_until_it_fits_and_gives_the_same(
+    task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = [event for event in evaluated(task) if isinstance(event, Outcome)]
+    room_for(monkeypatch, 2)
+    events = evaluated(task)
+    plans = [event.chunks for event in events if isinstance(event, Replan)]
+    assert plans == [((0, 1), (2, 3, 4)), ((0, 1), (2,), (3, 4))]
+    outcomes = [event for event in events if isinstance(event, Outcome)]
+    assert [o.trial for o in outcomes] == [o.trial for o in expected] == list(range(COUNT))
+    for one, other in zip(outcomes, expected, strict=True):
+        assert (one.state, one.values, one.curve) == (other.state, other.values, other.curve)
+
+
+def test_a_particle_that_does_not_fit_alone_fails_and_says_how_much_it_needed(
+    task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room_for(monkeypatch, 0)
+    outcomes = [event for event in evaluated(task) if isinstance(event, Outcome)]
+    assert len(outcomes) == COUNT
+    for outcome in outcomes:
+        assert outcome.state is State.FAIL
+        assert outcome.error is not None
+        needed = round(outcome.metrics["memory_bytes"] / 2**20)
+        assert f"does not fit into memory: about {needed} MiB are needed on cpu" in outcome.error
+
+
+def test_another_error_is_not_taken_for_a_lack_of_memory(
+    task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: Any) -> None:
+        raise RuntimeError("shapes do not match")
+
+    monkeypatch.setattr(SwarmTransformer, "forward", fails)
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        evaluated(task)
+
+
+def test_a_rehearsal_that_runs_out_of_memory_says_so_in_a_sentence(
+    task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, generation = planned(task)
+    room_for(monkeypatch, 0)
+    with pytest.raises(DeviceError, match=r"memory ran out on cpu: .* needs about \d+ MiB"):
+        rehearse(generation, task, BUDGET, CPU)
+
+
+def test_chunks_are_as_large_as_the_limit_allows(task: Task) -> None:
+    members = [[read_member({"heads": 4}, seed, task)] for seed in range(7)]
+    one = memory_bytes(members[0][0], task.info)
+    roomy = pack(members, task, CPU, 100 * one)
+    assert roomy == [list(range(7))]
+    tight = pack(members, task, CPU, 3 * one)
+    assert tight == [[0, 1, 2], [3, 4, 5], [6]]
+    assert pack(members, task, CPU, one // 2) == [[index] for index in range(7)]
+
+
+def test_where_memory_is_short_a_probe_corrects_the_estimate(
+    task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    members = [[read_member({"heads": 4}, seed, task)] for seed in range(6)]
+    one = memory_bytes(members[0][0], task.info)
+    monkeypatch.setattr(
+        "pso_attn.evaluate.packing.probed_bytes", lambda member, task, device: 2 * one
+    )
+    assert pack(members, task, CPU, 4 * one) == [[0, 1], [2, 3], [4, 5]]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"heads": 8, "attention_dropout": 0.1, "dropout": 0.1, "batch_size": 64},
+        {"mechanism": "linear", "d_model": 64},
+        {"mechanism": "talking_heads", "layers": 4},
+    ],
+)
+def test_the_estimate_is_near_what_a_probe_finds(task: Task, settings: dict[str, Any]) -> None:
+    member = read_member(settings, 0, task)
+    estimate = memory_bytes(member, task.info)
+    assert 0.7 * estimate < probed_bytes(member, task, CPU) < 1.4 * estimate

@@ -1,0 +1,123 @@
+"""The planner: what it chooses from what it measured, and what it keeps."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pso_attn.evaluate.planner import Forecast, Planner, _machine, _signature
+from pso_attn.evaluate.tiles import Cut
+from pso_attn.evaluate.training import Member, read_member
+from pso_attn.tasks import Task, make_task
+
+CPU = torch.device("cpu")
+COUNT = 12
+
+
+@pytest.fixture(scope="module")
+def task() -> Task:
+    return make_task("digits")
+
+
+@pytest.fixture(scope="module")
+def members(task: Task) -> list[Member]:
+    settings: dict[str, Any] = {"d_model": 16, "layers": 1, "batch_size": 8}
+    return [read_member({**settings, "heads": 2}, seed, task) for seed in range(COUNT)]
+
+
+def knowing(file: Path, task: Task, members: list[Member], times: dict[str, float]) -> Planner:
+    """Return a planner whose machine has measured these seconds of a step."""
+    key = _signature(members, task)
+    file.write_text(json.dumps({_machine(CPU): {key: times}}), encoding="utf-8")
+    return Planner(task, CPU, file)
+
+
+@pytest.mark.parametrize(
+    ("times", "threads", "tiles"),
+    [
+        ({"12": 1.0, "6": 2.0, "3": 3.0, "2": 4.0, "1": 5.0, "alone": 9.0}, 1, 1),
+        ({"12": 5.0, "6": 2.0, "3": 1.0, "2": 4.0, "1": 5.0, "alone": 9.0}, 1, 4),
+        ({"12": 5.0, "6": 4.0, "3": 3.0, "2": 2.0, "1": 1.0, "alone": 9.0}, 1, 12),
+        ({"6": 2.0, "3": 2.5, "2": 4.0, "1": 5.0, "alone": 9.0}, 2, 2),
+        ({"6": 2.0, "3": 1.5, "2": 4.0, "1": 5.0, "alone": 9.0}, 2, 4),
+    ],
+)
+def test_the_quickest_cut_is_chosen(
+    tmp_path: Path,
+    task: Task,
+    members: list[Member],
+    times: dict[str, float],
+    threads: int,
+    tiles: int,
+) -> None:
+    planner = knowing(tmp_path / "known.json", task, members, times)
+    forecast = planner.forecast(members, 300, threads)
+    assert forecast.cut == Cut(tiles, threads)
+    size = COUNT // tiles
+    assert forecast.step_seconds == pytest.approx(times[str(size)] * COUNT / threads)
+    assert forecast.alone_seconds == pytest.approx(9.0 * COUNT / threads)
+    assert forecast.gain == pytest.approx(9.0 / times[str(size)])
+
+
+def test_a_machine_measures_once_and_remembers(
+    tmp_path: Path, task: Task, members: list[Member], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "cache" / "known.json"
+    first = Planner(task, CPU, file).forecast(members, 100_000, 1)
+    known = json.loads(file.read_text(encoding="utf-8"))[_machine(CPU)][_signature(members, task)]
+    assert set(known) == {"12", "6", "3", "2", "1", "alone"}
+    assert all(seconds > 0 for seconds in known.values())
+    monkeypatch.setattr("pso_attn.evaluate.planner._quickest_step", None)  # nothing is timed again
+    assert Planner(task, CPU, file).forecast(members, 100_000, 1) == first
+    assert first.step_seconds == pytest.approx(
+        min(seconds * COUNT for size, seconds in known.items() if size != "alone")
+    )
+
+
+def test_a_short_search_is_calibrated_shortly(
+    tmp_path: Path, task: Task, members: list[Member]
+) -> None:
+    file = tmp_path / "known.json"
+    Planner(task, CPU, file).forecast(members, 60, 1)
+    known = json.loads(file.read_text(encoding="utf-8"))[_machine(CPU)][_signature(members, task)]
+    assert "12" in known
+    assert "1" not in known
+
+
+def test_trainings_of_few_steps_are_cut_by_cores_and_not_measured(
+    tmp_path: Path, task: Task, members: list[Member]
+) -> None:
+    file = tmp_path / "known.json"
+    forecast = Planner(task, CPU, file).forecast(members, 10, 3)
+    assert forecast.cut == Cut(3, 3)
+    assert forecast.gain is None
+    assert not file.exists()
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1]", '{"a": {"b": {"c": "d"}}}'])
+def test_a_damaged_cache_is_measured_anew(
+    tmp_path: Path, task: Task, members: list[Member], content: str
+) -> None:
+    file = tmp_path / "known.json"
+    file.write_text(content, encoding="utf-8")
+    assert Planner(task, CPU, file).forecast(members, 60, 1).gain is not None
+    assert _machine(CPU) in json.loads(file.read_text(encoding="utf-8"))
+
+
+def test_a_cache_that_cannot_be_written_stops_nothing(
+    tmp_path: Path, task: Task, members: list[Member]
+) -> None:
+    (tmp_path / "file").write_text("in the way", encoding="utf-8")
+    planner = Planner(task, CPU, tmp_path / "file" / "known.json")
+    assert planner.forecast(members, 60, 1).gain is not None
+
+
+def test_the_choice_is_said_in_words() -> None:
+    assert str(Forecast(16, Cut(2, 2), 1.0, 3.04)) == (
+        "16 trainings in 2 batches of 8 on 2 threads: "
+        "predicted 3.0 times as fast as one by one on as many"
+    )
+    assert str(Forecast(5, Cut(1, 1), 0.0, 0.0)) == "5 trainings at once on 1 thread"
+    assert "batches of 3" in str(Forecast(5, Cut(2, 1), 0.0, 0.0))
