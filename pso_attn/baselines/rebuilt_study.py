@@ -57,7 +57,7 @@ def asked(space: Space, study: optuna.Study, first: int, count: int) -> Array:
     after these, and those that do not act are not suggested; they lie at their default. Trials of
     the run's starts are told as what they are and not asked for.
     """
-    known, waves = distributions(space), conditional_waves(space)
+    known = distributions(space)
     positions = np.empty((count, space.dimension))
     with quiet_optuna():
         for slot in range(count):
@@ -66,8 +66,27 @@ def asked(space: Space, study: optuna.Study, first: int, count: int) -> Array:
                 params = space.decode(positions[slot])
                 study.add_trial(_created(space, TrialState.RUNNING, params, known))
             else:
-                positions[slot] = _suggested(space, study.ask(), known, waves)
+                positions[slot] = suggested(space, study.ask())
     return positions
+
+
+def suggested(space: Space, trial: optuna.Trial) -> Array:
+    """Return the position (D,) that the study's sampler suggests, asked only for what acts."""
+    known, position = distributions(space), space.encode({})
+    for columns in conditional_waves(space):
+        acts = space.active(position)
+        for column in columns[acts[columns]]:
+            coordinate = space.coordinates[column]
+            distribution = known[coordinate.name]
+            given = _suggest(trial, coordinate.name, distribution)
+            position[column] = coordinate.scale.point(_value(coordinate, distribution, given))
+    return position
+
+
+def told(space: Space, params: Params, known: Mapping[str, BaseDistribution]) -> dict[str, Any]:
+    """Return flat params as Optuna is told them; known: the space's distributions."""
+    by_name = {coordinate.name: coordinate for coordinate in space.coordinates}
+    return {name: _told(by_name[name], known[name], value) for name, value in params.items()}
 
 
 def distributions(space: Space) -> dict[str, BaseDistribution]:
@@ -142,24 +161,6 @@ def _is_itself(known: BaseDistribution) -> bool:
     )
 
 
-def _suggested(
-    space: Space,
-    trial: optuna.Trial,
-    known: Mapping[str, BaseDistribution],
-    waves: Sequence[NDArray[np.int64]],
-) -> Array:
-    """Return the position (D,) that the sampler suggests for a trial."""
-    position = space.encode({})
-    for columns in waves:
-        acts = space.active(position)
-        for column in columns[acts[columns]]:
-            coordinate = space.coordinates[column]
-            distribution = known[coordinate.name]
-            told = _suggest(trial, coordinate.name, distribution)
-            position[column] = coordinate.scale.point(_value(coordinate, distribution, told))
-    return position
-
-
 def _suggest(trial: optuna.Trial, name: str, known: BaseDistribution) -> Any:
     if isinstance(known, FloatDistribution):
         return trial.suggest_float(name, known.low, known.high, log=known.log)
@@ -210,10 +211,9 @@ def _created(
     known: Mapping[str, BaseDistribution],
     **rest: Any,
 ) -> FrozenTrial:
-    by_name = {coordinate.name: coordinate for coordinate in space.coordinates}
     return create_trial(
         state=state,
-        params={name: _told(by_name[name], known[name], v) for name, v in params.items()},
+        params=told(space, params, known),
         distributions={name: known[name] for name in params},
         **rest,
     )
