@@ -92,6 +92,7 @@ def assemble(configuration: Configuration, allow_import: bool = True) -> Parts:
 
     space = make_space(configuration, task)
     notes = check_reach(space, task, configuration.model, configuration.source)
+    _check_precision(space, configuration)
     space = replace(space, notes=(*space.notes, *notes))
     found = {"fingerprint": task.fingerprint, "direction": objectives[0].direction}
     return Parts(replace(configuration, **found), task, space, objectives)
@@ -228,6 +229,23 @@ def _derived(task: Any, settings: Settings) -> dict[str, Any]:
         "window_tokens": [_one(list(layer.sight.window_tokens or [widest])) for layer in layers],
     }
     return {**cost(settings, task.info), **{name: _one(by_layer[name]) for name in by_layer}}
+
+
+def _check_precision(space: Space, configuration: Configuration) -> None:
+    """Raise DeviceError for a precision, fixed or searched, that a device named by now has not."""
+    if configuration.device == "auto":
+        return
+    import torch
+
+    from pso_attn.evaluate.precision import check_precision
+
+    default = space.settings(space.decode(space.starts[0]))
+    named = {default.get("precision", "float32")}
+    for coordinate in space.coordinates:
+        if coordinate.path[0] == "precision":
+            named |= set(coordinate.scale.values)
+    for precision in sorted(named):
+        check_precision(precision, torch.device(configuration.device))
 
 
 def _one(values: list[Any]) -> Any:

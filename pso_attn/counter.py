@@ -4,7 +4,7 @@ A mask does not depend on who shares the batch, on the order of particles, or on
 before, so a particle trained in a swarm drops exactly what it would drop alone.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from math import prod
 
@@ -33,17 +33,26 @@ class DropRates:
     """Dropout rates of N particles, settled once so that a step only compares with them.
 
     below: int32 (N,); a hash below it is dropped. kept: (N,), 1 / (1 - rate), in the dtype of the
-    factors.
+    factors. They keep the coordinates that they were used with: a recorded CUDA graph reads those
+    from where they were, long after a cache may have let go of them.
     """
 
     below: torch.Tensor
     kept: torch.Tensor
+    _used: dict[tuple[tuple[int, ...], ...], torch.Tensor] = field(default_factory=dict)
 
     @classmethod
     def of(cls, rate: torch.Tensor) -> "DropRates":
         """Return rates (N,) in [0, 1), whose dtype the factors take."""
         below = (rate.double() * 2.0**32 - 2.0**31).clamp_(max=2.0**31 - 1).to(torch.int32)
         return cls(below, 1 / (1 - rate))
+
+    def coordinates(self, shape: tuple[int, ...], order: tuple[int, ...]) -> torch.Tensor:
+        """Return what `_coordinates` does, on the rates' device."""
+        key = (shape, order)
+        if key not in self._used:
+            self._used[key] = _coordinates(shape, order, self.below.device)
+        return self._used[key]
 
 
 def dropout_scale(
@@ -59,7 +68,7 @@ def dropout_scale(
     Returns (N, *shape).
     """
     apart = (-1,) + (1,) * len(shape)
-    bits = _coordinates(shape, order or tuple(range(len(shape))), key.device) ^ key.view(apart)
+    bits = rates.coordinates(shape, order or tuple(range(len(shape)))) ^ key.view(apart)
     bits.mul_(_FIRST)
     bits.bitwise_xor_(bits >> 15)
     bits.mul_(_SECOND)

@@ -17,6 +17,7 @@ from pso_attn.courses import Course, Plan, TrainingFiles
 from pso_attn.errors import ConfigurationError, DeviceError, TrainingError
 from pso_attn.evaluate import resolve_device
 from pso_attn.evaluate.device import is_out_of_memory
+from pso_attn.evaluate.precision import check_precision
 from pso_attn.evaluate.training import SwarmTraining, read_member
 from pso_attn.reach import why_refused
 from pso_attn.runs import LoadedRun
@@ -38,8 +39,11 @@ def plan_training(
     patience: int | None = None,
     given: Settings | None = None,
     given_in: str = "the settings",
+    precision: str | None = None,
 ) -> Plan:
     """Return what is to be trained: the given settings, else those of the run's winner.
+
+    precision: in place of the settings' own.
 
     Raises RunError where there is no winner, ConfigurationError for settings of no model.
     """
@@ -49,6 +53,10 @@ def plan_training(
     settings = best.candidate.settings if best is not None else given
     assert settings is not None
     configuration = parts.configuration
+    device = resolve_device(configuration.device)
+    if precision is not None:
+        check_precision(precision, device)
+        settings = {**settings, "precision": precision}
     plan = Plan(
         settings=dict(settings),
         trial=None if best is None else best.number,
@@ -57,7 +65,7 @@ def plan_training(
         patience=PATIENCE if patience is None else patience,
         objective=parts.objectives[0],
         fingerprint=parts.task.fingerprint,
-        device=str(resolve_device(configuration.device)),
+        device=str(device),
     )
     refusal = why_refused(plan.settings, parts.task)
     if refusal is not None:
@@ -74,19 +82,21 @@ def train_run(
     allow_import: bool = True,
     report: Report | None = None,
     given_in: str = "the settings",
+    precision: str | None = None,
 ) -> dict[str, Any]:
     """Train at full length, leave the model beside the run, and return how it went.
 
     steps: `LONGER` times the search's by default. patience: `PATIENCE` by default. given:
-    settings to train in place of the winner's; given_in: their file's name, for messages. The same
-    call again goes on where it was left, or returns what is finished. Only the validation split
-    is looked at. report: called with (steps done, steps in all, words).
+    settings to train in place of the winner's; given_in: their file's name, for messages.
+    precision: in place of the settings' own. The same call again goes on where it was left, or
+    returns what is finished. Only the validation split is looked at. report: called with (steps
+    done, steps in all, words).
 
     Raises RunError while the run is being driven and TrainingError where nothing is left to keep.
     """
     parts = run.assembled(device, allow_import)
     with run.folder.lock():
-        plan = plan_training(run, parts, steps, patience, given, given_in)
+        plan = plan_training(run, parts, steps, patience, given, given_in, precision)
         saved = TrainingFiles(run.folder.checkpoints, plan)
         course = saved.finished()
         if course is None:

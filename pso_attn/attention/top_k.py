@@ -2,7 +2,7 @@
 
     a_ij = softmax_j(s_ij) over the j with s_ij ≥ the k-th largest of row i
 
-Gupta et al. 2021, arXiv 2106.06899. Hard: what is cut off gets no gradient.
+Gupta et al. 2021, arXiv 2106.06899, section 3. Hard: what is cut off gets no gradient.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ KNOBS = (
         minimum=1,
         when={"mechanism": ("top_k",)},
         per=("model", "layer"),
-        source="Gupta et al. 2021, arXiv 2106.06899",
+        source="Gupta et al. 2021, arXiv 2106.06899, section 3",
     ),
 )
 
@@ -45,9 +45,10 @@ class TopK:
         """Prepare the data of each particle; `like` gives dtype and device."""
         self._scores = Scores(members, length, causal, like)
         self._normalise = WithSink([m.sink for m in members], members[0].heads, like)
-        kept = torch.tensor([min(m.top_k, length) for m in members], device=like.device)
-        self._most = int(kept.max())
-        self._last = (kept - 1)[:, None, None, None, None]  # (P, 1, 1, 1, 1)
+        kept = [min(member.top_k, length) for member in members]
+        self._most = max(kept)
+        last = torch.tensor(kept, device=like.device) - 1
+        self._last = last[:, None, None, None, None]  # (P, 1, 1, 1, 1)
 
     def __call__(
         self,

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from pso_attn.cli.guard import INTERRUPTED, guarded, say
-from pso_attn.cli.options import RUNS, Device, Json, NoImport, Quiet, Run, RunsDir
+from pso_attn.cli.options import RUNS, Device, Json, NoImport, Precision, Quiet, Run, RunsDir
 from pso_attn.cli.output import emit, table
 
 
@@ -29,6 +29,7 @@ def train(
         ),
     ] = None,
     device: Device = None,
+    precision: Precision = None,
     runs_dir: RunsDir = RUNS,
     no_import: NoImport = False,
     as_json: Json = False,
@@ -57,6 +58,7 @@ def train(
                 not no_import,
                 progress,
                 str(settings or loaded.name),
+                precision,
             )
     except KeyboardInterrupt:
         say(f"interrupted; go on with: {shlex.join(['pso-attn', *sys.argv[1:]])}")

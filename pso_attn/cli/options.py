@@ -15,6 +15,9 @@ NoImport = Annotated[
     bool, typer.Option("--no-import", help='Refuse every "module:Name", in file and flags.')
 ]
 Device = Annotated[str | None, typer.Option(metavar="NAME", help="auto, cpu, cuda or cuda:INDEX.")]
+Precision = Annotated[
+    str | None, typer.Option(metavar="NAME", help="float32, tf32 (CUDA alone) or bf16.")
+]
 Timeout = Annotated[
     float | None,
     typer.Option(min=0, metavar="S", help="Stop at a chunk's end after this many seconds."),

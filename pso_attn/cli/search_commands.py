@@ -18,6 +18,7 @@ from pso_attn.cli.options import (
     Executor,
     Json,
     NoImport,
+    Precision,
     Quiet,
     Run,
     RunsDir,
@@ -54,6 +55,7 @@ def search(
         int | None, typer.Option(min=0, metavar="N", help="Decides every random draw.")
     ] = None,
     device: Device = None,
+    precision: Precision = None,
     executor: Executor = "local",
     storage: Annotated[
         str | None, typer.Option(metavar="URL", help="An Optuna storage, not the run's journal.")
@@ -83,6 +85,7 @@ def search(
         "seed": seed,
         "device": device,
         "storage": storage,
+        "precision": precision,
     }
     configuration = read_configuration(space, sets or (), flags)
     if dry_run:

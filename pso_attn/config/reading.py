@@ -20,6 +20,7 @@ FLAGS: Mapping[str, tuple[str, str]] = {
     "seed": ("run", "seed"),
     "device": ("run", "device"),
     "storage": ("run", "storage"),
+    "precision": ("model", "precision"),
 }
 
 

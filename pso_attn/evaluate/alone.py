@@ -6,6 +6,7 @@ from torch.nn.functional import cross_entropy
 
 from pso_attn.counter import keys
 from pso_attn.evaluate.device import one_thread
+from pso_attn.evaluate.precision import autocast, products_in
 from pso_attn.evaluate.training import Member, data_order, on_device
 from pso_attn.models import SwarmTransformer, Transformer
 from pso_attn.tasks.task import Task
@@ -49,24 +50,27 @@ class AloneTraining:
         """Train up to step `until`."""
         recipe, parameters = self.member.recipe, list(self.model.parameters())
         self.model.train()
-        for step in range(self.step, until):
-            rows = self._order[step, 0]
-            inputs = self._train.inputs.index_select(0, rows)
-            targets = self._train.targets.index_select(0, rows)
-            drawn = None if self._keys is None else self._keys[step]
-            logits = self.model(inputs, drawn)
-            loss = self.task.loss(logits[None], targets[None])[0]
-            if recipe.label_smoothing:
-                loss = cross_entropy(
-                    logits.flatten(0, -2),
-                    targets.flatten(),
-                    label_smoothing=recipe.label_smoothing,
-                )
-            self.optimiser.zero_grad()
-            torch.autograd.backward(loss)
-            torch.nn.utils.clip_grad_norm_(parameters, recipe.clip_norm)
-            self.optimiser.param_groups[0]["lr"] = recipe.rate(step, self.steps)
-            self.optimiser.step()
+        with products_in(recipe.precision, parameters[0].device):
+            for step in range(self.step, until):
+                rows = self._order[step, 0]
+                inputs = self._train.inputs.index_select(0, rows)
+                targets = self._train.targets.index_select(0, rows)
+                drawn = None if self._keys is None else self._keys[step]
+                with autocast(recipe.precision, inputs.device):
+                    logits = self.model(inputs, drawn)
+                logits = logits.to(parameters[0].dtype)
+                loss = self.task.loss(logits[None], targets[None])[0]
+                if recipe.label_smoothing:
+                    loss = cross_entropy(
+                        logits.flatten(0, -2),
+                        targets.flatten(),
+                        label_smoothing=recipe.label_smoothing,
+                    )
+                self.optimiser.zero_grad()
+                torch.autograd.backward(loss)
+                torch.nn.utils.clip_grad_norm_(parameters, recipe.clip_norm)
+                self.optimiser.param_groups[0]["lr"] = recipe.rate(step, self.steps)
+                self.optimiser.step()
         self.step = until
 
     @one_thread()

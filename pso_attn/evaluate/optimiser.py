@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pso_attn.evaluate.graphs import Step, at
+from pso_attn.evaluate.precision import KNOBS as PRECISION_KNOBS
 from pso_attn.evaluate.smoothing import KNOBS as SMOOTHING_KNOBS
 from pso_attn.space.knob import Knob
 
@@ -103,6 +105,7 @@ KNOBS = (
         default=32,
     ),
     *SMOOTHING_KNOBS,
+    *PRECISION_KNOBS,
 )
 
 
@@ -119,6 +122,7 @@ class Recipe:
     clip_norm: float
     batch_size: int
     label_smoothing: float
+    precision: str
 
     def rate(self, step: int, steps: int) -> float:
         """Return the learning rate of a step, from 0, of a training of `steps`."""
@@ -175,16 +179,16 @@ class SwarmAdamW:
         """What is carried from step to step beside the weights, (N, P) each, by name."""
         return {"first": self.first, "second": self.second}
 
-    def step(self, step: int) -> None:
+    def step(self, step: Step) -> None:
         """Move the weights by the gradients; `step` counts from 0."""
         weights, gradients = self.weights, self.gradients
         norm = torch.linalg.vector_norm(gradients, dim=1, keepdim=True)
         gradients.mul_((self._clip / (norm + 1e-6)).clamp_(max=1.0))
         self.first.lerp_(gradients, self._new1)
         self.second.lerp_(gradients.square_(), self._new2)
-        denominator = self.second.sqrt().div_(self._root[step]).add_(EPSILON)
-        weights.mul_(self._shrink[step])
-        weights.sub_(torch.div(self.first, denominator).mul_(self._scale[step]))
+        denominator = self.second.sqrt().div_(at(self._root, step)).add_(EPSILON)
+        weights.mul_(at(self._shrink, step))
+        weights.sub_(torch.div(self.first, denominator).mul_(at(self._scale, step)))
 
     def keep(self, rows: Tensor, weights: Tensor, gradients: Tensor) -> None:
         """Go on with these rows alone, over the new flat tensors."""

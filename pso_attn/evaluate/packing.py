@@ -27,7 +27,7 @@ def pack(
     share. A candidate that alone is above the limit gets a chunk of its own.
     """
     limit = memory_budget_bytes(device) if limit_bytes is None else limit_bytes
-    buckets: dict[tuple[int, ...], list[int]] = {}
+    buckets: dict[tuple[int | str, ...], list[int]] = {}
     for index, members in enumerate(candidates):
         buckets.setdefault(members[0].bucket, []).append(index)
     chunks: list[list[int]] = []

@@ -10,13 +10,17 @@ import torch
 from torch import Tensor
 
 from pso_attn.counter import keys
+from pso_attn.errors import DeviceError
 from pso_attn.evaluate.device import keep_freed_memory, one_thread
+from pso_attn.evaluate.graphs import Step, StepGraph, at, put
 from pso_attn.evaluate.optimiser import Recipe, SwarmAdamW, read_recipe
+from pso_attn.evaluate.precision import autocast, check_precision, products_in
 from pso_attn.evaluate.smoothing import Smoothing
 from pso_attn.models import Layout, SwarmTransformer, TransformerSettings, read_transformer
 from pso_attn.seeding import generator
 from pso_attn.tasks.task import Split, Task
 
+DATA_SHARE = 0.25  # of a CUDA device's memory, for one split
 SCORED_TOGETHER = 128  # validation examples per forward pass
 
 
@@ -29,9 +33,9 @@ class Member:
     seed: int
 
     @property
-    def bucket(self) -> tuple[int, ...]:
+    def bucket(self) -> tuple[int | str, ...]:
         """What must be equal for trainings to share a batched job."""
-        return (*self.model.outer_shape, self.recipe.batch_size)
+        return (*self.model.outer_shape, self.recipe.batch_size, self.recipe.precision)
 
 
 def read_member(settings: Mapping[str, Any], seed: int, task: Task) -> Member:
@@ -56,6 +60,8 @@ class SwarmTraining:
         layout: of their parameters' columns, where others train beside them.
         """
         keep_freed_memory()
+        self.precision = members[0].recipe.precision
+        check_precision(self.precision, device)
         self.task, self.steps, self.step = task, steps, 0
         order = sorted(range(len(members)), key=lambda row: members[row].model.group)
         self.rows = order  # which of `members` each particle of the batch is
@@ -79,23 +85,38 @@ class SwarmTraining:
         batch = placed[0].recipe.batch_size
         self._order = data_order(seeds, len(self._train), steps, batch).to(device)
         self._losses = torch.zeros(steps, len(placed), dtype=dtype, device=device)
+        self.records = True  # whether steps on a CUDA device become a graph
+        self._graph: StepGraph | None = None  # of the present layout
 
     @one_thread()
     def advance(self, until: int, on_step: Callable[[int], None] | None = None) -> None:
         """Train up to step `until`; nothing here waits for the device."""
-        train, swarm = self._train, self.swarm
-        for step in range(self.step, until):
-            chosen = self._order[step]  # (N or 1, B)
-            inputs = train.inputs[chosen]  # (N or 1, B, T[, features])
-            targets = train.targets[chosen]
-            logits = swarm.forward(inputs, self._keys[step])
-            losses = self._smooth(self.task.loss(logits, targets), logits)
-            self._losses[step] = losses.detach()
-            swarm.storage.differentiate(losses.sum())  # particles share no weight
-            self.optimiser.step(step)
-            if on_step is not None:
-                on_step(step + 1)
+        device = self._losses.device
+        if device.type == "cuda" and (self._graph is None or self._graph.step != self.step):
+            self._graph = StepGraph(self.step, device) if self.records else None
+        with products_in(self.precision, device):
+            for step in range(self.step, until):
+                if self._graph is None:
+                    self.train_step(step)
+                else:
+                    self._graph.advance(self.train_step)
+                if on_step is not None:
+                    on_step(step + 1)
         self.step = until
+
+    def train_step(self, step: Step) -> None:
+        """Train one step, whose number may lie on the device."""
+        train, weights = self._train, self.swarm.storage.weights
+        chosen = at(self._order, step)  # (N or 1, B)
+        inputs = train.inputs[chosen]  # (N or 1, B, T[, features])
+        targets = train.targets[chosen]
+        with autocast(self.precision, weights.device):
+            logits = self.swarm.forward(inputs, at(self._keys, step))
+        logits = logits.to(weights.dtype)
+        losses = self._smooth(self.task.loss(logits, targets), logits)
+        put(self._losses, step, losses.detach())
+        self.swarm.storage.differentiate(losses.sum())  # particles share no weight
+        self.optimiser.step(step)
 
     @one_thread()
     @torch.no_grad()
@@ -141,6 +162,7 @@ class SwarmTraining:
 
     def keep(self, positions: Sequence[int]) -> None:
         """Compact the batch to these of its present particles; schedules stay as they were."""
+        self._graph = None  # it writes into memory that is now given up
         kept = torch.tensor(positions, device=self._keys.device)
         swarm = self.swarm
         weights = swarm.storage.weights[kept]
@@ -185,8 +207,25 @@ def data_order(
 
 
 def on_device(split: Split, device: torch.device, dtype: torch.dtype) -> Split:
-    """Return the split on the device, vectors in the model's dtype."""
+    """Return the split on the device, vectors in the model's dtype.
+
+    Raises DeviceError where it takes more than its share of a CUDA device's memory.
+    """
+    if device.type == "cuda":
+        total = torch.cuda.get_device_properties(device).total_memory
+        check_data_fit(split, total, device)
     moved = split.to(device)
     if moved.inputs.is_floating_point():
         return Split(moved.inputs.to(dtype), moved.targets)
     return moved
+
+
+def check_data_fit(split: Split, memory_bytes: int, device: torch.device) -> None:
+    """Raise DeviceError where the split takes more than `DATA_SHARE` of a device's memory."""
+    needed = sum(x.untyped_storage().nbytes() for x in (split.inputs, split.targets))
+    if needed > memory_bytes * DATA_SHARE:
+        raise DeviceError(
+            f"{len(split)} examples take {needed / 2**20:.0f} MiB, more than {DATA_SHARE:.0%} of "
+            f"the {memory_bytes / 2**20:.0f} MiB of {device}, where they are kept whole; "
+            "use less data, or --device cpu"
+        )

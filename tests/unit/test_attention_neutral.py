@@ -15,6 +15,7 @@ from pso_attn.attention.scores import Scores
 from pso_attn.counter import DropRates, keys
 from pso_attn.evaluate import TRAINING_KNOBS
 from pso_attn.evaluate.optimiser import SwarmAdamW, read_recipe
+from pso_attn.evaluate.precision import autocast, products_in
 from pso_attn.evaluate.smoothing import Smoothing
 from pso_attn.models import MODEL_KNOBS, SwarmTransformer, TaskInfo, read_transformer
 from pso_attn.tasks.classification import cross_entropy as task_loss
@@ -47,6 +48,7 @@ ELSEWHERE = {
     "positions": "test_without_positions_the_order_of_tokens_does_not_matter",
     "start_scale": "test_a_start_is_as_wide_as_its_scale_says",
     "label_smoothing": "test_smoothed_losses_are_those_of_torch_and_unsmoothed_ones_stay",
+    "precision": "test_float32_is_torch_as_it_comes",
     "weight_decay": "test_without_decay_the_optimiser_is_plain_adam",
     "warmup": "test_without_warm_up_a_constant_rate_is_the_peak_from_the_first_step",
     "schedule": "test_without_warm_up_a_constant_rate_is_the_peak_from_the_first_step",
@@ -356,3 +358,13 @@ def key_of(particles: int) -> Tensor:
 
 def rng(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
+
+
+def test_float32_is_torch_as_it_comes() -> None:
+    neutral = str(TRAINING_KNOBS["precision"].neutral)
+    x = torch.randn(4, 4, generator=rng())
+    with autocast(neutral, x.device), products_in(neutral, x.device):
+        assert torch.equal(x @ x, torch.ops.aten.mm(x, x))
+        assert not torch.is_autocast_enabled("cpu")
+    with autocast("bf16", x.device):
+        assert (x @ x).dtype == torch.bfloat16

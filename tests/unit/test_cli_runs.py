@@ -308,6 +308,13 @@ def test_deleting_asks_and_removes_only_a_run_that_nobody_drives(tmp_path: Path)
         (["digits", "--set", "data=a.csv"], 2, "digits"),
         (["text", "--set", "data=gone.txt"], 2, "gone.txt"),
         (["digits", "--device", "tpu"], 2, "tpu"),
+        (["digits", "--device", "cpu", "--precision", "tf32"], 2, "only CUDA devices have it"),
+        (["digits", "--precision", "fp8"], 2, 'model.precision is "fp8"; choose one of'),
+        (
+            ["digits", "--device", "cpu", "--set", 'search.precision=["float32", "tf32"]'],
+            2,
+            "only CUDA devices have it",
+        ),
         (["digits", "--executor", "ray"], 2, "not in this version"),
         (["digits", "--run", "../x"], 2, "cannot be a run's name"),
         (["digits", "--storage", "nonsense"], 1, "not a database URL"),

@@ -262,3 +262,16 @@ def test_a_course_keeps_the_best_in_the_objectives_own_direction() -> None:
     assert worse.stopped == "no better accuracy in 2 scorings"
     last = course.after(100, {"loss": 1.0, "accuracy": 0.6}, None, plan)
     assert (last.best_step, last.stopped) == (100, "all steps are done")
+
+
+def test_a_precision_named_with_train_stands_in_for_the_searchs(runs: Path) -> None:
+    for name, sentence in (("fp8", 'precision "fp8" is unknown'), ("tf32", "only CUDA devices")):
+        refused = cli("train", "digits", "--precision", name, "--runs-dir", runs)
+        assert refused.exit_code == 2
+        assert sentence in refused.stderr
+    steps = ("--steps", "4", "--runs-dir", runs)
+    exact = document("train", "digits", *steps)
+    rounded = document("train", "digits", "--precision", "bf16", *steps)
+    assert rounded["settings"] == {**exact["settings"], "precision": "bf16"}
+    assert rounded["loss"] == pytest.approx(exact["loss"], rel=0.02)
+    assert rounded["loss"] != exact["loss"]

@@ -1,0 +1,96 @@
+"""Training steps as a CUDA graph: recorded once for a layout, then replayed in one launch each.
+
+At the sizes of a swarm a GPU waits for launches, not for arithmetic. A recorded step cannot be
+told its number, so it reads it from a tensor on the device, which it raises by one at its end.
+"""
+
+import logging
+from collections.abc import Callable
+from functools import cache
+
+import torch
+from torch import Tensor
+
+Step = int | Tensor  # from 0; a tensor is int64 (1,) and lies on the device
+
+WARM_UP = 2  # steps before recording: libraries start, and constants reach the device
+
+_log = logging.getLogger(__name__)
+
+
+def at(table: Tensor, step: Step) -> Tensor:
+    """Return table[step]; where the step lies on the device, nothing waits for it.
+
+    Indexing by a tensor without axes would: PyTorch reads its value first.
+    """
+    return table[step] if isinstance(step, int) else table.index_select(0, step)[0]
+
+
+def put(table: Tensor, step: Step, row: Tensor) -> None:
+    """Set table[step], as `at` reads it."""
+    if isinstance(step, int):
+        table[step] = row
+    else:
+        table.index_copy_(0, step, row[None])
+
+
+class StepGraph:
+    """Trains step by step on a CUDA device: the first steps as they are, then from the record.
+
+    A step that cannot be recorded is trained as it is to the end; a warning says why, once.
+    """
+
+    def __init__(self, first: int, device: torch.device) -> None:
+        """Begin at step `first`, counted from 0."""
+        self._device, self.step = device, first
+        with torch.cuda.device(device):
+            self._index = torch.tensor([first], device=device)
+            self._stream = torch.cuda.Stream(device)
+        self._warm, self._refused = 0, False
+        self._graph: torch.cuda.CUDAGraph | None = None
+
+    def advance(self, train: Callable[[Step], None]) -> None:
+        """Train one step. train: does it, of the number that it is handed; always the same one.
+
+        It is not kept, so that what it trains can be freed.
+        """
+        with torch.cuda.device(self._device):
+            if self._graph is not None:
+                self._graph.replay()
+            elif self._refused:
+                train(self.step)
+            else:
+                self._warm_up(train)
+        self.step += 1
+
+    def _warm_up(self, train: Callable[[Step], None]) -> None:
+        """Train one step on a stream of its own, as recording wants it; record after the last."""
+        here = torch.cuda.current_stream()
+        self._stream.wait_stream(here)
+        with torch.cuda.stream(self._stream):
+            self._step(train)
+        here.wait_stream(self._stream)
+        self._warm += 1
+        if self._warm == WARM_UP:
+            self._record(train, here)
+
+    def _step(self, train: Callable[[Step], None]) -> None:
+        train(self._index)
+        self._index.add_(1)
+
+    def _record(self, train: Callable[[Step], None], here: torch.cuda.Stream) -> None:
+        graph = torch.cuda.CUDAGraph()
+        try:
+            with torch.cuda.graph(graph, stream=self._stream):  # computes nothing
+                self._step(train)
+        except RuntimeError as error:  # whatever an operation of anybody's raises meanwhile
+            torch.cuda.set_stream(here)  # torch leaves its own where ending the record fails
+            self._refused = True
+            _warn(str(error.__context__ or error).partition("\n")[0])
+        else:
+            self._graph = graph
+
+
+@cache
+def _warn(reason: str) -> None:
+    _log.warning("steps are trained without a CUDA graph, so more slowly: %s", reason)

@@ -1,0 +1,59 @@
+"""In which numbers a training step computes; weights, moments, losses and scores are float32."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+import torch
+
+from pso_attn.errors import ConfigurationError, DeviceError
+from pso_attn.space.knob import Knob
+
+KNOBS = (
+    Knob(
+        "precision",
+        "categorical",
+        "numbers that products of a training step are taken in: float32; tf32, float32 with a "
+        "mantissa of 10 bits, on CUDA alone; or bf16, under torch.autocast",
+        choices=("float32", "tf32", "bf16"),
+        default="float32",
+        neutral="float32",
+        source="Micikevicius et al. 2017, arXiv 1710.03740; "
+        "Kalamkar et al. 2019, arXiv 1905.12322",
+    ),
+)
+
+
+def check_precision(precision: str, device: torch.device) -> None:
+    """Raise ConfigurationError for an unknown name, DeviceError where the device has none such."""
+    known = [str(choice) for choice in KNOBS[0].choices]
+    if precision not in known:
+        raise ConfigurationError(f'precision "{precision}" is unknown; choose {", ".join(known)}')
+    if precision == "tf32" and device.type != "cuda":
+        raise DeviceError(
+            f'precision "tf32" was asked for on {device}, and only CUDA devices have it; '
+            'choose "float32" or "bf16", or --device cuda'
+        )
+
+
+@contextmanager
+def products_in(precision: str, device: torch.device) -> Iterator[None]:
+    """Let float32 products round to tf32 within the block where asked, and nowhere else."""
+    if device.type != "cuda":
+        yield
+        return
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before
+
+
+def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
+    """Return a context in which a model's products are taken in bf16 where asked.
+
+    Weights are not cached in bf16: a recorded step could not renew the copies.
+    """
+    if precision != "bf16":
+        return nullcontext()
+    return torch.autocast(device.type, torch.bfloat16, cache_enabled=False)

@@ -1,0 +1,131 @@
+"""What a step may do on a GPU, seen without one: nothing waits, and the number may lie there.
+
+PyTorch's "meta" device has shapes and no numbers, and takes the paths that a GPU takes: whatever
+would read a value, or move one between host and device, fails on it or is seen.
+"""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from pso_attn.errors import DeviceError
+from pso_attn.evaluate.training import SwarmTraining, check_data_fit, read_member
+from pso_attn.models import TaskInfo
+from pso_attn.tasks.classification import cross_entropy
+from pso_attn.tasks.task import Split
+
+CPU, META = torch.device("cpu"), torch.device("meta")
+OUTER = {"layers": 2, "d_model": 12, "batch_size": 4, "feedforward_ratio": 2}
+EVERYWHERE: list[dict[str, Any]] = [
+    {"heads": 2, "dropout": 0.1, "attention_dropout": 0.1, "head_dropout": 0.1},
+    {"heads": 2, "kv_heads": 1, "decay": 1.0, "window_tokens": 3, "label_smoothing": 0.1},
+    {"heads": 3, "positions": "rotary", "qk_norm": True, "softcap": 5.0, "sink": "learned"},
+    {"heads": 3, "positions": "sinusoidal", "learned_temperature": True, "sink": "zero"},
+    {"heads": 3, "adaptive_temperature": True, "adaptive_span": True, "dilation": 2},
+    {"mechanism": "linear", "heads": 2},
+    {"mechanism": "block_low_rank", "heads": 2, "attention_dropout": 0.1},
+    {"mechanism": "top_k", "heads": 2, "attention_dropout": 0.1},
+    {"mechanism": "sparse", "heads": 2, "block_tokens": 4},
+    {"mechanism": "talking_heads", "heads": 2},
+]
+LOOKING_BACK: list[dict[str, Any]] = [{"mechanism": "retention", "heads": 2}]
+BOTH_WAYS: list[dict[str, Any]] = [{"mechanism": "low_rank", "heads": 2}]
+
+
+class RandomTask:
+    """Random words, to be continued, or random vectors, to be classified."""
+
+    loss = staticmethod(cross_entropy)
+
+    def __init__(self, causal: bool, length: int) -> None:
+        rng = np.random.default_rng(0)
+        if causal:
+            self.info = TaskInfo(7, None, length, 7, causal=True, per_token=True)
+            words = torch.from_numpy(rng.integers(0, 7, (32, length + 1)))
+            self.train = Split(words[:, :-1], words[:, 1:])
+        else:
+            self.info = TaskInfo(None, 3, length, 5, causal=False, per_token=False)
+            inputs = torch.from_numpy(rng.standard_normal((32, length, 3), dtype=np.float32))
+            self.train = Split(inputs, torch.from_numpy(rng.integers(0, 5, 32)))
+
+
+def begun(causal: bool, device: torch.device = CPU, length: int = 9, **more: Any) -> SwarmTraining:
+    task: Any = RandomTask(causal, length)
+    kinds = EVERYWHERE + (LOOKING_BACK if causal else BOTH_WAYS)
+    members = [read_member({**OUTER, **kind, **more}, 3, task) for kind in kinds]
+    return SwarmTraining(task, members, 6, device)
+
+
+class OneDevice(TorchDispatchMode):
+    """Sees to it that every operation takes and gives tensors of one device alone."""
+
+    def __init__(self, device: torch.device) -> None:
+        super().__init__()
+        self.device, self.seen = device, 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        self.seen += 1
+        for leaf in tree_leaves((args, kwargs, result)):
+            if isinstance(leaf, Tensor):
+                assert leaf.device == self.device, f"{func} on {leaf.device}"
+        return result
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("length", [9, 200])
+def test_a_step_neither_reads_a_value_nor_leaves_the_device(causal: bool, length: int) -> None:
+    training = begun(causal, META, length)
+    training.train_step(0)  # takes constants there
+    with OneDevice(META) as watching:
+        training.train_step(torch.empty(1, dtype=torch.int64, device=META))
+    assert watching.seen > 300
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_a_step_whose_number_lies_on_the_device_moves_weights_to_the_same_floats(
+    causal: bool,
+) -> None:
+    told, looked_up = begun(causal), begun(causal)
+    told.advance(6)
+    number = torch.tensor([0])
+    for _ in range(6):
+        looked_up.train_step(number)
+        number += 1
+    for name, tensor in told.state.items():
+        assert torch.equal(tensor, looked_up.state[name]), name
+    assert torch.equal(told._losses, looked_up._losses)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_bf16_rounds_products_and_keeps_weights_and_losses_in_float32(causal: bool) -> None:
+    exact, rounded = begun(causal), begun(causal, precision="bf16")
+    exact.advance(6)
+    rounded.advance(6)
+    assert all(tensor.dtype == torch.float32 for tensor in rounded.state.values())
+    assert rounded._losses.dtype == torch.float32
+    assert not torch.equal(exact._losses, rounded._losses)
+    torch.testing.assert_close(rounded._losses, exact._losses, rtol=0.03, atol=0.0)
+
+
+def test_trainings_of_different_precision_share_no_batch() -> None:
+    task: Any = RandomTask(causal=False, length=4)
+    exact, rounded = (read_member({**OUTER, "precision": p}, 0, task) for p in ("float32", "bf16"))
+    assert exact.bucket != rounded.bucket
+
+
+def test_tf32_on_a_cpu_is_refused() -> None:
+    with pytest.raises(DeviceError, match='"tf32" was asked for on cpu, and only CUDA devices'):
+        begun(causal=False, precision="tf32")
+
+
+def test_data_that_take_more_than_their_share_of_a_device_are_refused() -> None:
+    split = Split(torch.zeros(2**10, 510), torch.zeros(2**10, dtype=torch.int64))  # 2 MiB
+    check_data_fit(split, 8 * 2**20, torch.device("cuda"))
+    with pytest.raises(DeviceError, match="1024 examples take 2 MiB, more than 25% of the 8 MiB"):
+        check_data_fit(split, 8 * 2**20 - 4, torch.device("cuda"))
