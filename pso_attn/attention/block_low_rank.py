@@ -6,7 +6,7 @@ with E, F: (r, n) learned, shared by blocks and heads. Blocks have n tokens; a q
 and the ones beside it are near. Causal, only earlier blocks are summed up, so no row mixes in a
 later token. Tokens that the last block lacks count as zero vectors.
 
-After Zhu & Soricut 2021 (H-Transformer-1D), arXiv 2107.11906, section 4, with two levels and, for
+After Zhu & Soricut 2021 (H-Transformer-1D), arXiv 2107.11906, with two levels and, for
 the coarse one, learned rows (Wang et al. 2020, eq. 7) where they take means of keys and sums of
 values.
 """

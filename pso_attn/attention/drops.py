@@ -22,7 +22,7 @@ KNOBS = (
         neutral=0.0,
         when={"mechanism": DROPPING},
         per=("model", "layer"),
-        source="Vaswani et al. 2017, arXiv 1706.03762, section 5.4",
+        source="Vaswani et al. 2017, arXiv 1706.03762, in the authors' code",
     ),
     Knob(
         "head_dropout",
@@ -35,7 +35,7 @@ KNOBS = (
         default=0.0,
         neutral=0.0,
         per=("model", "layer"),
-        source="Zhou et al. 2020 (DropHead), arXiv 2004.13342, section 3",
+        source="Zhou et al. 2020 (DropHead), arXiv 2004.13342",
     ),
 )
 

@@ -57,7 +57,7 @@ KNOBS = (
         neutral=False,
         when={"mechanism": COMPARING},
         per=("model", "layer"),
-        source="Henry et al. 2020, arXiv 2010.04245, section 3",
+        source="Henry et al. 2020, arXiv 2010.04245",
     ),
     Knob(
         "softcap",

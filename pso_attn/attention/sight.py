@@ -62,7 +62,7 @@ KNOBS = (
         when={"mechanism": (*PAIRING, "block_low_rank")},
         per=("model", "layer"),
         source="Liu et al. 2021 (Swin), arXiv 2103.14030, section 3.2; "
-        "Zhu & Soricut 2021 (H-Transformer-1D), arXiv 2107.11906, section 4",
+        "Zhu & Soricut 2021 (H-Transformer-1D), arXiv 2107.11906",
     ),
 )
 

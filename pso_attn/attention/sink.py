@@ -2,7 +2,8 @@
 
     a_ij = exp(s_ij) / (exp(z) + Σ_j exp(s_ij)),  z = 0, or learned by each head from that start
 
-Xiao et al. 2023, arXiv 2309.17453, section 3.3: with z = 0 their zero sink, eq. 2.
+Xiao et al. 2023, arXiv 2309.17453, section 3.3: with z = 0 their zero sink. What they learn is a
+token; a learned logit is that of gpt-oss: OpenAI 2025, arXiv 2508.10925, section 2.2.
 """
 
 from collections.abc import Sequence
@@ -28,7 +29,8 @@ KNOBS = (
         neutral="none",
         when={"mechanism": NORMALISING},
         per=("model", "layer"),
-        source="Xiao et al. 2023, arXiv 2309.17453, section 3.3",
+        source="Xiao et al. 2023, arXiv 2309.17453, section 3.3; "
+        "OpenAI 2025 (gpt-oss), arXiv 2508.10925, section 2.2",
     ),
 )
 

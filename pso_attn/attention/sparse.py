@@ -2,7 +2,7 @@
 
     a_ij = [(α − 1) s_ij − τ_i]_+^(1 / (α − 1)),  τ_i such that row i sums to one
 
-Peters et al. 2019, arXiv 1905.05702, section 3: α = 2 is sparsemax (Martins & Astudillo 2016,
+Peters et al. 2019, arXiv 1905.05702: α = 2 is sparsemax (Martins & Astudillo 2016,
 arXiv 1602.02068, eq. 2), and α → 1 is softmax. τ is found by Newton's method from the left: the
 sum is convex and falls in τ, so no step goes too far.
 """
@@ -32,7 +32,7 @@ KNOBS = (
         default=1.5,
         when={"mechanism": ("sparse",)},
         per=("model", "layer"),
-        source="Peters et al. 2019, arXiv 1905.05702, section 3",
+        source="Peters et al. 2019, arXiv 1905.05702",
     ),
 )
 
@@ -89,7 +89,7 @@ class Entmax(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
-        """Return the gradient: Peters et al. 2019, section 3.3, with s = weights^(2 − α)."""
+        """Return the gradient: Peters et al. 2019, with s = weights^(2 − α)."""
         weights, alpha = ctx.saved_tensors
         s = weights.pow(2 - alpha).masked_fill(weights == 0, 0.0)
         pulled = gradients[0] * s

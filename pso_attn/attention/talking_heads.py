@@ -2,7 +2,7 @@
 
     s'_g = Σ_h L_hg p_h,  a_g = softmax(s'_g − m_g |i − j|),  a'_g = Σ_h W_hg a_h
 
-Shazeer et al. 2020, arXiv 2003.02436, section 4, with as many heads throughout. L and W, learned,
+Shazeer et al. 2020, arXiv 2003.02436, with as many heads throughout. L and W, learned,
 start at the identity, where this is softmax attention. What is out of sight is hidden after the
 scores are mixed.
 """

@@ -2,7 +2,7 @@
 
     a_ij = softmax_j(s_ij) over the j with s_ij ≥ the k-th largest of row i
 
-Gupta et al. 2021, arXiv 2106.06899, section 3. Hard: what is cut off gets no gradient.
+Gupta et al. 2021, arXiv 2106.06899. Hard: what is cut off gets no gradient.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ KNOBS = (
         minimum=1,
         when={"mechanism": ("top_k",)},
         per=("model", "layer"),
-        source="Gupta et al. 2021, arXiv 2106.06899, section 3",
+        source="Gupta et al. 2021, arXiv 2106.06899",
     ),
 )
 

@@ -93,7 +93,7 @@ def softmax_attention(
     for each query. dropout: (H, T, T), factors of probabilities. block, shift: as `sees` has them.
     unit_scale: (H,), what products of unit vectors are multiplied by instead of 1 / sqrt(d), Henry
     et al. (2020). cap: products are c tanh(p / c), Gemma 2 (2024). sink: (H,), a logit more in the
-    denominator, Xiao et al. (2023), eq. 2. top: how many keys survive, of the largest scores.
+    denominator, Xiao et al. (2023). top: how many keys survive, of the largest scores.
     alpha: weights are its entmax, Peters et al. (2019). mix: (H, H) each, heads talk, Shazeer et
     al. (2020), section 4. span: (H,), in tokens, how far heads look before exponentials fade over
     min(32, T / 2) tokens, Sukhbaatar et al. (2019).
@@ -167,7 +167,7 @@ def softmax_attention(
 def entmax(scores: Sequence[Tensor], alpha: float) -> list[Tensor]:
     """Return [(alpha - 1) s - tau]_+^(1 / (alpha - 1)), tau by bisection, summing to one.
 
-    Peters et al. (2019), section 3. The derivative of tau is that of the sum, which stays at one.
+    Peters et al. (2019). The derivative of tau is that of the sum, which stays at one.
     """
     power = 1.0 / (alpha - 1.0)
     scaled = [score * (alpha - 1.0) for score in scores]
@@ -266,7 +266,7 @@ def low_rank_attention(
 def retention(q: Tensor, k: Tensor, v: Tensor, *, forgetting: Sequence[float]) -> Tensor:
     """Return (H, T, d) by the recurrence S_n = gamma S_{n-1} + k_n v_n, o_n = q_n S_n / sqrt(d).
 
-    Divided by the root of 1 + gamma + ... + gamma^(n-1). Sun et al. (2023), eq. 6 and section 2.1;
+    Divided by the root of 1 + gamma + ... + gamma^(n-1). Sun et al. (2023), eq. 6 and section 2.2;
     gamma_h = 1 - f_h 2^(-5-h), h from 0.
     """
     heads, length, width = q.shape
