@@ -226,6 +226,8 @@ def _derived(task: Any, settings: Settings) -> dict[str, Any]:
         "head_dim": [layer.head_dim for layer in layers],
         "kv_heads": [layer.kv_heads for layer in layers],
         "rank": [layer.rank for layer in layers],
+        "top_k": [layer.top_k for layer in layers],
+        "block_tokens": [layer.block or task.info.length for layer in layers],
         "window_tokens": [_one(list(layer.sight.window_tokens or [widest])) for layer in layers],
     }
     return {**cost(settings, task.info), **{name: _one(by_layer[name]) for name in by_layer}}
