@@ -164,7 +164,6 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    torch.set_num_threads(1)
     device = torch.device(options.device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor()
     medians: dict[str, float] = {}
@@ -176,6 +175,12 @@ def main() -> None:
         medians[key] = round(statistics.median(found), 3)
         if not options.json:
             print(f"{key:10} {medians[key]:27.2f} {min(found):6.2f} {max(found):9.2f}", flush=True)
+    if device.type == "cpu":
+        from planned_training import worst  # which builds on this file
+
+        medians["planner-worst"] = round(worst(3, lambda _: None), 3)
+        if not options.json:
+            print(f"planner, worst of a grid of 12: {medians['planner-worst']:.2f}")
     counts = operations(WORKS["nano-64"])
     medians["ops-64"] = counts["swarm"]
     if options.json:

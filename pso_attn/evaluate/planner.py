@@ -1,7 +1,7 @@
 """How a chunk is cut: predicted from a short calibration, which each machine keeps.
 
-The calibration trains tiles of several sizes, and some trainings alone as plain modules, for a
-few steps, on one thread. It ends when it has taken a fiftieth of what the chunk will take.
+The calibration trains the chunk in several cuts, and some of its trainings alone as plain modules,
+for a few steps. It ends when it has taken a twentieth of what the chunk will take.
 """
 
 import json
@@ -11,21 +11,20 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, inf
 from pathlib import Path
 
 import torch
 
 from pso_attn.evaluate.alone import AloneTraining
 from pso_attn.evaluate.device import idle_threads
-from pso_attn.evaluate.tiles import Cut
-from pso_attn.evaluate.training import Member, SwarmTraining
-from pso_attn.models import Layout, parameters_of
+from pso_attn.evaluate.tiles import Cut, TiledTraining
+from pso_attn.evaluate.training import Member
 from pso_attn.tasks.task import Task
 
 TIMED_STEPS = 3  # of each tile, after one that is not timed; the quickest counts
 ALONE = 3  # trainings timed alone
-SHARE = 0.02  # of a chunk's whole time that its calibration may take
+SHARE = 0.05  # of a chunk's whole time that its calibration may take
 WORTHWHILE_STEPS = 50  # shorter trainings are cut by cores alone
 CACHE = "pso-attn/calibration.json"
 
@@ -84,44 +83,35 @@ class Planner:
             return Forecast(count, Cut(), 0.0, 0.0)
         if steps < WORTHWHILE_STEPS:
             return Forecast(count, Cut(threads, threads), 0.0, 0.0)
-        times = self._times(members, steps, threads)
-        alone = times.pop("alone", 0.0)
-        size = min(times, key=lambda key: _whole_time(count, int(key), times[key], threads))
-        tiles = ceil(count / int(size))
-        seconds = _whole_time(count, int(size), times[size], threads)
-        return Forecast(count, Cut(tiles, threads), seconds, alone * ceil(count / threads))
+        known = self._measured(members, steps, threads)
+        times = {name: known[name] for name in map(str, _cuts(count, threads)) if name in known}
+        quickest = min(_cuts(count, threads), key=lambda cut: times.get(str(cut), inf))
+        alone = known["alone"] * ceil(count / threads)
+        return Forecast(count, quickest, times[str(quickest)], alone)
 
-    def _times(self, members: Sequence[Member], steps: int, threads: int) -> dict[str, float]:
-        """Return seconds of a step of one training, in tiles of several sizes and "alone"."""
+    def _measured(self, members: Sequence[Member], steps: int, threads: int) -> dict[str, float]:
+        """Return the seconds of a step of all, by cut, and of one training "alone"."""
         key = _signature(members, self._task)
         known = self._known.setdefault(_machine(self._device), {}).setdefault(key, {})
-        ordered = sorted(members, key=lambda member: member.model.group)
-        began, learned = time.perf_counter(), False
-        for size in _sizes(len(members), threads):
-            spent = time.perf_counter() - began
-            if known and spent > SHARE * steps * len(members) * min(known.values()) / threads:
+        began, quickest, learned = time.perf_counter(), inf, False
+        for cut in _cuts(len(members), threads):
+            if str(cut) in known:
+                continue
+            if time.perf_counter() - began > SHARE * steps * quickest:
                 break
-            if str(size) not in known:
-                known[str(size)] = self._tile_seconds(ordered, size)
-                learned = True
+            training = TiledTraining(self._task, members, TIMED_STEPS + 1, self._device, cut)
+            known[str(cut)] = _quickest_step(training)
+            quickest, learned = min(quickest, known[str(cut)]), True
         if "alone" not in known:
-            known["alone"] = self._alone_seconds(ordered)
+            known["alone"] = self._alone_seconds(members)
             learned = True
         if learned:
             _write(self._cache, self._known)
-        return dict(known)
-
-    def _tile_seconds(self, members: Sequence[Member], size: int) -> float:
-        """Return seconds of a step of one training in a tile from the middle."""
-        first = (len(members) - size) // 2
-        tile, layout = members[first : first + size], _layout(members, self._task)
-        training = SwarmTraining(
-            self._task, tile, TIMED_STEPS + 1, self._device, torch.float32, layout
-        )
-        return _quickest_step(training) / size
+        return known
 
     def _alone_seconds(self, members: Sequence[Member]) -> float:
-        chosen = members[:: max(1, len(members) // ALONE)][:ALONE]
+        ordered = sorted(members, key=lambda member: member.model.group)
+        chosen = ordered[:: max(1, len(members) // ALONE)][:ALONE]
         times = [
             _quickest_step(AloneTraining(self._task, member, TIMED_STEPS + 1, self._device))
             for member in chosen
@@ -129,7 +119,7 @@ class Planner:
         return sum(times) / len(times)
 
 
-def _quickest_step(training: SwarmTraining | AloneTraining) -> float:
+def _quickest_step(training: TiledTraining | AloneTraining) -> float:
     training.advance(1)
     times = []
     for step in range(1, TIMED_STEPS + 1):
@@ -139,25 +129,15 @@ def _quickest_step(training: SwarmTraining | AloneTraining) -> float:
     return min(times)
 
 
-def _whole_time(count: int, size: int, seconds: float, threads: int) -> float:
-    """Return the seconds of a step of `count` trainings in tiles of `size` on some threads."""
-    tiles = ceil(count / size)
-    return ceil(tiles / threads) * ceil(count / tiles) * seconds
-
-
-def _sizes(count: int, threads: int) -> list[int]:
-    """Return the sizes of tiles worth a try, largest first: each thread gets as many tiles."""
-    sizes, rounds = [], 1
-    while True:
-        size = ceil(count / (threads * rounds))
-        sizes.append(size)
-        if size == 1:
-            return sorted(set(sizes), reverse=True)
-        rounds *= 2
-
-
-def _layout(members: Sequence[Member], task: Task) -> Layout:
-    return Layout.of([tuple(parameters_of(member.model, task.info)) for member in members])
+def _cuts(count: int, threads: int) -> list[Cut]:
+    """Return the cuts worth a try: a tile for each thread, all at once, then smaller tiles."""
+    cuts, tiles = [Cut(threads, threads)], 2 * threads
+    if threads > 1:
+        cuts.append(Cut(1, 1))
+    while tiles <= count:
+        cuts.append(Cut(tiles, threads))
+        tiles *= 2
+    return cuts
 
 
 def _signature(members: Sequence[Member], task: Task) -> str:

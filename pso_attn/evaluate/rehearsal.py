@@ -45,9 +45,9 @@ def rehearse(
             for trial in chunk
         )
         raise DeviceError(
-            f"memory ran out on {device}: the largest training of the first generation needs about "
-            f"{largest / 2**20:.0f} MiB; narrow the space's batch_size, d_model or layers, or use "
-            "a device with more memory"
+            f"memory ran out on {device}: the largest training of the first generation needs "
+            f"about {largest / 2**20:.0f} MiB; narrow the space's batch_size, d_model or layers, "
+            "or use a device with more memory"
         ) from error
 
 

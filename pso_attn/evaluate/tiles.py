@@ -31,6 +31,10 @@ class Cut:
     tiles: int = 1
     threads: int = 1
 
+    def __str__(self) -> str:
+        """Return a short name."""
+        return f"{self.tiles} on {self.threads}"
+
 
 class TiledTraining:
     """N trainings in tiles; positions count through the tiles, in their order."""

@@ -34,31 +34,35 @@ def knowing(file: Path, task: Task, members: list[Member], times: dict[str, floa
     return Planner(task, CPU, file)
 
 
+TIMES = {"1 on 1": 5.0, "2 on 1": 4.0, "4 on 1": 3.0, "2 on 2": 2.0, "4 on 2": 6.0, "alone": 0.5}
+
+
 @pytest.mark.parametrize(
-    ("times", "threads", "tiles"),
+    ("changed", "threads", "quickest"),
     [
-        ({"12": 1.0, "6": 2.0, "3": 3.0, "2": 4.0, "1": 5.0, "alone": 9.0}, 1, 1),
-        ({"12": 5.0, "6": 2.0, "3": 1.0, "2": 4.0, "1": 5.0, "alone": 9.0}, 1, 4),
-        ({"12": 5.0, "6": 4.0, "3": 3.0, "2": 2.0, "1": 1.0, "alone": 9.0}, 1, 12),
-        ({"6": 2.0, "3": 2.5, "2": 4.0, "1": 5.0, "alone": 9.0}, 2, 2),
-        ({"6": 2.0, "3": 1.5, "2": 4.0, "1": 5.0, "alone": 9.0}, 2, 4),
+        ({}, 1, Cut(4, 1)),
+        ({"2 on 1": 1.0}, 1, Cut(2, 1)),
+        ({"1 on 1": 1.0}, 1, Cut(1, 1)),
+        ({}, 2, Cut(2, 2)),
+        ({"4 on 2": 1.0}, 2, Cut(4, 2)),
+        ({"1 on 1": 1.0}, 2, Cut(1, 1)),  # threads that get in each other's way
     ],
 )
 def test_the_quickest_cut_is_chosen(
     tmp_path: Path,
     task: Task,
     members: list[Member],
-    times: dict[str, float],
+    changed: dict[str, float],
     threads: int,
-    tiles: int,
+    quickest: Cut,
 ) -> None:
+    times = {**TIMES, "8 on 1": 9.0, "8 on 2": 9.0, **changed}
     planner = knowing(tmp_path / "known.json", task, members, times)
     forecast = planner.forecast(members, 300, threads)
-    assert forecast.cut == Cut(tiles, threads)
-    size = COUNT // tiles
-    assert forecast.step_seconds == pytest.approx(times[str(size)] * COUNT / threads)
-    assert forecast.alone_seconds == pytest.approx(9.0 * COUNT / threads)
-    assert forecast.gain == pytest.approx(9.0 / times[str(size)])
+    assert forecast.cut == quickest
+    assert forecast.step_seconds == times[str(quickest)]
+    assert forecast.alone_seconds == pytest.approx(0.5 * COUNT / threads)
+    assert forecast.gain == pytest.approx(forecast.alone_seconds / forecast.step_seconds)
 
 
 def test_a_machine_measures_once_and_remembers(
@@ -67,13 +71,11 @@ def test_a_machine_measures_once_and_remembers(
     file = tmp_path / "cache" / "known.json"
     first = Planner(task, CPU, file).forecast(members, 100_000, 1)
     known = json.loads(file.read_text(encoding="utf-8"))[_machine(CPU)][_signature(members, task)]
-    assert set(known) == {"12", "6", "3", "2", "1", "alone"}
+    assert set(known) == {"1 on 1", "2 on 1", "4 on 1", "8 on 1", "alone"}
     assert all(seconds > 0 for seconds in known.values())
     monkeypatch.setattr("pso_attn.evaluate.planner._quickest_step", None)  # nothing is timed again
     assert Planner(task, CPU, file).forecast(members, 100_000, 1) == first
-    assert first.step_seconds == pytest.approx(
-        min(seconds * COUNT for size, seconds in known.items() if size != "alone")
-    )
+    assert first.step_seconds == min(t for name, t in known.items() if name != "alone")
 
 
 def test_a_short_search_is_calibrated_shortly(
@@ -82,8 +84,8 @@ def test_a_short_search_is_calibrated_shortly(
     file = tmp_path / "known.json"
     Planner(task, CPU, file).forecast(members, 60, 1)
     known = json.loads(file.read_text(encoding="utf-8"))[_machine(CPU)][_signature(members, task)]
-    assert "12" in known
-    assert "1" not in known
+    assert "1 on 1" in known
+    assert "8 on 1" not in known
 
 
 def test_trainings_of_few_steps_are_cut_by_cores_and_not_measured(
