@@ -41,8 +41,19 @@ class Products:
         self._some = None if all(normed) else _column(torch.tensor(normed)).to(like.device)
         self._cap = _Cap([member.softcap for member in members], like)
 
+    @property
+    def are_plain(self) -> bool:
+        """Whether they are the products of `operands`, with no bound."""
+        return self._cap.is_off
+
     def __call__(self, q: torch.Tensor, k: torch.Tensor, learned: LearnedTensors) -> torch.Tensor:
         """Return (P, B, H, T, T) from q and k (P, B, H, T, d)."""
+        return self._cap(products(*self.operands(q, k, learned)))
+
+    def operands(
+        self, q: torch.Tensor, k: torch.Tensor, learned: LearnedTensors
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return what is multiplied: queries, all that divides scores within, and keys."""
         scale = self._scale
         if self._normed is not None:
             q, k = self._unit(q), self._unit(k)
@@ -51,7 +62,7 @@ class Products:
             scale = scale * _apart(self._by_head(learned["log_temperature"]).neg().exp())
         if self._by_token is not None:
             scale = scale / self._by_token(learned["token_temperature"])  # (P, B, H, T, 1)
-        return self._cap(products(q * scale, k))
+        return q * scale, k
 
     def _unit(self, x: torch.Tensor) -> torch.Tensor:
         """Return vectors of unit length for the particles that ask for them."""
@@ -68,6 +79,10 @@ class _Cap:
         some = bound.isfinite()
         self._some = None if bool(some.all()) else _column(some).to(like.device)
         self._bound = _column(bound.where(some, 1.0)).to(like) if bool(some.any()) else None
+
+    @property
+    def is_off(self) -> bool:
+        return self._bound is None
 
     def __call__(self, products: torch.Tensor) -> torch.Tensor:
         if self._bound is None:

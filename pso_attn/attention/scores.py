@@ -10,6 +10,7 @@ is made. Decay and fading are neither divided by the temperature nor capped.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 
@@ -19,6 +20,14 @@ from pso_attn.attention.pairs import in_token_order, side_by_side
 from pso_attn.attention.positions import Turn
 from pso_attn.attention.products import Products
 from pso_attn.attention.span import Fading
+
+
+@dataclass(frozen=True, eq=False)
+class Mask:
+    """What is added to scores: bias (P, 1, H, T, T) or None; or −inf on later keys alone."""
+
+    bias: torch.Tensor | None
+    is_causal: bool
 
 
 class Scores:
@@ -41,8 +50,22 @@ class Scores:
         self._fading = Fading(spans, heads, length, like) if fades else None
         bias = torch.stack([member.sight.bias(length, causal) for member in members])
         self._bias = bias[:, None].to(like) if bool((bias != 0).any()) else None  # (P, 1, H, T, T)
+        ahead = torch.ones(length, length, dtype=torch.bool).triu(1)
+        self._is_causal_alone = causal and torch.equal(
+            bias, torch.zeros_like(bias).masked_fill(ahead, float("-inf"))
+        )
         if self._bias is not None and side_by_side(length, members[0].heads, width, like.device):
             self._bias = in_token_order(self._bias)
+
+    @property
+    def are_plain(self) -> bool:
+        """Whether they are the products of `operands` and a constant, `Mask`, alone."""
+        return self._products.are_plain and self._fading is None
+
+    @property
+    def mask(self) -> Mask:
+        """What is added to plain scores."""
+        return Mask(None if self._is_causal_alone else self._bias, self._is_causal_alone)
 
     def __call__(self, q: torch.Tensor, k: torch.Tensor, learned: LearnedTensors) -> torch.Tensor:
         """Return (P, B, H, T, T) from q and k (P, B, H, T, d), −inf where not in sight."""
@@ -50,9 +73,13 @@ class Scores:
 
     def products(self, q: torch.Tensor, k: torch.Tensor, learned: LearnedTensors) -> torch.Tensor:
         """Return p (P, B, H, T, T), of every pair."""
-        if self._turn is not None:
-            q, k = self._turn(q), self._turn(k)
-        return self._products(q, k, learned)
+        return self._products(*self._turned(q, k), learned)
+
+    def operands(
+        self, q: torch.Tensor, k: torch.Tensor, learned: LearnedTensors
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return queries and keys whose products are p, where nothing bounds it."""
+        return self._products.operands(*self._turned(q, k), learned)
 
     def in_sight(self, products: torch.Tensor, learned: LearnedTensors) -> torch.Tensor:
         """Return products less what distance costs, −inf where not in sight."""
@@ -61,3 +88,6 @@ class Scores:
             faded = self._fading(learned)
             bias = faded if bias is None else bias + faded  # both small: without a batch axis
         return products if bias is None else products + bias
+
+    def _turned(self, q: torch.Tensor, k: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return (q, k) if self._turn is None else (self._turn(q), self._turn(k))

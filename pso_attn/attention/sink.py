@@ -62,6 +62,11 @@ class WithSink:
             constants = like.new_tensor(fixed)[:, None].expand(-1, heads)
             self._logit = Blend([member.kind == "learned" for member in members], constants)
 
+    @property
+    def is_off(self) -> bool:
+        """Whether it is the softmax alone."""
+        return self._logit is None
+
     def __call__(self, scores: torch.Tensor, learned: LearnedTensors) -> torch.Tensor:
         """Return weights of the scores' shape (P, B, H, T, keys)."""
         if self._logit is None:

@@ -4,18 +4,24 @@
 
 Vaswani et al. 2017, arXiv 1706.03762, eq. 1. Only the number of heads and their width shape the
 kernel; everything else is data of each particle.
+
+Long sequences whose scores are products and a constant go to PyTorch's own fused kernel, which
+never holds all T · T weights.
 """
 
 from collections.abc import Sequence
 
 import torch
+from torch.nn.functional import scaled_dot_product_attention
 
 from pso_attn.attention.drops import Noise
 from pso_attn.attention.layer import LayerSettings
 from pso_attn.attention.learned import NOTHING, LearnedTensors
 from pso_attn.attention.pairs import weighted
-from pso_attn.attention.scores import Scores
+from pso_attn.attention.scores import Mask, Scores
 from pso_attn.attention.sink import WithSink
+
+FUSED_TOKENS = 128  # T from which the fused kernel is quicker on a CPU: docs/log.md, 2026-11-24
 
 
 class Softmax:
@@ -31,6 +37,8 @@ class Softmax:
         """Prepare the data of each particle; `like` gives dtype and device."""
         self._scores = Scores(members, length, causal, like)
         self._normalise = WithSink([member.sink for member in members], members[0].heads, like)
+        can_fuse = self._scores.are_plain and self._normalise.is_off
+        self._mask = self._scores.mask if can_fuse and length >= FUSED_TOKENS else None
 
     def __call__(
         self,
@@ -41,7 +49,25 @@ class Softmax:
         learned: LearnedTensors = NOTHING,
     ) -> torch.Tensor:
         """Return (P, B, H, T, d) from q, k, v of that shape; `noise` drops attention weights."""
+        if self._mask is not None and noise is None:
+            return fused(*self._scores.operands(q, k, learned), v, self._mask)
         weights = self._normalise(self._scores(q, k, learned), learned)
         if noise is not None:
             weights = noise.drop(weights)
         return weighted(weights, v)
+
+
+def fused(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: Mask) -> torch.Tensor:
+    """Return softmax(q kᵀ + mask) v (P, B, H, T, d) of q, k and v of that shape.
+
+    Examples come first and the heads of all particles side by side, so that the examples share
+    the mask without a copy of it.
+    """
+    particles, batch = q.shape[:2]
+    q, k, v = (x.to(v.dtype).transpose(0, 1).flatten(1, 2) for x in (q, k, v))  # (B, P · H, T, d)
+    bias = None
+    if mask.bias is not None:
+        bias = mask.bias.to(v.dtype).transpose(0, 1).flatten(1, 2).expand(batch, -1, -1, -1)
+    out = scaled_dot_product_attention(q, k, v, bias, 0.0, mask.is_causal, scale=1.0)
+    apart: torch.Tensor = out.unflatten(1, (particles, -1)).transpose(0, 1)
+    return apart

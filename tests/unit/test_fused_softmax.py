@@ -1,0 +1,101 @@
+"""The fused kernel of long sequences gives what explicit weights give, forward and backward."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from pso_attn.attention import LayerSettings, Noise
+from pso_attn.attention.scores import Scores
+from pso_attn.attention.softmax import FUSED_TOKENS, Softmax
+from pso_attn.counter import DropRates, keys
+from pso_attn.testing.mechanisms import make_layer
+
+LENGTH, HEADS, WIDTH = FUSED_TOKENS + 2, 2, 4
+KINDS: dict[str, list[dict[str, Any]]] = {
+    "plain": [{}, {"temperature": (0.6, 1.7)}],
+    "window and decay": [{"window_tokens": (3, 40), "decay": (1.0, 0.0)}, {"dilation": 3}],
+    "blocks": [{"block_tokens": 17}, {}],
+    "learned": [{"learned_temperature": True}, {"qk_norm": True}],
+    "rotary": [{"positions": "rotary"}, {"positions": "rotary", "rope_base": 50.0, "decay": 0.3}],
+}
+EXPLICIT: dict[str, dict[str, Any]] = {
+    "sink": {"sink": "zero"},
+    "softcap": {"softcap": 5.0},
+    "adaptive_span": {"adaptive_span": True},
+}
+
+
+class Operations(TorchDispatchMode):
+    """Notes the names of all operations."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names.add(str(func))
+        return func(*args, **(kwargs or {}))
+
+    @property
+    def are_fused(self) -> bool:
+        return any("flash_attention" in name for name in self.names)
+
+
+def layers(knobs: list[dict[str, Any]], causal: bool, length: int) -> list[LayerSettings]:
+    shape = {"heads": HEADS, "head_dim": WIDTH, "length": length, "causal": causal}
+    return [make_layer("softmax", **shape, **each) for each in knobs]
+
+
+def operands(count: int, length: int = LENGTH) -> list[Tensor]:
+    rng = torch.Generator().manual_seed(1)
+    shape = (count, 3, HEADS, length, WIDTH)
+    return [
+        torch.randn(shape, dtype=torch.float64, generator=rng).requires_grad_() for _ in range(3)
+    ]
+
+
+def learned(members: list[LayerSettings]) -> dict[str, list[Tensor]]:
+    found: dict[str, list[Tensor]] = {}
+    for member in members:
+        for tensor in member.learned(LENGTH, 8):
+            values = torch.tensor(tensor.mean, dtype=torch.float64).expand(1, HEADS)
+            found.setdefault(tensor.name, []).append(values.clone().requires_grad_())
+    return found
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_fused_attention_is_explicit_attention(kind: str, causal: bool) -> None:
+    members, like = layers(KINDS[kind], causal, LENGTH), torch.zeros((), dtype=torch.float64)
+    (q, k, v), own = operands(len(members)), learned(members)
+    with Operations() as operations:
+        found = Softmax(members, LENGTH, causal, like)(q, k, v, None, own)
+    assert operations.are_fused
+    expected = Scores(members, LENGTH, causal, like)(q, k, own).softmax(-1) @ v
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-13)
+    inputs = [q, k, v, *(tensor for run in own.values() for tensor in run)]
+    pull = torch.randn(found.shape, dtype=torch.float64, generator=torch.Generator())
+    pairs = (torch.autograd.grad(out, inputs, pull) for out in (found, expected))
+    for one, other in zip(*pairs, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("knob", EXPLICIT)
+def test_what_is_more_than_products_and_a_constant_is_not_fused(knob: str) -> None:
+    members, like = layers([EXPLICIT[knob]], True, LENGTH), torch.zeros((), dtype=torch.float64)
+    with Operations() as operations:
+        Softmax(members, LENGTH, True, like)(*operands(1), None, learned(members))
+    assert not operations.are_fused
+
+
+@pytest.mark.parametrize(("length", "drops"), [(FUSED_TOKENS - 1, False), (LENGTH, True)])
+def test_short_sequences_and_dropped_weights_are_not_fused(length: int, drops: bool) -> None:
+    members, like = layers([{}], False, length), torch.zeros((), dtype=torch.float64)
+    key = keys(torch.zeros(1, dtype=torch.int64).numpy(), 1, 1)[0, 0]
+    noise = Noise(key, DropRates.of(torch.full((1,), 0.5, dtype=torch.float64)))
+    with Operations() as operations:
+        Softmax(members, length, False, like)(*operands(1, length), noise if drops else None)
+    assert not operations.are_fused
