@@ -10,6 +10,7 @@ from pso_attn.types import Array
 
 INERTIA = (0.2, 0.9)  # drawn anew for each move
 PULLS = (0.5, 2.2)
+WOBBLE = 0.35  # of a bin: discrete numbers could not leave theirs once a swarm is slow
 START_SPREAD = 0.2  # standard deviation of the start around its centre
 EDGE = 0.25  # the centre keeps this distance from the ends, so that both are seen
 
@@ -26,8 +27,9 @@ def moves(
     """Return places where a particle may go, one for each row of v, (m, D).
 
     Numbers: x + w v + c1 r1 (p - x) + c2 r2 (l - x), with w, c1 and c2 drawn for each move and
-    r1, r2 ~ U(0, 1) for each coordinate; mirrored at the ends of the range. Labels: a copy of
-    x's, p's or, twice as likely, l's; at `jump_rate` a uniform one.
+    r1, r2 ~ U(0, 1) for each coordinate; mirrored at the ends of the range. Discrete ones also
+    get a normal deviate of a third of a bin. Labels: a copy of x's, p's or, twice as likely,
+    l's; at `jump_rate` a uniform one.
     x, personal, social: (D,). v: (m, D).
     """
     count = len(v)
@@ -35,6 +37,8 @@ def moves(
     cognitive, social_pull = rng.uniform(*PULLS, (2, count, 1))
     r1, r2, source, jump, bins = rng.random((5, count, x.size))
     pulled = x + inertia * v + cognitive * r1 * (personal - x) + social_pull * r2 * (social - x)
+    bin_width = np.where(space.levels > 0, 1.0 / np.maximum(space.levels, 1), 0.0)
+    pulled += WOBBLE * bin_width * rng.normal(size=pulled.shape)
     copied = np.where(source < 0.25, x, np.where(source < 0.5, personal, social))
     labels = np.where(jump < jump_rate, bins, copied)
     return space.snap(np.where(space.categorical, labels, reflect(pulled)))

@@ -60,14 +60,20 @@ class _Standing:
     bests: Indices
     costs: Array
 
+    @property
+    def is_noisy(self) -> bool:
+        """Whether so much of the losses' spread is noise that only the model is trusted."""
+        return self.surrogate.hyperparameters.noise >= NOISE_TRUSTED
+
 
 class ScreenedSwarm:
-    """Particle swarm that asks a Gaussian process which of 40 moves each particle makes.
+    """Particle swarm that asks a Gaussian process which of many moves each particle makes.
 
     A ring swarm's velocity rule makes the moves, expected improvement chooses among them, and
     what was chosen for the other particles of the batch is taken into account: the swarm says
-    where to look, the model does not. After a start around the defaults. Made for 20 to 2,000
-    noisy evaluations of mixed and conditional spaces.
+    where to look, the model does not. After a start around the defaults. Where losses are noisy,
+    the model's mean stands for them, and a particle may look again at its personal best.
+    Made for 20 to 2,000 evaluations of mixed and conditional spaces.
 
     generations: the budget that the search began with; a small one shortens the start.
     options: see `ScreenedOptions`. Raises ConfigurationError for fewer than two particles, a
@@ -141,6 +147,9 @@ class ScreenedSwarm:
         points = modelled(space, _flat(drawn))
         forecast = Forecast.of(standing.surrogate, points)
         order = np.argsort(standing.costs[list(particles)], kind="stable")
+        if standing.is_noisy:  # what led the particles may be looked at again
+            moving = [i for i in particles if np.isfinite(standing.costs[i])]
+            known -= set(keys(ledger.points[standing.bests[moving]]))
         chosen = _chosen(forecast, feasible, keys(points), known, best, order)
         return drawn[np.arange(len(particles)), chosen]
 
@@ -173,6 +182,8 @@ class ScreenedSwarm:
             if not repeated.any():
                 break
             drawn[repeated] = varied(space, drawn[repeated], rng)
+        if standing.is_noisy and np.isfinite(standing.costs[i]):
+            drawn[-1] = ledger.positions[standing.bests[i]]
         return drawn
 
     def _repaired(

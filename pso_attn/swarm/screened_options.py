@@ -21,7 +21,7 @@ class ScreenedOptions:
 
     topology: Shape = "ring"
     neighbours: int = 1
-    draws: int = 40
+    draws: int = 80
     jump_rate: float = 0.15
 
 

@@ -135,6 +135,40 @@ def test_a_noisy_lucky_draw_does_not_lead():
     assert np.median(positions) < 0.6
 
 
+def noisy_bowl(noise):
+    rng = np.random.default_rng(4)
+    return lambda params: (params["x0"] - 0.4) ** 2 + noise * float(rng.normal())
+
+
+def test_where_losses_are_noisy_some_of_the_bests_are_looked_at_again():
+    def looked_again(noise):
+        swarm, space = ScreenedSwarm(0, 6, 6, 12), cube(1)
+        return swarm.ledger(space, drive(swarm, space, noisy_bowl(noise), 12)).again.sum()
+
+    assert 3 <= looked_again(0.1) <= 40
+    assert looked_again(0.0) == 0
+
+
+def test_looking_again_moves_no_particle():
+    space = cube(2)
+    first = [(i, (0.1 * i, 0.2), 1.0 + i) for i in range(4)]
+    moved = [(i, (0.1 * i, 0.3), 5.0 + i) for i in range(4)]
+    again = [(i, (0.1 * i, 0.2), 1.0 + i) for i in range(4)]
+    swarm = ScreenedSwarm(0, 4, 4, 20)
+    ledger = swarm.ledger(space, history_of(first, moved, again))
+    np.testing.assert_array_equal(ledger.again, [False] * 8 + [True] * 4)
+
+
+def test_a_slow_swarm_can_still_leave_the_bin_of_a_whole_number():
+    space = space_of([Knob("count", "int", "A count.", low=0, high=9)])
+    x = space.encode({"count": 4})
+    drawn = moves(space, x, np.zeros((400, 1)), x, x, 0.0, np.random.default_rng(0))
+    counts = np.bincount([space.decode(position)["count"] for position in drawn])
+    assert counts[4] > 300
+    assert counts[3] > 10
+    assert counts[5] > 10
+
+
 def test_proposals_meet_the_constraints_where_that_can_be():
     space = mixed(constraints=["heads * window <= 64"])
     history = drive(ScreenedSwarm(0, 6, 6, 8), space, roughness, 7)
