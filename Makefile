@@ -1,7 +1,6 @@
 # Thin over commands that the README also shows without make.
 PYTHON ?= python3
 BIN := .venv/bin
-export OMP_NUM_THREADS ?= 1
 
 .PHONY: demo test check bench clean
 
@@ -16,6 +15,8 @@ demo: .venv/installed  ## search, confirm and report on real data
 	$(BIN)/pso-attn search digits --run demo
 	$(BIN)/pso-attn confirm demo
 	$(BIN)/pso-attn report demo
+
+test check: export OMP_NUM_THREADS ?= 1
 
 test: .venv/installed  ## the whole test suite
 	$(BIN)/pytest
