@@ -8,7 +8,7 @@ from pso_attn.counter import keys
 from pso_attn.evaluate.device import one_thread
 from pso_attn.evaluate.precision import autocast, products_in
 from pso_attn.evaluate.training import Member, data_order, on_device
-from pso_attn.models import SwarmTransformer, Transformer
+from pso_attn.models import SwarmTransformer
 from pso_attn.tasks.task import Task
 
 
@@ -30,8 +30,7 @@ class AloneTraining:
         """Start from the member's seed; `steps` is the full budget."""
         self.task, self.member, self.steps, self.step = task, member, steps, 0
         started = SwarmTransformer.started([member.model], task.info, [member.seed], dtype, device)
-        self.model = Transformer(member.model, task.info).to(device=device, dtype=dtype)
-        self.model.load_swarm_parameters(started.storage.true_parameters(0))
+        self.model = started.extract(0)
         recipe = member.recipe
         self.optimiser = torch.optim.AdamW(
             self.model.parameters(),

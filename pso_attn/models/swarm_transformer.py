@@ -25,6 +25,7 @@ from pso_attn.models.parameters import parameters_of
 from pso_attn.models.settings import TransformerSettings
 from pso_attn.models.shares import Shares
 from pso_attn.models.storage import FlatStorage, Layout, starting_weights
+from pso_attn.models.transformer import Transformer
 
 # attention weights, attention's output, the MLP's output; one more a layer, for whole heads,
 # comes after those of all layers
@@ -113,6 +114,13 @@ class SwarmTransformer:
     def sites(self) -> int:
         """How many places of the model draw dropout masks."""
         return (SITES_PER_LAYER + 1) * len(self._layers)
+
+    def extract(self, row: int) -> Transformer:
+        """Return one particle as a plain module of its true size, with copies of its weights."""
+        like = self.storage.weights
+        model = Transformer(self.settings[row], self.info).to(device=like.device, dtype=like.dtype)
+        model.load_swarm_parameters(self.storage.true_parameters(row))
+        return model
 
     def forward(self, inputs: Tensor, keys: Tensor | None = None) -> Tensor:
         """Return logits (N, B, outputs), or (N, B, T, outputs) where each token has a target.

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pso_attn.evaluate.alone import AloneTraining
-from pso_attn.evaluate.training import Member, SwarmTraining, read_member
+from pso_attn.evaluate.training import Member, SwarmTraining, on_device, read_member
 from pso_attn.models import Transformer
 from pso_attn.seeding import generator
 from pso_attn.tasks import Task, make_task
@@ -149,6 +149,18 @@ def test_validation_loss_after_fifty_steps_in_float32_is_that_of_a_plain_module(
         alone = AloneTraining(task, members[row], STEPS, CPU, swarm_dropout=True)
         alone.advance(STEPS)
         assert abs(metrics["loss"] - alone.score()["loss"]) <= 5e-6, row
+
+
+def test_an_extracted_particle_computes_what_it_does_in_its_swarm(task: Task) -> None:
+    members = members_of(task)
+    training = SwarmTraining(task, members, STEPS, CPU, torch.float64)
+    training.advance(5)
+    inputs = on_device(task.validation, CPU, torch.float64).inputs[:6]
+    with torch.no_grad():
+        together = training.swarm.forward(inputs[None])
+        for row in range(len(members)):
+            plain = training.swarm.extract(row).eval()
+            torch.testing.assert_close(plain(inputs), together[row], rtol=0, atol=1e-12)
 
 
 def members_of(task: Task) -> list[Member]:
