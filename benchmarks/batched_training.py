@@ -1,11 +1,16 @@
 """One batch against one by one: time of N all-different trainings, as one swarm and alone.
 
-    python benchmarks/batched_training.py [--repeats 7] [--json] [--device cpu]
+    python benchmarks/batched_training.py [--repeats 7] [--json] [--device cpu] [--works NAME …]
+                                          [--large] [--no-graphs]
 
 The peer is a loop over plain modules of true size (scaled_dot_product_attention, fused AdamW,
 gradient clipping, torch's dropout), on the same data, in the same run, in turns with the swarm.
 A figure is the peer's time / the swarm's: above 1, the swarm is faster. One intra-op thread,
 because two made everything slower at these sizes. Printed: median, least and greatest.
+
+On a CUDA device three figures for each size: the swarm's steps as a CUDA graph against the peer as
+it is, both as they are, and both as graphs. --large adds language models that fill a GPU. None of
+these has been measured on a GPU yet.
 """
 
 import argparse
@@ -21,13 +26,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from pso_attn.evaluate import graphs
 from pso_attn.evaluate.alone import AloneTraining
 from pso_attn.evaluate.training import Member, SwarmTraining, read_member
 from pso_attn.models import TaskInfo
 from pso_attn.tasks.classification import cross_entropy
 from pso_attn.tasks.task import Split
 
-STEPS, WARM_UP = 8, 2
+STEPS, WARM_UP = 8, graphs.WARM_UP
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,27 @@ WORKS = {
     "tiny-32": Work(32, 16, 32, 2, 32),
     "lm-8": Work(16, 64, 64, 2, 8, is_language_model=True),
 }
+
+LARGE = {
+    "large-128": Work(32, 256, 128, 2, 16, is_language_model=True),
+    "large-256": Work(16, 512, 256, 4, 8, is_language_model=True),
+    "large-512": Work(8, 1024, 512, 4, 4, is_language_model=True),
+    "large-1024": Work(4, 2048, 1024, 4, 2, is_language_model=True),
+}
+FUSED_FROM = 256  # tokens: there nobody drops attention weights, so that fused kernels serve both
+
+
+@dataclass(frozen=True)
+class Way:
+    """Whether the swarm's steps and the peer's are replayed as CUDA graphs; what to call it."""
+
+    name: str
+    swarm_graphs: bool
+    peer_graphs: bool
+
+
+EAGER = Way("eager", False, False)
+ON_CUDA = (Way("", True, False), EAGER, Way("graphed peer", True, True))
 
 
 def make_task(work: Work) -> Any:
@@ -81,7 +108,7 @@ def make_members(work: Work, task: Any) -> list[Member]:
             "temperature": float(rng.uniform(0.5, 2)),
             "decay": float(rng.choice([0.0, 1.0])),
             "window_tokens": int(rng.integers(2, work.length)),
-            "attention_dropout": float(rng.uniform(0, 0.2)),
+            "attention_dropout": float(rng.uniform(0, 0.2)) * (work.length < FUSED_FROM),
             "dropout": float(rng.uniform(0, 0.2)),
             "lr": float(10 ** rng.uniform(-3.5, -2)),
             "batch_size": work.batch,
@@ -99,12 +126,13 @@ def seconds(run: Callable[[int], None], device: torch.device, steps: int) -> flo
     return time.perf_counter() - start
 
 
-def ratios(work: Work, repeats: int, device: torch.device) -> list[float]:
+def ratios(work: Work, repeats: int, device: torch.device, way: Way = EAGER) -> list[float]:
     """Return peer / swarm for each repetition; both train the same members, in turns."""
     task = make_task(work)
     members, total = make_members(work, task), WARM_UP + repeats * STEPS
     swarm = SwarmTraining(task, members, total, device)
-    alone = [AloneTraining(task, member, total, device) for member in members]
+    swarm.records = way.swarm_graphs
+    alone = [_peer(way)(task, member, total, device) for member in members]
 
     def one_by_one(until: int) -> None:
         for training in alone:
@@ -118,6 +146,14 @@ def ratios(work: Work, repeats: int, device: torch.device) -> list[float]:
         batched = seconds(swarm.advance, device, until)
         found.append(seconds(one_by_one, device, until) / batched)
     return found
+
+
+def _peer(way: Way) -> type[AloneTraining]:
+    if not way.peer_graphs:
+        return AloneTraining
+    from graphed_peer import GraphedTraining  # which lies beside this file
+
+    return GraphedTraining
 
 
 def operations(work: Work) -> dict[str, int]:
@@ -163,19 +199,28 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--works", nargs="+", choices=[*WORKS, *LARGE], help="these sizes alone")
+    parser.add_argument("--large", action="store_true", help="sizes that fill a GPU as well")
+    parser.add_argument("--no-graphs", action="store_true", help="no CUDA graphs")
     options = parser.parse_args()
     device = torch.device(options.device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor()
     medians: dict[str, float] = {}
     if not options.json:
         print(f"{device.type} {name or platform.machine()}, torch {torch.__version__}, 1 thread")
-        print(f"{'work':10} {'one by one / swarm: median':>27} {'least':>6} {'greatest':>9}")
-    for key, work in WORKS.items():
-        found = ratios(work, options.repeats, device)
+        print("one by one / swarm:")
+        print(f"{'work':23} {'median':>8} {'least':>6} {'greatest':>9}")
+    works = {**WORKS, **(LARGE if options.large else {})}
+    if options.works:
+        works = {key: {**WORKS, **LARGE}[key] for key in options.works}
+    ways = ON_CUDA if device.type == "cuda" and not options.no_graphs else (EAGER,)
+    for work, way in ((work, way) for work in works for way in ways):
+        found = ratios(works[work], options.repeats, device, way)
+        key = work if len(ways) == 1 else f"{work} {way.name}".strip()
         medians[key] = round(statistics.median(found), 3)
         if not options.json:
-            print(f"{key:10} {medians[key]:27.2f} {min(found):6.2f} {max(found):9.2f}", flush=True)
-    if device.type == "cpu":
+            print(f"{key:23} {medians[key]:8.2f} {min(found):6.2f} {max(found):9.2f}", flush=True)
+    if device.type == "cpu" and not options.works:
         from planned_training import worst  # which builds on this file
 
         medians["planner-worst"] = round(worst(3, lambda _: None), 3)

@@ -77,15 +77,16 @@ def compare(work: Work, cores: int, repeats: int, cache: Path) -> tuple[str, dic
 class Processes:
     """The trainings one by one in as many processes, each with its share of them."""
 
-    def __init__(self, work: Work, count: int, total: int) -> None:
-        """count: of processes; none are started for one."""
+    def __init__(self, work: Work, count: int, total: int, device: torch.device = CPU) -> None:
+        """count: of processes; none are started for one. device: the one that they share."""
         context = multiprocessing.get_context("spawn")
         self._barrier = context.Barrier(count + 1)
         self._until = context.Value("i", 0)
         shares = range(count if count > 1 else 0)
         self._all = [
             context.Process(
-                target=_serve, args=(work, share, count, total, self._barrier, self._until)
+                target=_serve,
+                args=(work, share, count, total, self._barrier, self._until, str(device)),
             )
             for share in shares
         ]
@@ -109,16 +110,24 @@ class Processes:
 
 
 def _serve(
-    work: Work, share: int, count: int, total: int, barrier: Barrier, until: "_Int"
+    work: Work,
+    share: int,
+    count: int,
+    total: int,
+    barrier: Barrier,
+    until: "_Int",
+    device_name: str,
 ) -> None:
     torch.set_num_threads(1)
-    task = make_task(work)
+    task, device = make_task(work), torch.device(device_name)
     members = make_members(work, task)[share::count]
-    trainings = [AloneTraining(task, member, total, CPU) for member in members]
+    trainings = [AloneTraining(task, member, total, device) for member in members]
     while until.value < total:
         barrier.wait()
         for training in trainings:
             training.advance(until.value)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
         barrier.wait()
 
 

@@ -1,0 +1,200 @@
+"""A swarm on a CUDA device: the floats of a CPU, recorded steps, lower precision, no memory left.
+
+Twins on a CPU: tests/unit/test_steps_on_a_device.py, test_memory_guard.py, test_fused_softmax.py
+and test_swarm_training_compaction.py.
+"""
+
+import logging
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from pso_attn.attention.scores import Scores
+from pso_attn.attention.softmax import FUSED_TOKENS, Softmax
+from pso_attn.evaluate import TRAINING_KNOBS, SwarmEvaluator
+from pso_attn.evaluate.training import SwarmTraining, read_member
+from pso_attn.models import MODEL_KNOBS
+from pso_attn.space import read_space
+from pso_attn.tasks import Task, make_task
+from pso_attn.testing.mechanisms import make_layer
+from pso_attn.types import Budget, Event, History, Objective, Outcome, Proposal, Replan, State
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch sees no CUDA device here"),
+]
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+STEPS, TOLERANCE = 20, 5e-6
+OUTER = {"layers": 2, "d_model": 16, "batch_size": 16}
+# as many key/value heads as heads: gradients of shared ones are added in no fixed order there
+KINDS: list[dict[str, Any]] = [
+    {"heads": 2, "dropout": 0.1, "attention_dropout": 0.1, "head_dropout": 0.1},
+    {"heads": 2, "decay": 1.0, "window_tokens": 3, "label_smoothing": 0.1},
+    {"heads": 4, "positions": "rotary", "qk_norm": True, "softcap": 5.0, "sink": "learned"},
+    {"heads": 4, "adaptive_temperature": True, "adaptive_span": True, "dilation": 2},
+    {"mechanism": "linear", "heads": 2},
+    {"mechanism": "low_rank", "heads": 2, "attention_dropout": 0.1},
+    {"mechanism": "block_low_rank", "heads": 2},
+    {"mechanism": "top_k", "heads": 2},
+    {"mechanism": "sparse", "heads": 2},
+    {"mechanism": "talking_heads", "heads": 2},
+]
+SHARED: dict[str, Any] = {"heads": 4, "kv_heads": 1}
+
+
+@pytest.fixture(scope="module")
+def task() -> Task:
+    return make_task("digits")
+
+
+def begun(
+    task: Any,
+    device: torch.device = CUDA,
+    kinds: list[dict[str, Any]] = KINDS,
+    records: bool = True,
+    precision: str = "float32",
+) -> SwarmTraining:
+    each = [{**OUTER, **kind, "precision": precision} for kind in kinds]
+    training = SwarmTraining(task, [read_member(s, 3, task) for s in each], STEPS, device)
+    training.records = records
+    return training
+
+
+def is_recorded(training: SwarmTraining) -> bool:
+    return training._graph is not None and training._graph._graph is not None
+
+
+def assert_same(one: SwarmTraining, other: SwarmTraining) -> None:
+    assert torch.equal(one._losses, other._losses)
+    for name, tensor in one.state.items():
+        assert torch.equal(tensor, other.state[name]), name
+
+
+def test_a_swarm_loses_what_it_loses_on_a_cpu(task: Task) -> None:
+    here, there = (begun(task, device, [*KINDS, SHARED]) for device in (CPU, CUDA))
+    here.advance(STEPS)
+    there.advance(STEPS)
+    assert is_recorded(there)
+    torch.testing.assert_close(there._losses.cpu(), here._losses, rtol=TOLERANCE, atol=0)
+
+
+def test_recorded_steps_move_weights_to_the_floats_of_steps_as_they_are(task: Task) -> None:
+    recorded, eager = begun(task), begun(task, records=False)
+    for until in (1, 7, STEPS):
+        recorded.advance(until)
+        eager.advance(until)
+    assert is_recorded(recorded)
+    assert not is_recorded(eager)
+    assert_same(recorded, eager)
+
+
+def test_a_compacted_swarm_is_recorded_anew(task: Task) -> None:
+    recorded, eager = begun(task), begun(task, records=False)
+    for training in (recorded, eager):
+        training.advance(8)
+        training.keep([0, 2, 3, 7])
+        training.advance(STEPS)
+    assert is_recorded(recorded)
+    assert_same(recorded, eager)
+
+
+def test_a_restored_training_goes_on_to_the_same_floats(task: Task) -> None:
+    whole, restored = begun(task), begun(task)
+    whole.advance(6)
+    state = {name: tensor.clone() for name, tensor in whole.state.items()}
+    whole.advance(STEPS)
+    restored.advance(4)
+    restored.restore(state, 6)
+    restored.advance(STEPS)
+    for name, tensor in whole.state.items():
+        assert torch.equal(tensor, restored.state[name]), name
+
+
+def test_a_loss_that_reads_a_value_trains_as_it_is_after_a_warning(
+    task: Task, caplog: pytest.LogCaptureFixture
+) -> None:
+    def reading(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        losses = task.loss(logits, targets)
+        return losses if float(losses.detach().sum()) > 0 else losses * 2
+
+    reader = SimpleNamespace(info=task.info, train=task.train, loss=reading)
+    refused, eager = begun(reader), begun(reader, records=False)
+    with caplog.at_level(logging.WARNING):
+        refused.advance(STEPS)
+    eager.advance(STEPS)
+    assert not is_recorded(refused)
+    assert "without a CUDA graph" in caplog.text
+    assert_same(refused, eager)
+    assert torch.cuda.current_stream() == torch.cuda.default_stream()
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("tf32", 3e-3), ("bf16", 3e-2)])
+def test_lower_precision_stays_near_float32(task: Task, precision: str, tolerance: float) -> None:
+    exact, rounded = begun(task), begun(task, precision=precision)
+    exact.advance(STEPS)
+    rounded.advance(STEPS)
+    assert is_recorded(rounded)
+    assert all(tensor.dtype == torch.float32 for tensor in rounded.state.values())
+    assert not torch.equal(rounded._losses, exact._losses)
+    torch.testing.assert_close(rounded._losses, exact._losses, rtol=tolerance, atol=0)
+    assert not torch.backends.cuda.matmul.allow_tf32
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_fused_attention_is_explicit_attention(causal: bool) -> None:
+    length = FUSED_TOKENS + 2
+    members = [
+        make_layer("softmax", heads=2, head_dim=8, length=length, causal=causal, **knobs)
+        for knobs in ({"decay": 0.3}, {"window_tokens": 5, "temperature": 0.7}, {})
+    ]
+    like = torch.zeros((), device=CUDA)
+    q, k, v = (torch.randn(3, 4, 2, length, 8, device=CUDA, requires_grad=True) for _ in range(3))
+    found = Softmax(members, length, causal, like)(q, k, v, None)
+    expected = Scores(members, length, causal, like)(q, k, {}).softmax(-1) @ v
+    pull = torch.randn_like(found)
+    gradients = (torch.autograd.grad(out, (q, k, v), pull) for out in (found, expected))
+    for one, other in ((found, expected), *zip(*gradients, strict=True)):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_a_chunk_for_which_memory_runs_out_is_halved_and_gives_the_same(task: Task) -> None:
+    whole = evaluated(task)
+    assert not [event for event in whole if isinstance(event, Replan)]
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    evaluated(task)
+    height, total = torch.cuda.max_memory_reserved(), device_bytes()
+    torch.cuda.empty_cache()
+    torch.cuda.set_per_process_memory_fraction(0.6 * height / total)
+    try:
+        halved = evaluated(task)
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert [event for event in halved if isinstance(event, Replan)]
+    expected, found = ([e for e in events if isinstance(e, Outcome)] for events in (whole, halved))
+    assert [outcome.trial for outcome in found] == [outcome.trial for outcome in expected]
+    for one, other in zip(found, expected, strict=True):
+        assert one.state is State.COMPLETE
+        assert one.values == pytest.approx(other.values, rel=TOLERANCE)
+
+
+def device_bytes() -> int:
+    return int(torch.cuda.get_device_properties(CUDA).total_memory)
+
+
+def evaluated(task: Task) -> list[Event]:
+    """Return the events of one generation of eight wide particles."""
+    count, objective = 8, Objective("loss", "minimize")
+    fixed = {"d_model": 256, "layers": 2, "batch_size": 256}
+    space = read_space({"lr": {}, "heads": [4, 8]}, fixed, {**MODEL_KNOBS, **TRAINING_KNOBS})
+    budget = Budget(particles=count, batch=count, generations=1, steps=8, rungs=(1.0,))
+    evaluator = SwarmEvaluator(space, task, (objective,), budget, 0, CUDA)
+    positions = np.random.default_rng(3).random((count, 2))
+    history = History((objective,))
+    generation = evaluator.plan(Proposal(positions, tuple(range(count))), history)
+
+    return list(evaluator.evaluate(generation, history, lambda: False))
