@@ -58,6 +58,10 @@ class Ledger:
             np.append(self.again, again),
         )
 
+    def path(self, particle: int) -> Array:
+        """Return where a particle went, (moves, D); looking again is no move."""
+        return np.asarray(self.positions[(self.particles == particle) & ~self.again])
+
 
 def modelled(space: Space, positions: Array) -> Array:
     """Return positions (n, D) as the surrogate and the search for duplicates see them.

@@ -14,9 +14,8 @@ from pso_attn.space import Space
 from pso_attn.swarm.draws import moves, start, start_length, varied
 from pso_attn.swarm.ledger import Ledger, keys, modelled
 from pso_attn.swarm.screened_options import ScreenedOptions, read_screened_options
-from pso_attn.swarm.screening import Forecast
-from pso_attn.swarm.surrogate import Surrogate, fit
-from pso_attn.swarm.targets import comparable, normalised
+from pso_attn.swarm.screening import Forecast, chosen_moves
+from pso_attn.swarm.standing import Standing, standing_of
 from pso_attn.swarm.topologies import pyramid, ring, star, von_neumann
 from pso_attn.types import Array, History, Objective, Proposal, Trial
 
@@ -24,8 +23,6 @@ _NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 Flags = NDArray[np.bool_]
 Indices = NDArray[np.intp]
 
-NOISE_TRUSTED = 0.05  # share of the spread that is noise from which on only the model counts
-POINTS = 400  # that the surrogate is fitted to at most
 FINALISTS = 5  # of a particle's draws are repaired where there are constraints
 
 
@@ -45,25 +42,6 @@ class _Fold:
             and self.objectives == history.objectives
             and self.generations == history.generations[: len(self.generations)]
         )
-
-
-@dataclass(frozen=True, eq=False)
-class _Standing:
-    """What the swarm makes of its ledger; P particles.
-
-    merits: (n,), the trials' targets, the less trusted the noisier they are. bests: (P,), each
-    particle's best trial. costs: (P,), its rank among all trials; infinity without one.
-    """
-
-    surrogate: Surrogate
-    merits: Array
-    bests: Indices
-    costs: Array
-
-    @property
-    def is_noisy(self) -> bool:
-        """Whether so much of the losses' spread is noise that only the model is trusted."""
-        return self.surrogate.hyperparameters.noise >= NOISE_TRUSTED
 
 
 class ScreenedSwarm:
@@ -131,16 +109,15 @@ class ScreenedSwarm:
         self, space: Space, ledger: Ledger, generation: int, particles: tuple[int, ...]
     ) -> Array:
         """Return the most promising move of each of the particles, (B, D)."""
-        standing = _standing(ledger, space.categorical, self.particles)
+        standing = standing_of(ledger, space.categorical, self.particles)
         known = set(keys(ledger.points))
         drawn = np.stack(
             [self._drawn(space, ledger, standing, generation, i, known) for i in particles]
         )  # (B, draws, D)
-        best = _best(standing, ledger)
         feasible = np.ones(drawn.shape[:2], dtype=bool)
         if space.constraints or space.divisors:
             forecast = Forecast.of(standing.surrogate, modelled(space, _flat(drawn)))
-            promise = forecast.promise(best).reshape(drawn.shape[:2])
+            promise = forecast.promise(standing.best).reshape(drawn.shape[:2])
             finalists = np.argsort(-promise, axis=1, kind="stable")[:, :FINALISTS]
             drawn = np.take_along_axis(drawn, finalists[:, :, None], axis=1)
             drawn, feasible = self._repaired(space, drawn, generation, particles)
@@ -150,14 +127,14 @@ class ScreenedSwarm:
         if standing.is_noisy:  # what led the particles may be looked at again
             moving = [i for i in particles if np.isfinite(standing.costs[i])]
             known -= set(keys(ledger.points[standing.bests[moving]]))
-        chosen = _chosen(forecast, feasible, keys(points), known, best, order)
+        chosen = chosen_moves(forecast, feasible, keys(points), known, standing.best, order)
         return drawn[np.arange(len(particles)), chosen]
 
     def _drawn(
         self,
         space: Space,
         ledger: Ledger,
-        standing: _Standing,
+        standing: Standing,
         generation: int,
         i: int,
         known: set[bytes],
@@ -166,13 +143,13 @@ class ScreenedSwarm:
         rng = generator(self.seed, generation, i, "moves")
         leader = int(self._links[i, np.argmin(standing.costs[self._links[i]])])
         uniform = rng.random((self.options.draws, space.dimension))
-        path = np.flatnonzero((ledger.particles == i) & ~ledger.again)
+        path = ledger.path(i)
         if not np.isfinite(standing.costs[leader]) or not len(path):
             drawn = space.snap(uniform)  # nothing that could draw it anywhere
         else:
-            x = ledger.positions[path[-1]]
+            x = path[-1]
             # from rest, whoever leads its neighbourhood would not move: SPSO 2007's first velocity
-            v = x - ledger.positions[path[-2]] if len(path) > 1 else 0.5 * (uniform - x)
+            v = x - path[-2] if len(path) > 1 else 0.5 * (uniform - x)
             own = i if np.isfinite(standing.costs[i]) else leader
             personal, social = ledger.positions[standing.bests[[own, leader]]]
             v = np.broadcast_to(v, uniform.shape)
@@ -205,75 +182,6 @@ def _links(options: ScreenedOptions, particles: int) -> Indices:
     return {"star": star, "von_neumann": von_neumann, "pyramid": pyramid}[options.topology](
         particles
     )
-
-
-def _standing(ledger: Ledger, labels: Flags, particles: int) -> _Standing:
-    targets = normalised(comparable(ledger.losses, ledger.fidelities))
-    kept = _kept(targets)
-    surrogate = fit(ledger.points[kept], labels, targets[kept])
-    trust = min(1.0, surrogate.hyperparameters.noise / NOISE_TRUSTED)
-    merits = (1.0 - trust) * targets + trust * surrogate.mean(ledger.points)
-    order = np.lexsort((merits, -ledger.fidelities, ~np.isfinite(ledger.losses)))
-    ranks = np.empty(len(order))
-    ranks[order] = np.arange(len(order))
-    ranks[~np.isfinite(ledger.losses)] = np.inf
-    bests, costs = np.zeros(particles, dtype=np.intp), np.full(particles, np.inf)
-    for trial in order[::-1]:  # the last that is written is the best
-        bests[ledger.particles[trial]] = trial
-        costs[ledger.particles[trial]] = ranks[trial]
-    return _Standing(surrogate, merits, bests, costs)
-
-
-def _kept(targets: Array) -> Indices:
-    """Return which trials the surrogate is fitted to, in order: all of up to 400.
-
-    Of more, 200 are the best, 100 the latest, the rest evenly by target from what is left, so
-    that it knows where it is bad as well.
-    """
-    count = len(targets)
-    if count <= POINTS:
-        return np.arange(count)
-    by_target = np.argsort(targets, kind="stable")
-    chosen = np.zeros(count, dtype=bool)
-    chosen[by_target[: POINTS // 2]] = True
-    chosen[-(POINTS // 4) :] = True
-    left = by_target[~chosen[by_target]]
-    chosen[left[np.linspace(0, len(left) - 1, POINTS - chosen.sum()).astype(np.intp)]] = True
-    return np.flatnonzero(chosen)
-
-
-def _best(standing: _Standing, ledger: Ledger) -> float:
-    """Return what is to be improved on: the least merit of a full trial, or of any."""
-    full = np.isfinite(ledger.losses) & (ledger.fidelities == 1.0)
-    return float(standing.merits[full].min() if full.any() else standing.merits.min())
-
-
-def _chosen(
-    forecast: Forecast,
-    feasible: Flags,
-    names: list[bytes],
-    known: set[bytes],
-    best: float,
-    order: Indices,
-) -> Indices:
-    """Return which of its m draws each of B slots takes, (B,), choosing in the order given.
-
-    feasible: (B, m). names: of the B m draws; what is known or taken is only repeated if nothing
-    else is left.
-    """
-    slots, draws = feasible.shape
-    chosen, taken = np.zeros(slots, dtype=np.intp), set(known)
-    for slot in order:
-        own = slice(slot * draws, (slot + 1) * draws)
-        fresh = np.array([name not in taken for name in names[own]])
-        promise = forecast.promise(best)[own]
-        preferred = np.lexsort((-promise, ~fresh, ~feasible[slot]))
-        pick = slot * draws + int(preferred[0])
-        chosen[slot] = preferred[0]
-        taken.add(names[pick])
-        best = min(best, float(forecast.mean[pick]))
-        forecast = forecast.pretending(pick)
-    return chosen
 
 
 def _flat(drawn: Array) -> Array:

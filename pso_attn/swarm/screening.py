@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import erfcx, ndtr
 
 from pso_attn.swarm.surrogate import Surrogate
@@ -53,6 +54,34 @@ class Forecast:
         """Return the logarithm of the expected improvement on `best` at each point, (m,)."""
         deviation = np.sqrt(self.variance)
         return log_improvement((best - self.mean) / deviation) + np.log(deviation)
+
+
+def chosen_moves(
+    forecast: Forecast,
+    feasible: NDArray[np.bool_],
+    names: list[bytes],
+    known: set[bytes],
+    best: float,
+    order: NDArray[np.intp],
+) -> NDArray[np.intp]:
+    """Return which of its m draws each of B slots takes, (B,), choosing in the order given.
+
+    feasible: (B, m). names: of the B m draws; what is known or taken is only repeated if nothing
+    else is left.
+    """
+    slots, draws = feasible.shape
+    chosen, taken = np.zeros(slots, dtype=np.intp), set(known)
+    for slot in order:
+        own = slice(slot * draws, (slot + 1) * draws)
+        fresh = np.array([name not in taken for name in names[own]])
+        promise = forecast.promise(best)[own]
+        preferred = np.lexsort((-promise, ~fresh, ~feasible[slot]))
+        pick = slot * draws + int(preferred[0])
+        chosen[slot] = preferred[0]
+        taken.add(names[pick])
+        best = min(best, float(forecast.mean[pick]))
+        forecast = forecast.pretending(pick)
+    return chosen
 
 
 def log_improvement(z: Array) -> Array:

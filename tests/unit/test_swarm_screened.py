@@ -63,7 +63,7 @@ def test_a_default_at_an_end_of_its_range_does_not_hide_the_other_end():
     space = space_of([Knob("rate", "float", "A rate.", low=0.0, high=1.0, default=0.0)])
     rates = start(space, 1, 0, 512)
     assert rates.min() < 0.01
-    assert rates.max() > 0.75
+    assert np.mean(rates > 0.5) > 0.05
 
 
 @pytest.mark.parametrize(
@@ -125,16 +125,6 @@ def test_a_failing_region_is_learned():
     assert best_loss(history) < 1e-3
 
 
-def test_a_noisy_lucky_draw_does_not_lead():
-    rng = np.random.default_rng(0)
-    places = rng.random((8, 6, 1))
-    losses = (places - 0.3) ** 2 + 0.3 * rng.normal(size=places.shape)
-    losses[7, 0], places[7, 0] = losses.min() - 0.2, 0.95  # where all others were bad
-    generations = [[(i, places[g, i], float(losses[g, i, 0])) for i in range(6)] for g in range(8)]
-    positions = ScreenedSwarm(0, 6, 6, 10).propose(cube(1), history_of(*generations)).positions
-    assert np.median(positions) < 0.6
-
-
 def noisy_bowl(noise):
     rng = np.random.default_rng(4)
     return lambda params: (params["x0"] - 0.4) ** 2 + noise * float(rng.normal())
@@ -150,13 +140,11 @@ def test_where_losses_are_noisy_some_of_the_bests_are_looked_at_again():
 
 
 def test_looking_again_moves_no_particle():
-    space = cube(2)
     first = [(i, (0.1 * i, 0.2), 1.0 + i) for i in range(4)]
     moved = [(i, (0.1 * i, 0.3), 5.0 + i) for i in range(4)]
-    again = [(i, (0.1 * i, 0.2), 1.0 + i) for i in range(4)]
-    swarm = ScreenedSwarm(0, 4, 4, 20)
-    ledger = swarm.ledger(space, history_of(first, moved, again))
+    ledger = ScreenedSwarm(0, 4, 4, 20).ledger(cube(2), history_of(first, moved, first))
     np.testing.assert_array_equal(ledger.again, [False] * 8 + [True] * 4)
+    np.testing.assert_array_equal(ledger.path(2), [(0.2, 0.2), (0.2, 0.3)])
 
 
 def test_a_slow_swarm_can_still_leave_the_bin_of_a_whole_number():
@@ -170,11 +158,16 @@ def test_a_slow_swarm_can_still_leave_the_bin_of_a_whole_number():
 
 
 def test_proposals_meet_the_constraints_where_that_can_be():
-    space = mixed(constraints=["heads * window <= 64"])
-    history = drive(ScreenedSwarm(0, 6, 6, 8), space, roughness, 7)
-    proposal = ScreenedSwarm(0, 6, 6, 8).propose(space, history)
-    for position in proposal.positions:
-        assert not space.violations(space.decode(position))
+    space = mixed(constraints=["heads * window <= 16"])
+
+    def more_is_better(params):
+        return -params["heads"] * params["window"] + roughness(params)
+
+    history = drive(ScreenedSwarm(0, 6, 6, 8), space, more_is_better, 8)
+    for generation in range(2, 8):
+        proposal = ScreenedSwarm(0, 6, 6, 8).propose(space, history.truncated(generation))
+        for position in proposal.positions:
+            assert not space.violations(space.decode(position))
 
 
 def test_a_longer_resume_keeps_the_start_that_the_first_budget_gave():

@@ -5,7 +5,7 @@ import pytest
 from scipy.integrate import quad
 from scipy.stats import norm
 
-from pso_attn.swarm.screening import Forecast, log_improvement
+from pso_attn.swarm.screening import Forecast, chosen_moves, log_improvement
 from pso_attn.swarm.surrogate import Hyperparameters, given
 
 
@@ -42,3 +42,39 @@ def test_what_was_chosen_makes_its_surroundings_less_promising():
     fall = before.promise(0.0) - after.promise(0.0)
     assert fall[0] > 1.0
     assert fall[2] < 0.05
+
+
+def forecast_at(*places, noise=1e-6):
+    points = np.array([[0.1], [0.5]])
+    shape = Hyperparameters(np.array([0.2]), 1.0, noise)
+    surrogate = given(points, np.array([False]), np.array([0.0, 1.0]), shape)
+    return Forecast.of(surrogate, np.array(places)[:, None])
+
+
+NAMES = [b"a", b"b", b"c", b"d"]
+BOTH = np.array([[True, True], [True, True]])
+
+
+def test_the_second_particle_does_not_go_where_the_first_went():
+    forecast = forecast_at(0.9, 0.3, 0.9001, 0.85)
+    alone = chosen_moves(forecast, BOTH, NAMES, set(), 0.0, np.array([1, 0]))
+    assert alone[1] == 0  # .9001 promises more than .85
+    both = chosen_moves(forecast, BOTH, NAMES, set(), 0.0, np.array([0, 1]))
+    np.testing.assert_array_equal(both, [0, 1])
+
+
+def test_two_particles_do_not_train_the_same_settings():
+    forecast = forecast_at(0.9, 0.45, 0.9, 0.5, noise=1.0)  # .9 stays uncertain
+    names, order = [b"a", b"b", b"a", b"d"], np.array([0, 1])
+    np.testing.assert_array_equal(chosen_moves(forecast, BOTH, names, set(), 0.0, order), [0, 1])
+    assert forecast.pretending(0).promise(0.0)[2] > forecast.pretending(0).promise(0.0)[3]
+
+
+def test_what_cannot_be_trained_or_is_known_comes_last():
+    forecast = forecast_at(0.9, 0.3, 0.9001, 0.85)
+    order = np.array([0, 1])
+    feasible = np.array([[False, True], [True, True]])
+    assert chosen_moves(forecast, feasible, NAMES, set(), 0.0, order)[0] == 1
+    assert chosen_moves(forecast, BOTH, NAMES, {b"a"}, 0.0, order)[0] == 1
+    assert chosen_moves(forecast, feasible, NAMES, {b"b"}, 0.0, order)[0] == 1
+    assert chosen_moves(forecast, BOTH, NAMES, {b"a", b"b"}, 0.0, order)[0] == 0

@@ -1,0 +1,80 @@
+"""What the swarm makes of its ledger: how good each trial is held to be, and who leads."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pso_attn.swarm.ledger import Ledger
+from pso_attn.swarm.surrogate import Surrogate, fit
+from pso_attn.swarm.targets import comparable, normalised
+from pso_attn.types import Array
+
+Flags = NDArray[np.bool_]
+Indices = NDArray[np.intp]
+
+NOISE_TRUSTED = 0.05  # share of the spread that is noise from which on only the model counts
+POINTS = 400  # that the surrogate is fitted to at most
+
+
+@dataclass(frozen=True, eq=False)
+class Standing:
+    """What the swarm makes of its ledger; P particles.
+
+    merits: (n,), the trials' targets, the less trusted the noisier they are. best: what is to be
+    improved on, the least merit of a full trial, or of any. bests: (P,), each particle's best
+    trial. costs: (P,), its rank among all trials; infinity without one.
+    """
+
+    surrogate: Surrogate
+    merits: Array
+    best: float
+    bests: Indices
+    costs: Array
+
+    @property
+    def is_noisy(self) -> bool:
+        """Whether so much of the losses' spread is noise that only the model is trusted."""
+        return self.surrogate.hyperparameters.noise >= NOISE_TRUSTED
+
+
+def standing_of(ledger: Ledger, labels: Flags, particles: int) -> Standing:
+    """Return where a swarm of so many particles stands after at least one trial.
+
+    Fidelity comes before merit, and a failure is nobody's best. labels: (D,), the coordinates
+    that hold one.
+    """
+    targets = normalised(comparable(ledger.losses, ledger.fidelities))
+    kept = _kept(targets)
+    surrogate = fit(ledger.points[kept], labels, targets[kept])
+    trust = min(1.0, surrogate.hyperparameters.noise / NOISE_TRUSTED)
+    merits = (1.0 - trust) * targets + trust * surrogate.mean(ledger.points)
+    order = np.lexsort((merits, -ledger.fidelities, ~np.isfinite(ledger.losses)))
+    ranks = np.empty(len(order))
+    ranks[order] = np.arange(len(order))
+    ranks[~np.isfinite(ledger.losses)] = np.inf
+    full = np.isfinite(ledger.losses) & (ledger.fidelities == 1.0)
+    best = float(merits[full].min() if full.any() else merits.min())
+    bests, costs = np.zeros(particles, dtype=np.intp), np.full(particles, np.inf)
+    for trial in order[::-1]:  # the last that is written is the best
+        bests[ledger.particles[trial]] = trial
+        costs[ledger.particles[trial]] = ranks[trial]
+    return Standing(surrogate, merits, best, bests, costs)
+
+
+def _kept(targets: Array) -> Indices:
+    """Return which trials the surrogate is fitted to, in order: all of up to 400.
+
+    Of more, 200 are the best, 100 the latest, the rest evenly by target from what is left, so
+    that it knows where it is bad as well.
+    """
+    count = len(targets)
+    if count <= POINTS:
+        return np.arange(count)
+    by_target = np.argsort(targets, kind="stable")
+    chosen = np.zeros(count, dtype=bool)
+    chosen[by_target[: POINTS // 2]] = True
+    chosen[-(POINTS // 4) :] = True
+    left = by_target[~chosen[by_target]]
+    chosen[left[np.linspace(0, len(left) - 1, POINTS - chosen.sum()).astype(np.intp)]] = True
+    return np.flatnonzero(chosen)

@@ -1,0 +1,66 @@
+import numpy as np
+
+from pso_attn.swarm.ledger import Ledger
+from pso_attn.swarm.standing import POINTS, standing_of
+
+NUMBER = np.array([False])
+
+
+def ledger_of(particles, points, losses, fidelities=None):
+    points, losses = np.reshape(points, (-1, 1)).astype(float), np.array(losses, dtype=float)
+    fidelities = np.ones(len(losses)) if fidelities is None else np.array(fidelities)
+    again = np.zeros(len(losses), dtype=bool)
+    return Ledger(np.array(particles), points, points, losses, fidelities, again)
+
+
+def test_bests_are_the_least_losses_and_costs_rank_them():
+    ledger = ledger_of([0, 1, 0, 1], [0.1, 0.9, 0.3, 0.7], [4.0, 2.0, 1.0, 3.0])
+    standing = standing_of(ledger, NUMBER, 3)
+    np.testing.assert_array_equal(standing.bests[:2], [2, 1])
+    np.testing.assert_array_equal(standing.costs, [0.0, 1.0, np.inf])
+    assert standing.best == standing.merits[2]
+
+
+def test_a_full_training_leads_a_pruned_one_of_the_same_merit():
+    ledger = ledger_of([0, 1], [0.1, 0.9], [0.1, 2.0], [0.25, 1.0])
+    standing = standing_of(ledger, NUMBER, 2)
+    np.testing.assert_array_equal(standing.costs, [1.0, 0.0])
+    assert standing.merits[0] == standing.merits[1] == standing.best
+
+
+def test_a_failure_is_nobodys_best():
+    ledger = ledger_of([0, 0, 1], [0.1, 0.5, 0.9], [np.inf, 3.0, np.inf])
+    standing = standing_of(ledger, NUMBER, 2)
+    assert standing.bests[0] == 1
+    np.testing.assert_array_equal(standing.costs, [0.0, np.inf])
+
+
+def test_a_lucky_draw_does_not_lead_where_losses_are_noisy():
+    rng = np.random.default_rng(0)
+    points = np.append(rng.random(60), 0.95)
+    losses = (points - 0.3) ** 2 + 0.1 * rng.normal(size=61)
+    losses[60] = losses.min() - 0.02  # where the others were bad
+    standing = standing_of(ledger_of(np.arange(61) % 6, points, losses), NUMBER, 6)
+    assert standing.is_noisy
+    assert abs(points[np.argmin(standing.merits)] - 0.3) < 0.2
+    assert np.argmin(losses) == 60
+
+
+def test_without_noise_merits_are_the_losses_in_their_order():
+    points = np.random.default_rng(1).random(40)
+    losses = (points - 0.3) ** 2
+    standing = standing_of(ledger_of(np.arange(40) % 6, points, losses), NUMBER, 6)
+    assert not standing.is_noisy
+    np.testing.assert_array_equal(np.argsort(standing.merits), np.argsort(losses))
+
+
+def test_the_surrogate_sees_the_best_the_latest_and_some_of_the_rest():
+    rng = np.random.default_rng(2)
+    points = rng.random(900)
+    losses = np.sin(9 * points)
+    surrogate = standing_of(ledger_of(np.arange(900) % 6, points, losses), NUMBER, 6).surrogate
+    seen = set(surrogate.points[:, 0])
+    assert len(seen) == POINTS
+    assert seen.issuperset(points[np.argsort(losses)[:200]])
+    assert seen.issuperset(points[-100:])
+    assert losses[np.argmax(losses)] - np.sin(9 * np.array(sorted(seen))).max() < 1e-9
