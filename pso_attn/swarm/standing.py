@@ -1,5 +1,6 @@
 """What the swarm makes of its ledger: how good each trial is held to be, and who leads."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +15,8 @@ Flags = NDArray[np.bool_]
 Indices = NDArray[np.intp]
 
 NOISE_TRUSTED = 0.05  # share of the spread that is noise from which on only the model counts
-POINTS = 400  # that the surrogate is fitted to at most
+POINTS = 400  # that the surrogate is fitted to at most,
+ENTRIES = 4_000_000  # and what their pairs may take, times D: less than 400 points from D = 50 on
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +47,7 @@ def standing_of(ledger: Ledger, labels: Flags, particles: int) -> Standing:
     that hold one.
     """
     targets = normalised(comparable(ledger.losses, ledger.fidelities))
-    kept = _kept(targets)
+    kept = _kept(targets, ledger.points.shape[1])
     surrogate = fit(ledger.points[kept], labels, targets[kept])
     trust = min(1.0, surrogate.hyperparameters.noise / NOISE_TRUSTED)
     merits = (1.0 - trust) * targets + trust * surrogate.mean(ledger.points)
@@ -62,19 +64,20 @@ def standing_of(ledger: Ledger, labels: Flags, particles: int) -> Standing:
     return Standing(surrogate, merits, best, bests, costs)
 
 
-def _kept(targets: Array) -> Indices:
+def _kept(targets: Array, dimension: int) -> Indices:
     """Return which trials the surrogate is fitted to, in order: all of up to 400.
 
-    Of more, 200 are the best, 100 the latest, the rest evenly by target from what is left, so
-    that it knows where it is bad as well.
+    Of more, half of 400 are the best, a quarter the latest, the rest evenly by target from what
+    is left, so that it knows where it is bad as well. Fewer than 400 in many dimensions.
     """
     count = len(targets)
-    if count <= POINTS:
+    most = min(POINTS, int(math.sqrt(2.0 * ENTRIES / dimension)))
+    if count <= most:
         return np.arange(count)
     by_target = np.argsort(targets, kind="stable")
     chosen = np.zeros(count, dtype=bool)
-    chosen[by_target[: POINTS // 2]] = True
-    chosen[-(POINTS // 4) :] = True
+    chosen[by_target[: most // 2]] = True
+    chosen[-(most // 4) :] = True
     left = by_target[~chosen[by_target]]
-    chosen[left[np.linspace(0, len(left) - 1, POINTS - chosen.sum()).astype(np.intp)]] = True
+    chosen[left[np.linspace(0, len(left) - 1, most - chosen.sum()).astype(np.intp)]] = True
     return np.flatnonzero(chosen)

@@ -64,3 +64,12 @@ def test_the_surrogate_sees_the_best_the_latest_and_some_of_the_rest():
     assert seen.issuperset(points[np.argsort(losses)[:200]])
     assert seen.issuperset(points[-100:])
     assert losses[np.argmax(losses)] - np.sin(9 * np.array(sorted(seen))).max() < 1e-9
+
+
+def test_in_many_dimensions_the_surrogate_sees_fewer_trials():
+    rng = np.random.default_rng(3)
+    points, losses = rng.random((250, 300)), rng.random(250)
+    always = np.zeros(250, dtype=bool)
+    ledger = Ledger(np.arange(250) % 6, points, points, losses, np.ones(250), always)
+    surrogate = standing_of(ledger, np.zeros(300, dtype=bool), 6).surrogate
+    assert 100 < len(surrogate.points) < 200
