@@ -22,7 +22,7 @@ from pso_attn.store import (
     read_configuration,
 )
 from pso_attn.store.folder import checked_name
-from pso_attn.types import History, Settings
+from pso_attn.types import History, Sampler, Settings
 
 TRAINING_THREADS = 1  # as `pso_attn.evaluate` trains on a CPU
 
@@ -60,11 +60,15 @@ class DrivenRun:
         on_progress: Callable[[Any], None] | None = None,
         observer: Observer | None = None,
         on_forecast: Callable[[Any], None] | None = None,
+        sampler: Sampler | None = None,
     ) -> History:
-        """Search until the budget or the time is spent; deadline_s: on the monotonic clock."""
+        """Search until the budget or the time is spent; deadline_s: on the monotonic clock.
+
+        sampler: the run's own, where somebody watches over it.
+        """
         return run_search(
             Search(self.parts.space, self.generations, deadline_s),
-            self.parts.sampler(),
+            sampler or self.parts.sampler(),
             self.parts.evaluator(on_progress, self._keep_best, on_forecast),
             self.store,
             [observer] if observer else [],
@@ -104,9 +108,19 @@ def start_run(
     `runs_dir`, and whatever `assemble` raises.
     """
     name = new_name(configuration, name, runs_dir)
-    parts = prepare(configuration, allow_import)
-    document = parts.configuration.document()
-    environment = describe_environment(parts.configuration.device, TRAINING_THREADS)
+    with begin_run(prepare(configuration, allow_import), name, runs_dir) as driven:
+        yield driven
+
+
+@contextmanager
+def begin_run(parts: Parts, name: str, runs_dir: Path) -> Iterator[DrivenRun]:
+    """Begin a run of parts that are prepared, and hold it inside the block.
+
+    Raises RunError for a name that is taken or leaves `runs_dir`.
+    """
+    configuration = parts.configuration
+    document = configuration.document()
+    environment = describe_environment(configuration.device, TRAINING_THREADS)
     if configuration.storage is not None and not (runs_dir / name).exists():
         check_new_study(configuration.storage, name)
     folder = RunFolder.create(runs_dir, name, document, environment)

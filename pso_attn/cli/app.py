@@ -7,6 +7,7 @@ import typer
 from pso_attn import __version__
 from pso_attn.cli import (
     catalog_commands,
+    compare_commands,
     model_commands,
     run_commands,
     search_commands,
@@ -37,6 +38,7 @@ def options(
 for command in (
     search_commands.search,
     search_commands.resume,
+    compare_commands.compare,
     trust_commands.report,
     trust_commands.confirm,
     model_commands.train,

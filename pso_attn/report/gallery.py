@@ -35,7 +35,7 @@ class Picture:
 def gallery(run: ReportInput, found: Findings) -> dict[str, Picture]:
     """Return every picture by name, in the page's order."""
     trials = frames.trials_frame(run.history)
-    drawn = (
+    made = (
         _convergence(run, found),
         _finalists(run),
         _importances(shares := importances(run.study)),
@@ -43,7 +43,7 @@ def gallery(run: ReportInput, found: Findings) -> dict[str, Picture]:
         _curves(run, found),
         _diversity(run),
     )
-    return {picture.name: picture for picture in drawn}
+    return {picture.name: picture for picture in made}
 
 
 def _convergence(run: ReportInput, found: Findings) -> Picture:
@@ -56,13 +56,13 @@ def _convergence(run: ReportInput, found: Findings) -> Picture:
     default = value(found.defaults)
     scale = ink.scale_for(done["value"], maximise, keep=default)
     batches = frames.batches_frame(run.history)
-    drawn = plots.convergence(trials, batches, run.objective, default, scale)
+    lines = plots.convergence(trials, batches, run.objective, default, scale)
     beyond = ""
     if default is not None and not scale.shows(default):
         beyond = f" The defaults' {number(default)} lies beyond the axis."
     first, last = done["best"].iloc[0], done["best"].iloc[-1]
     held = f"of {batches['of'].iloc[0]} evaluations in a row" if len(batches) else "of a batch"
-    return _drawn(
+    return drawn(
         "convergence",
         title,
         f"The best validation {run.objective.name} went from {number(first)} to {number(last)} "
@@ -71,7 +71,7 @@ def _convergence(run: ReportInput, found: Findings) -> Picture:
         f"Best so far, and median and middle half {held}, of the evaluations that ran in full; "
         "pruned and failed ones cost evaluations and time and are not drawn. Seconds are training "
         f"time, summed over trials. {scale.note}{beyond}",
-        drawn,
+        lines,
     )
 
 
@@ -86,7 +86,7 @@ def _finalists(run: ReportInput) -> Picture:
         f"{number(row.get('test', {}).get(name, {}).get('mean'))}"
         for row in rows
     )
-    return _drawn(
+    return drawn(
         "finalists",
         title,
         "; ".join(shown) + ".",
@@ -103,7 +103,7 @@ def _importances(found: Importances) -> Picture:
         return _none("importances", title, found.note)
     alt = ", ".join(f"{name} {share:.0%}" for name, share in list(found.shares.items())[:8])
     bars = comparisons.importance_bars(found.shares)
-    return _drawn("importances", title, f"{alt}.", found.note, bars)
+    return drawn("importances", title, f"{alt}.", found.note, bars)
 
 
 def _knobs(
@@ -118,7 +118,7 @@ def _knobs(
     scale = ink.scale_for(complete[f"values.{run.objective.name}"], _maximise(run))
     best = found.best.number if found.best is not None else None
     cut = len(ordered) - comparisons.MOST_PANELS
-    return _drawn(
+    return drawn(
         "knobs",
         title,
         f"One small plot for each of {min(len(ordered), comparisons.MOST_PANELS)} settings: the "
@@ -144,7 +144,7 @@ def _curves(run: ReportInput, found: Findings) -> Picture:
     scale = ink.scale_for(going if len(going) else curves["value"], _maximise(run))
     ends = curves.groupby("trial")["ending"].first().value_counts()
     shown = ", ".join(f"{amount} {name}" for name, amount in ends.items())
-    return _drawn(
+    return drawn(
         "curves",
         title,
         f"Validation {run.objective.name} against training steps: {shown}.",
@@ -160,7 +160,7 @@ def _diversity(run: ReportInput) -> Picture:
     if len(frame) < 2:
         return _none("diversity", title, "Diversity needs at least two generations.")
     first, last = frame["distance"].iloc[0], frame["distance"].iloc[-1]
-    return _drawn(
+    return drawn(
         "diversity",
         title,
         f"The mean distance to the centroid went from {number(first, 2)} to {number(last, 2)} "
@@ -171,7 +171,8 @@ def _diversity(run: ReportInput) -> Picture:
     )
 
 
-def _drawn(name: str, title: str, alt: str, caption: str, figure: Figure) -> Picture:
+def drawn(name: str, title: str, alt: str, caption: str, figure: Figure) -> Picture:
+    """Return a figure as a picture."""
     canvas, buffer = FigureCanvasAgg(figure), io.BytesIO()
     canvas.draw()  # type: ignore[no-untyped-call]  # untyped; and once: `savefig` draws twice
     pixels = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]  # untyped

@@ -133,12 +133,16 @@ def whole_numbers(axis: Axes) -> None:
     axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
 
 
-def key(figure: Figure, columns: int = 5) -> None:
-    """Put the legend of the first axes above the plots, where it covers nothing."""
+def key(figure: Figure, columns: int = 5, last_first: bool = False) -> None:
+    """Put the legend of the first axes above the plots, where it covers nothing.
+
+    last_first: begin with what was drawn last, on top.
+    """
     handles, labels = figure.axes[0].get_legend_handles_labels()
+    order = -1 if last_first else 1
     figure.legend(
-        handles,
-        labels,
+        handles[::order],
+        labels[::order],
         loc="outside upper left",
         ncols=columns,
         frameon=False,

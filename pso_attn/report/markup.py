@@ -5,8 +5,26 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from pso_attn.report.gallery import Picture
+from pso_attn.report.style import STYLE
 
 Cell = str
+
+
+def document(title: str, subtitle: str, sections: Iterable[str], footer: str) -> str:
+    """Return a whole page that fetches nothing.
+
+    sections: what `section` returned; empty ones are left out. footer: HTML already.
+    """
+    shown = escape(title)
+    return (
+        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{shown} – pso-attn</title>\n"  # noqa: RUF001  a typographic dash
+        f'<link rel="icon" href="data:,">\n<style>\n{STYLE}\n</style>\n</head>\n<body>\n'
+        f"<header><h1>{shown}</h1>\n{paragraph(subtitle, 'quiet')}</header>\n<main>\n"
+        + "\n".join(part for part in sections if part)
+        + f"\n</main>\n<footer><p>{footer}</p></footer>\n</body>\n</html>\n"
+    )
 
 
 def paragraph(text: str, kind: str = "") -> str:

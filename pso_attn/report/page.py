@@ -14,7 +14,6 @@ from pso_attn.report.findings import Findings, repeat_command
 from pso_attn.report.frames import settings_frame
 from pso_attn.report.gallery import Picture
 from pso_attn.report.inputs import ReportInput
-from pso_attn.report.style import STYLE
 from pso_attn.report.top import verdict
 from pso_attn.report.words import ABSENT, count, duration, number, plus_minus, setting
 from pso_attn.types import Trial
@@ -37,18 +36,11 @@ def page(run: ReportInput, found: Findings, pictures: Mapping[str, Picture]) -> 
         _failures(run),
         _how(run),
     )
-    title = escape(run.name)
-    return (
-        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{title} – pso-attn</title>\n"  # noqa: RUF001  a typographic dash
-        f'<link rel="icon" href="data:,">\n<style>\n{STYLE}\n</style>\n</head>\n<body>\n'
-        f"<header><h1>{title}</h1>\n{markup.paragraph(_subtitle(run), 'quiet')}</header>\n<main>\n"
-        + "\n".join(part for part in sections if part)
-        + f"\n</main>\n<footer><p>pso-attn {escape(__version__)}. Every trial stands in "
-        '<a href="trials.csv">trials.csv</a>, every picture beside it as a file.</p></footer>\n'
-        "</body>\n</html>\n"
+    footer = (
+        f"pso-attn {escape(__version__)}. Every trial stands in "
+        '<a href="trials.csv">trials.csv</a>, every picture beside it as a file.'
     )
+    return markup.document(run.name, _subtitle(run), sections, footer)
 
 
 def _subtitle(run: ReportInput) -> str:

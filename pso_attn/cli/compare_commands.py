@@ -1,0 +1,199 @@
+"""Hold samplers against each other."""
+
+import shlex
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from math import inf
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pso_attn.cli.guard import INTERRUPTED, guarded, is_interrupt, say
+from pso_attn.cli.options import RUNS, Device, Json, NoImport, Quiet, RunsDir
+from pso_attn.cli.output import emit, table
+
+if TYPE_CHECKING:  # what these load would slow down --help
+    from pso_attn.comparing import Comparison
+    from pso_attn.driving import DrivenRun
+    from pso_attn.report.contest import Contest
+
+NOTHING_COMPLETED = 3
+
+
+@guarded
+def compare(
+    space: Annotated[str, typer.Argument(metavar="SPACE", help="A built-in space, or a file.")],
+    samplers: Annotated[
+        str,
+        typer.Option(
+            metavar="A,B,…", help="The others are held against the first; or module:Class."
+        ),
+    ],
+    seeds: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Searches for each sampler, paired by seed.")
+    ] = 5,
+    run: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The folder of its runs; SPACE-compare.")
+    ] = None,
+    particles: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Size of the swarm.")
+    ] = None,
+    batch: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="How many move and train at once.")
+    ] = None,
+    generations: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Batches to propose in each search.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, metavar="N", help="The first seed; the others follow it.")
+    ] = None,
+    device: Device = None,
+    runs_dir: RunsDir = RUNS,
+    sets: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Set a dotted key of the space file."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where the page goes; default its report/.")
+    ] = None,
+    no_import: NoImport = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Search SPACE with several samplers over paired seeds, and say which reached more.
+
+    Every search is an ordinary run with the same data, space and budget. The same command goes
+    on where it was interrupted; more samplers or seeds join those that are finished.
+    """
+    again = shlex.join(["pso-attn", *sys.argv[1:]])
+    try:
+        from pso_attn.comparing import plan_comparison, run_comparison
+        from pso_attn.config import read_configuration
+        from pso_attn.errors import StorageError
+        from pso_attn.report.contest_page import build_contest
+
+        flags = {
+            "particles": particles,
+            "batch": batch,
+            "generations": generations,
+            "seed": seed,
+            "device": device,
+        }
+        configuration = read_configuration(space, sets or (), flags)
+        named = [name.strip() for name in samplers.split(",") if name.strip()]
+        planned = plan_comparison(configuration, named, seeds, runs_dir, run, not no_import)
+        for note in () if quiet else planned.notes:
+            say(f"note: {note}")
+        contest = run_comparison(planned, lambda held: _shown(planned, held, quiet), again)
+        folder = planned.folder / "report" if out is None else out
+        try:
+            page = build_contest(contest, folder)
+        except OSError as error:
+            raise StorageError(f"{folder} cannot be written: {error.strerror}") from error
+    except BaseException as error:
+        if not is_interrupt(error):
+            raise
+        say(f"interrupted; go on with: {again}")
+        raise typer.Exit(INTERRUPTED) from None
+    document = _document(contest, planned.folder, page)
+    emit(
+        document,
+        as_json=as_json,
+        quiet=quiet,
+        lines=_lines(contest, page),
+        essence=[f"{one['sampler']} {one['median']}" for one in document["samplers"]],
+    )
+    if all(one["best"] is None for row in document["samplers"] for one in row["searches"]):
+        raise typer.Exit(NOTHING_COMPLETED)
+
+
+@contextmanager
+def _shown(planned: "Comparison", driven: "DrivenRun", quiet: bool) -> Iterator[Mapping[str, Any]]:
+    """Show a search's progress, and yield what tells of it."""
+    from pso_attn.cli.progress import SearchProgress
+
+    configuration = driven.parts.configuration
+    cell = planned.seeds.index(configuration.seed) * len(planned.samplers)
+    cell += planned.samplers.index(configuration.sampler) + 1
+    if not quiet:
+        say(f"{cell}/{planned.size}: {configuration.sampler}, seed {configuration.seed}")
+    progress = SearchProgress(configuration.budget, driven.history(), inf, quiet)
+    with progress.shown():
+        yield {"on_progress": progress.training, "observer": progress.observe}
+
+
+def _lines(contest: "Contest", page: Path) -> list[Any]:
+    import textwrap
+
+    from pso_attn.report.contest import standings, verdict
+    from pso_attn.report.contest_page import columns, reading, row
+
+    found, heads = standings(contest), columns(contest)
+    rows = [row(contest, standing) for standing in found]
+    said = [sentence for sentence in verdict(contest, found) if sentence]
+    return [
+        table(heads, rows, right=heads[1:]),
+        "",
+        *textwrap.wrap(reading(contest), 80),
+        "",
+        *(line for sentence in said for line in textwrap.wrap(sentence, 80)),
+        f"report:   {page}",
+    ]
+
+
+def _document(contest: "Contest", folder: Path, page: Path) -> dict[str, Any]:
+    from pso_attn.report.contest import standings
+
+    first, budget = contest.samplers[0], contest.configuration["budget"]
+    rows = []
+    for standing in standings(contest):
+        duel = standing.duel
+        rows.append(
+            {
+                "sampler": standing.sampler,
+                "median": standing.median,
+                "quartiles": sorted((standing.better, standing.worse)),
+                "mean_rank": standing.mean_rank,
+                "seconds_proposing": standing.seconds,
+                "against": None
+                if duel is None
+                else {
+                    "sampler": first,
+                    "wins": duel.wins,
+                    "ties": duel.ties,
+                    "losses": duel.losses,
+                    "p": duel.p,
+                },
+                "searches": [
+                    _search(contest, cell, float(losses[-1]))
+                    for cell, losses in zip(
+                        contest.of(standing.sampler),
+                        contest.losses(standing.sampler),
+                        strict=True,
+                    )
+                ],
+            }
+        )
+    return {
+        "comparison": contest.name,
+        "folder": str(folder),
+        "index": str(page),
+        "objective": contest.objective.name,
+        "direction": contest.objective.direction,
+        "seeds": list(contest.seeds),
+        "trainings": contest.trainings,
+        "budget": budget,
+        "samplers": rows,
+    }
+
+
+def _search(contest: "Contest", cell: Any, loss: float) -> dict[str, Any]:
+    """Return one search; its best is the objective itself, None where nothing completed."""
+    return {
+        "run": cell.run,
+        "seed": cell.seed,
+        "best": contest.objective.loss(loss) if loss < inf else None,
+        "seconds_proposing": cell.seconds,
+    }

@@ -1,0 +1,108 @@
+"""Real tiny comparisons through the command line."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from pso_attn import load_run
+from pso_attn.cli.app import app
+
+TINY = ("--particles", "3", "--generations", "2", "--set", "budget.steps=3")
+
+
+def cli(*arguments: str | Path) -> Any:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def values(run: str, folder: Path) -> list[Any]:
+    return [trial.outcome.values for trial in load_run(run, folder).history.trials]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A runs folder with a comparison of two samplers over one seed."""
+    folder = tmp_path_factory.mktemp("compare") / "runs"
+    result = cli(
+        *("compare", "digits", "--samplers", "pso,random", "--seeds", "1", *TINY),
+        *("--runs-dir", folder),
+    )
+    assert result.exit_code == 0, result.stderr
+    assert "1/2: pso, seed 0" in result.stderr
+    assert max(len(line) for line in result.stdout.splitlines()[:-1]) <= 80
+    return folder
+
+
+def test_more_seeds_join_and_an_interrupted_cell_is_taken_up_again(runs: Path) -> None:
+    cells = runs / "digits-compare"
+    page = cells / "report" / "index.html"
+    assert page.is_file()
+    journal = cells / "digits-pso-seed0" / "journal.log"
+    before = journal.read_bytes()
+    for where, name, timeout in (
+        (cells, "digits-random-seed1", "0"),
+        (runs, "uninterrupted", "1000"),
+    ):
+        search = ("search", "digits", *TINY, "--sampler", "random", "--seed", "1", "--run", name)
+        assert cli(*search, "--timeout", timeout, "--runs-dir", where).exit_code == 0
+    result = cli(
+        *("compare", "digits", "--samplers", "pso,random", "--seeds", "2", *TINY),
+        *("--runs-dir", runs, "--json"),
+    )
+    assert result.exit_code == 0, result.stderr
+    assert "pso, seed 0" not in result.stderr
+    assert journal.read_bytes() == before
+    assert values("digits-random-seed1", cells) == values("uninterrupted", runs)
+    found = json.loads(result.stdout)
+    assert (found["schema"], found["seeds"], found["trainings"]) == (1, [0, 1], 6)
+    pso, random = found["samplers"]
+    assert pso["against"] is None
+    against = random["against"]
+    assert against["sampler"] == "pso"
+    assert against["wins"] + against["ties"] + against["losses"] == 2
+    best = load_run("digits-random-seed1", cells).best()
+    assert best is not None
+    assert best.outcome.values is not None
+    assert random["searches"][1]["best"] == best.outcome.values[0]
+    assert 0 < pso["seconds_proposing"] < 60
+    assert Path(found["index"]) == page
+
+
+def test_the_cells_of_a_seed_start_from_the_same_first_training(runs: Path) -> None:
+    cells = runs / "digits-compare"
+    assert values("digits-pso-seed0", cells)[0] == values("digits-random-seed0", cells)[0]
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (("--samplers", "pso,rndom"), '"rndom" is not a sampler; did you mean "random"?'),
+        (("--samplers", "pso,pso"), "--samplers names pso twice"),
+        (("--samplers", ","), "--samplers is empty"),
+        (("--samplers", "pso", "--set", "budget.steps=4"), "budget.steps = 3, and now it is 4"),
+        (("--samplers", "pso", "--set", "search.heads=[1,2]"), "begun with search.heads"),
+        (("--samplers", "a:B", "--no-import"), "--no-import refuses"),
+        (("--samplers", "pso", "--run", "../x"), "cannot be a run's name"),
+    ],
+)
+def test_what_cannot_be_compared_is_one_sentence_and_exit_2(
+    runs: Path, more: tuple[str, ...], said: str
+) -> None:
+    result = cli("compare", "digits", "--seeds", "1", *TINY, "--runs-dir", runs, *more)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert said in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_options_of_one_sampler_are_not_given_to_another(tmp_path: Path) -> None:
+    result = cli(
+        *("compare", "digits", "--samplers", "random,pso", "--seeds", "1", *TINY),
+        *("--set", "swarm.draws=5", "--runs-dir", tmp_path),
+    )
+    assert result.exit_code == 0, result.stderr
+    assert "note: [swarm] is pso's alone; random without it" in result.stderr
+    cells = tmp_path / "digits-compare"
+    assert load_run("digits-pso-seed0", cells).started.swarm == {"draws": 5}
+    assert load_run("digits-random-seed0", cells).started.swarm == {}
