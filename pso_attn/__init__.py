@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # at run time `__getattr__` imports it, so that `import pso_attn` stays light
     from pso_attn.runs import load_run
+    from pso_attn.swarm.optuna_sampler import PSOSampler
 
-__all__ = ["__version__", "load_run"]
+__all__ = ["PSOSampler", "__version__", "load_run"]
 
 __version__ = "0.1.0"
+
+_HOMES = {"PSOSampler": "pso_attn.swarm.optuna_sampler", "load_run": "pso_attn.runs"}
 
 
 def __dir__() -> list[str]:
@@ -25,6 +28,6 @@ def __dir__() -> list[str]:
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first asked for."""
-    if name == "load_run":
-        return import_module("pso_attn.runs").load_run
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

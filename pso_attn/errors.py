@@ -2,7 +2,8 @@
 
     PsoAttnError
     ├── ConfigurationError   a space file, flag or setting that cannot work     (exit code 2)
-    │   └── ConstraintError  an expression that does not parse or cannot hold   (exit code 2)
+    │   ├── ConstraintError  an expression that does not parse or cannot hold   (exit code 2)
+    │   └── StudyError       an Optuna study that a sampler is not for          (exit code 2)
     ├── DataError            data that is missing, unreadable or changed        (exit code 2)
     ├── DeviceError          a device that is absent or too small               (exit code 2)
     ├── RunError             a run that is missing, taken, locked or damaged    (exit code 2)
@@ -31,6 +32,10 @@ class ConfigurationError(PsoAttnError):
 
 class ConstraintError(ConfigurationError):
     """A constraint expression that does not parse, names nothing known, or cannot hold."""
+
+
+class StudyError(ConfigurationError, ValueError):
+    """An Optuna study that a sampler is not for; a ValueError, as Optuna's own samplers raise."""
 
 
 class DataError(PsoAttnError):

@@ -1,0 +1,196 @@
+"""The swarm as a sampler for anyone's Optuna study: a thin adapter on the same `propose`."""
+
+import copy
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial, TrialState
+
+from pso_attn.errors import ConfigurationError, StudyError, nearest
+from pso_attn.seeding import generator
+from pso_attn.space import Space
+from pso_attn.swarm import VARIANTS, ScreenedSwarm
+from pso_attn.swarm.study_history import PROPOSED, StudyReader
+from pso_attn.swarm.study_space import (
+    StudySpace,
+    declared_space,
+    drawn_value,
+    given_space,
+    seen_space,
+)
+from pso_attn.types import Objective
+
+BUDGET = 1_000_000  # trials: a study does not say how many it will be asked for
+
+_TELLING = (TrialState.COMPLETE, TrialState.PRUNED)  # a failed one may have stopped half-way
+
+Given = Space | Mapping[str, BaseDistribution] | None
+
+
+class PSOSampler(BaseSampler):
+    """Particle swarm for any Optuna study of one objective.
+
+    Trial n moves particle n mod `n_particles`, and where to depends on the seed, n and the trials
+    before it alone: a study that is reopened with the same seed goes on as if it had not been
+    stopped. Any number of trials may be asked for before any is told. Trials that fail, are
+    pruned or violate a constraint (`trial.set_constraint`) keep their slot and never lead.
+
+    n_particles: at least 2. seed: None draws one. variant: "pso", which a surrogate assists, or
+    one of "pso-classic", "pso-spso2011", "pso-bare-bones" and "pso-clpso".
+    space: a `pso_attn.space.Space`, with its starts, conditions and constraints, or Optuna's
+    distributions by name. Without it the parameters are those that completed and pruned trials
+    had, conditional ones included; what is new, or not in the space, is drawn by itself: each
+    parameter evenly over every `n_particles` trials.
+    Raises ConfigurationError for what cannot work, StudyError for several objectives.
+    """
+
+    def __init__(
+        self,
+        n_particles: int = 16,
+        seed: int | None = None,
+        variant: str = "pso",
+        space: Given = None,
+    ) -> None:
+        """Make the swarm; nothing is asked of a study yet."""
+        if variant not in VARIANTS:
+            raise ConfigurationError(f'"{variant}" is not a swarm{nearest(variant, VARIANTS)}')
+        drawn = int(np.random.default_rng().integers(2**31)) if seed is None else seed
+        if drawn < 0:
+            raise ConfigurationError(f"seed = {seed} is negative; give 0 or more")
+        self._arguments = (n_particles, drawn, variant, space)
+        self._particles, self._seed = n_particles, drawn
+        self._swarm = VARIANTS[variant](
+            seed=drawn, particles=n_particles, batch=1, generations=BUDGET, options={}
+        )
+        self._reader = StudyReader(drawn, n_particles)
+        self._given = _given(space)
+        self._seen: tuple[tuple[Any, ...], StudySpace] = ((), declared_space({}, {}))
+        self._lock = threading.Lock()  # trials of `n_jobs` share one sampler
+
+    def __getstate__(self) -> tuple[Any, ...]:
+        """Return what it was made with; the rest is read off a study again."""
+        return self._arguments
+
+    def __setstate__(self, arguments: tuple[Any, ...]) -> None:
+        """Make it anew in another process."""
+        PSOSampler.__init__(self, *arguments)
+
+    def reseed_rng(self) -> None:
+        """Do nothing: draws are keyed by trial, and no two trials draw alike."""
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        """Return the distributions of the parameters that the swarm moves in."""
+        _refuse_several_objectives(study)
+        with self._lock:
+            return dict(self._space(study).distributions)
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Return where the trial's particle goes, and note it in the trial."""
+        _refuse_several_objectives(study)
+        if not search_space:
+            return {}
+        with self._lock:
+            known = self._space(study, search_space)
+            earlier = [t for t in _trials(study) if t.number < trial.number]
+            position = self._proposed(known, earlier, _objective(study))
+        noted = dict(zip(known.space.names, position.tolist(), strict=True))
+        study._storage.set_trial_system_attr(trial._trial_id, PROPOSED, noted)
+        params = known.params(known.space.decode(position))
+        return {name: value for name, value in params.items() if name in search_space}
+
+    def sample_independent(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        """Return a draw keyed by seed, trial and name: a Latin hypercube every P trials."""
+        _refuse_several_objectives(study)
+        name = f"parameter {param_name}"
+        turn, slot = divmod(trial.number, self._particles)
+        cell = generator(self._seed, turn, name, "cells").permutation(self._particles)[slot]
+        inside = generator(self._seed, trial.number, name).random()
+        return drawn_value(param_distribution, float(cell + inside) / self._particles)
+
+    def _proposed(
+        self, known: StudySpace, earlier: Sequence[FrozenTrial], objective: Objective
+    ) -> Any:
+        """Return the position (D,) of the trial that comes after these, constraints repaired."""
+        read = self._reader.read(known, earlier, objective)
+        history = read.history
+        # What may change yet is folded by a copy, so that the swarm itself never folds it twice.
+        swarm, past = self._swarm, history.truncated(read.settled)
+        if isinstance(swarm, ScreenedSwarm):
+            swarm.ledger(known.space, past)
+        else:
+            swarm.state(known.space, past)
+        proposal = copy.copy(swarm).propose(known.space, history)
+        particle = proposal.particles[0]
+        moved = known.space.repair(proposal.positions[0], self._seed, len(history), particle)
+        return moved.position
+
+    def _space(
+        self, study: optuna.Study, asked: Mapping[str, BaseDistribution] | None = None
+    ) -> StudySpace:
+        """Return the space that was given, or that of the study's trials and of what is asked."""
+        if self._given is not None:
+            return self._given
+        trials = [t for t in _trials(study) if t.state in _TELLING]
+        key = (study.study_name, len(trials), *(t.number for t in (*trials[:1], *trials[-1:])))
+        if key != self._seen[0]:
+            self._seen = (key, self._unless_equal(seen_space(trials)))
+        known = self._seen[1]
+        more = {name: d for name, d in (asked or {}).items() if d != known.distributions.get(name)}
+        if not more:
+            return known
+        when = {c.name: c.when for c in known.space.coordinates}
+        return declared_space({**known.distributions, **more}, when)
+
+    def _unless_equal(self, space: StudySpace) -> StudySpace:
+        """Return the space, the very one that was used before where nothing is new."""
+        before = self._seen[1]
+        same = before.distributions == space.distributions
+        return before if same and before.space.coordinates == space.space.coordinates else space
+
+
+def _given(space: Given) -> StudySpace | None:
+    if space is None:
+        return None
+    if isinstance(space, Space):
+        return given_space(space)
+    if isinstance(space, Mapping) and all(
+        isinstance(distribution, BaseDistribution) for distribution in space.values()
+    ):
+        return declared_space(space, {})
+    raise ConfigurationError(
+        f"space is a {type(space).__name__}; give a pso_attn.space.Space, a dict of Optuna's "
+        "distributions by name, or nothing"
+    )
+
+
+def _trials(study: optuna.Study) -> list[FrozenTrial]:
+    """Return all trials, also those that HyperbandPruner hides: a swarm tells fidelities apart."""
+    return study._storage.get_all_trials(study._study_id, deepcopy=False)
+
+
+def _objective(study: optuna.Study) -> Objective:
+    maximised = study.direction is optuna.study.StudyDirection.MAXIMIZE
+    return Objective("objective", "maximize" if maximised else "minimize")
+
+
+def _refuse_several_objectives(study: optuna.Study) -> None:
+    if len(study.directions) > 1:
+        raise StudyError(
+            f"PSOSampler searches for one objective and this study has {len(study.directions)}; "
+            "combine them into one, or choose optuna.samplers.NSGAIISampler"
+        )

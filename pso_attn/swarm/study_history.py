@@ -1,0 +1,144 @@
+"""The trials of an Optuna study as the history that a swarm of one move at a time reads."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from optuna.trial import FrozenTrial, TrialState
+
+from pso_attn.seeding import generator
+from pso_attn.swarm.study_space import StudySpace
+from pso_attn.types import Array, Candidate, History, Objective, Outcome, State, Trial
+
+PROPOSED = "pso_attn:position"  # system attribute of a trial: where it was sent, by name
+ABANDONED = 256  # trials after which one that still runs is taken for failed
+
+
+@dataclass(frozen=True, eq=False)
+class ReadStudy:
+    """A study's earlier trials, one a generation. settled: how many will not change any more."""
+
+    history: History
+    settled: int
+
+
+class StudyReader:
+    """Reads trials, and keeps those that will not change: a swarm knows these by identity."""
+
+    def __init__(self, seed: int, particles: int) -> None:
+        """Nothing is read yet."""
+        self._seed, self._particles = seed, particles
+        self._kept: dict[int, tuple[tuple[Any, ...], Trial]] = {}
+
+    def read(
+        self, space: StudySpace, trials: Sequence[FrozenTrial], objective: Objective
+    ) -> ReadStudy:
+        """Return the trials as generations 0, 1, … of one trial each, in order.
+
+        A trial of which nothing is known, it failed or waits before it suggested anything, stands
+        for another look at its particle's last place. One that runs has the loss of its
+        particle's best, so that it neither leads nor looks bad; a failure where there is none.
+        """
+        longest = _longest(trials)
+        read: list[Trial] = []
+        bests: dict[int, float] = {}
+        settled = len(trials)
+        for index, frozen in enumerate(trials):
+            is_open = not frozen.state.is_finished()
+            if is_open and len(trials) - index <= ABANDONED:
+                settled = min(settled, index)
+                best = bests.get(index % self._particles)
+            else:
+                best = None
+            trial = self._trial(space, index, frozen, longest, best, objective, read)
+            read.append(trial)
+            loss = objective.loss(trial.outcome.values[0]) if trial.outcome.values else np.inf
+            if trial.is_full and np.isfinite(loss):
+                particle = trial.candidate.particle
+                bests[particle] = min(loss, bests.get(particle, np.inf))
+        return ReadStudy(History((objective,), tuple((trial,) for trial in read)), settled)
+
+    def _trial(
+        self,
+        space: StudySpace,
+        index: int,
+        frozen: FrozenTrial,
+        longest: int,
+        best: float | None,
+        objective: Objective,
+        earlier: Sequence[Trial],
+    ) -> Trial:
+        proposed = frozen.system_attrs.get(PROPOSED, {})
+        params = {**frozen.system_attrs.get("fixed_params", {}), **frozen.params}
+        is_known = any(name in params or name in proposed for name in space.space.names)
+        last = None if is_known or index < self._particles else earlier[index - self._particles]
+        source = (frozen.number, frozen.state, frozen.datetime_start, frozen.datetime_complete)
+        key: tuple[Any, ...] = (space, index, *source, longest, best, last)
+        if not frozen.state.is_finished():
+            key = (*key, tuple(params.items()), tuple(proposed.items()))
+        if frozen.number in self._kept and self._kept[frozen.number][0] == key:
+            return self._kept[frozen.number][1]
+        if last is not None:
+            trial = replace(last, generation=index, candidate=replace(last.candidate, trial=index))
+        else:
+            if is_known:
+                position = space.position(params, proposed)
+            else:
+                position = generator(self._seed, index, "unknown").random(space.space.dimension)
+            outcome = _outcome(index, frozen, longest, best, objective)
+            trial = self._made(space, index, position, frozen.constraints, outcome)
+        self._kept[frozen.number] = (key, trial)
+        return trial
+
+    def _made(
+        self,
+        space: StudySpace,
+        index: int,
+        position: Array,
+        constraints: Mapping[str, float],
+        outcome: Outcome,
+    ) -> Trial:
+        broken = {name: amount for name, amount in constraints.items() if amount > 0}
+        if broken:
+            outcome = replace(outcome, state=State.FAIL, values=None, error="infeasible")
+        candidate = Candidate(
+            trial=index,
+            particle=index % self._particles,
+            position=position,
+            params=space.space.decode(position),
+            settings={},
+            seeds=(),
+            violations=broken,
+        )
+        return Trial(index, candidate, outcome)
+
+
+def _outcome(
+    index: int, frozen: FrozenTrial, longest: int, best: float | None, objective: Objective
+) -> Outcome:
+    """Return how a trial ended; best: the loss that stands for one that still runs."""
+    if not frozen.state.is_finished() and best is not None:
+        values = (objective.loss(best),)  # the sign of a maximised loss, turned back
+        return Outcome(index, State.COMPLETE, values, {}, {}, 0.0, 1.0)
+    if frozen.state not in (TrialState.COMPLETE, TrialState.PRUNED):
+        return Outcome(index, State.FAIL, None, {}, {}, 0.0, 0.0, "failed")
+    curve, value = frozen.intermediate_values, frozen.value
+    if frozen.state is TrialState.COMPLETE:
+        assert value is not None
+        return Outcome(index, State.COMPLETE, (value,), curve, {}, 0.0, 1.0)
+    if value is None and frozen.last_step is not None:
+        value = curve[frozen.last_step]
+    reached = (_steps(frozen) + 0.5) / (longest + 1)
+    values_seen = None if value is None else (value,)
+    return Outcome(index, State.PRUNED, values_seen, curve, {}, 0.0, min(reached, 1 - 1e-6))
+
+
+def _longest(trials: Sequence[FrozenTrial]) -> int:
+    """Return how many steps a full evaluation reports: the most that one did, or any trial."""
+    full = [_steps(trial) for trial in trials if trial.state is TrialState.COMPLETE]
+    return max(full, default=0) or max(map(_steps, trials), default=0)
+
+
+def _steps(trial: FrozenTrial) -> int:
+    return 0 if trial.last_step is None else int(trial.last_step) + 1

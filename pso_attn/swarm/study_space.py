@@ -1,0 +1,209 @@
+"""The search space of an Optuna study: given, or read off its trials; and the way to and fro."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.trial import FrozenTrial
+
+from pso_attn.space import Coordinate, Knob, Space
+from pso_attn.space.codec import scale_of
+from pso_attn.types import Array, Params, Scalar
+
+MOST_STEPS = 100_000  # a finer float is searched as a continuous one and rounded to its grid
+MOST_CASES = 64  # values that a parameter may have for others to depend on it
+
+Distributions = Mapping[str, BaseDistribution]
+When = Mapping[str, tuple[Scalar, ...]]
+
+
+@dataclass(frozen=True, eq=False)
+class StudySpace:
+    """A space whose settings are a study's parameters.
+
+    distributions: what Optuna calls each coordinate, by name. Categories of a space that was read
+    off a study stand in it by their place (0, 1, …): Optuna's may be anything, None among them.
+    """
+
+    space: Space
+    distributions: Distributions
+
+    def params(self, inner: Params) -> dict[str, Any]:
+        """Return decoded params as Optuna has them, exactly on the grid of each distribution."""
+        return {
+            name: _told(self._by_name[name], self.distributions[name], value)
+            for name, value in inner.items()
+        }
+
+    def position(self, params: Mapping[str, Any], proposed: Mapping[str, float]) -> Array:
+        """Return where a trial's parameters lie, (D,).
+
+        proposed: where the trial was sent, by name; what lies in the same bin as its parameter,
+        or was never suggested, stays there. The rest takes the middle of its range.
+        """
+        position = self.space.encode({})
+        for column, coordinate in enumerate(self.space.coordinates):
+            name, distribution = coordinate.name, self.distributions[coordinate.name]
+            sent = proposed.get(name)
+            if sent is not None and 0.0 <= sent <= 1.0:
+                value = _told(coordinate, distribution, coordinate.scale.value(sent))
+                if name not in params or value == params[name]:
+                    position[column] = sent
+                    continue
+            if name in params:
+                inner = inner_value(coordinate, distribution, params[name])
+                if inner is not None:
+                    position[column] = coordinate.scale.point(inner)  # type: ignore[arg-type]  # its own values
+        return position
+
+    @cached_property
+    def _by_name(self) -> dict[str, Coordinate]:
+        return {coordinate.name: coordinate for coordinate in self.space.coordinates}
+
+
+def given_space(space: Space) -> StudySpace:
+    """Return the space as a study sees it, under the distributions that an objective suggests.
+
+    A list of choices is categorical, whether ordered or not.
+    """
+    return StudySpace(space, {c.name: _distribution(c) for c in space.coordinates})
+
+
+def declared_space(distributions: Distributions, when: Mapping[str, When]) -> StudySpace:
+    """Return the space of these distributions; what has a single value is left out.
+
+    when: under which values of others a parameter is suggested, with categories by their place.
+    """
+    varying = {name: d for name, d in distributions.items() if not d.single()}
+    coordinates = tuple(
+        _coordinate(name, distribution, when.get(name, {}))
+        for name, distribution in varying.items()
+    )
+    starts = np.empty((0, len(coordinates)))
+    return StudySpace(Space(coordinates, starts=starts, anchors=starts), varying)
+
+
+def seen_space(trials: Sequence[FrozenTrial]) -> StudySpace:
+    """Return the space of all parameters that these trials have, by name.
+
+    A parameter has the range that it had last. One that some trials lack acts under the values of
+    a discrete parameter which tell those trials from the others, if there is such a parameter.
+    """
+    latest: dict[str, BaseDistribution] = {}
+    for trial in trials:
+        latest |= trial.distributions
+    plain = declared_space(dict(sorted(latest.items())), {})
+    return declared_space(plain.distributions, _conditions(plain, trials))
+
+
+def drawn_value(distribution: BaseDistribution, x: float) -> Any:
+    """Return the value at x in [0, 1) of one distribution."""
+    coordinate = _coordinate("drawn", distribution, {})
+    return _told(coordinate, distribution, coordinate.scale.value(x))
+
+
+def inner_value(
+    coordinate: Coordinate, distribution: BaseDistribution, told: Any
+) -> Scalar | None:
+    """Return the space's value nearest to one of Optuna's; None where there is none."""
+    scale = coordinate.scale
+    if isinstance(distribution, CategoricalDistribution):
+        try:
+            place = int(distribution.to_internal_repr(told))
+        except ValueError:
+            return None
+        value: Scalar = scale.values[place]
+        return value
+    is_number = isinstance(told, int | float) and np.isfinite(told)
+    return scale.nearest(told) if is_number else None
+
+
+def _conditions(plain: StudySpace, trials: Sequence[FrozenTrial]) -> dict[str, When]:
+    """Return when each parameter acts, what its parent depends on included."""
+    counts = {name: sum(name in t.params for t in trials) for name in plain.space.names}
+    coordinates = {c.name: c for c in plain.space.coordinates}
+    nearest_first = sorted(
+        (name for name, c in coordinates.items() if 0 < c.scale.levels <= MOST_CASES),
+        key=lambda name: (counts[name], name),
+    )
+    found: dict[str, When] = {}
+    for name in sorted(counts, key=lambda name: -counts[name]):  # parents before children
+        if counts[name] == len(trials):
+            continue
+        for parent in nearest_first:
+            cases = _cases(name, parent, trials) if counts[parent] > counts[name] else None
+            if cases:
+                distribution = plain.distributions[parent]
+                inner = [inner_value(coordinates[parent], distribution, case) for case in cases]
+                acting = tuple(value for value in inner if value is not None)
+                found[name] = {**found.get(parent, {}), parent: acting}
+                break
+    return found
+
+
+def _cases(name: str, parent: str, trials: Sequence[FrozenTrial]) -> list[Any] | None:
+    """Return the parent's values with which trials have the parameter, None where unrelated."""
+    with_it: list[Any] = []
+    without: list[Any] = []
+    for trial in trials:
+        if parent in trial.params:
+            cases, others = (with_it, without) if name in trial.params else (without, with_it)
+            value = trial.params[parent]
+            if value in others:
+                return None
+            if value not in cases:
+                cases.append(value)
+        elif name in trial.params:
+            return None
+    return with_it
+
+
+def _coordinate(name: str, distribution: BaseDistribution, when: When) -> Coordinate:
+    knob = _knob(name, distribution)
+    middle = scale_of(knob).value(0.5)
+    return Coordinate(name, replace(knob, default=middle), (name, None, None), when)
+
+
+def _knob(name: str, distribution: BaseDistribution) -> Knob:
+    doc = "A parameter of a study."
+    if isinstance(distribution, CategoricalDistribution):
+        return Knob(name, "categorical", doc, choices=tuple(range(len(distribution.choices))))
+    assert isinstance(distribution, IntDistribution | FloatDistribution)
+    low, high, step = distribution.low, distribution.high, distribution.step
+    if isinstance(distribution, IntDistribution):
+        return Knob(name, "int", doc, low=low, high=high, log=distribution.log, step=step)
+    coarse = step if step and (high - low) / step < MOST_STEPS else None
+    return Knob(name, "float", doc, low=low, high=high, log=distribution.log, step=coarse)
+
+
+def _distribution(coordinate: Coordinate) -> BaseDistribution:
+    knob, scale = coordinate.knob, coordinate.scale
+    if knob.choices:
+        return CategoricalDistribution(knob.choices)
+    assert knob.low is not None
+    assert knob.high is not None
+    high: Any = scale.values[-1] if scale.levels else knob.high  # where steps end
+    if knob.kind == "int":
+        return IntDistribution(int(knob.low), int(high), knob.log, int(knob.step or 1))
+    return FloatDistribution(knob.low, high, knob.log, knob.step)
+
+
+def _told(coordinate: Coordinate, distribution: BaseDistribution, value: Any) -> Any:
+    """Return what Optuna is told for one of the space's values."""
+    if isinstance(distribution, CategoricalDistribution):
+        return distribution.choices[coordinate.scale.values.index(value)]
+    if isinstance(distribution, IntDistribution):
+        return int(value)
+    assert isinstance(distribution, FloatDistribution)
+    if distribution.step is None:
+        return float(value)
+    steps = round((value - distribution.low) / distribution.step)
+    return float(min(distribution.low + steps * distribution.step, distribution.high))

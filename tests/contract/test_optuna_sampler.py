@@ -1,0 +1,493 @@
+"""What PSOSampler promises in anyone's study: Optuna's own suite, and its docstring."""
+
+import multiprocessing
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.samplers import BaseSampler
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.testing.pytest_samplers import (
+    BasicSamplerTestCase,
+    RelativeSamplerTestCase,
+    SingleOnlySamplerTestCase,
+)
+from optuna.trial import TrialState
+
+import pso_attn
+from pso_attn.assembly import SAMPLERS
+from pso_attn.errors import ConfigurationError, StudyError
+from pso_attn.swarm import VARIANTS
+from pso_attn.swarm.study_history import StudyReader
+from pso_attn.swarm.study_space import declared_space, given_space, seen_space
+from pso_attn.testing.spaces import mixed
+from pso_attn.types import Objective, State
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+DISTRIBUTIONS: dict[str, optuna.distributions.BaseDistribution] = {
+    "grid": FloatDistribution(-1.0, 2.0, step=0.1),
+    "heads": IntDistribution(1, 64, log=True),
+    "kind": CategoricalDistribution((None, "a", 2)),
+    "lr": FloatDistribution(1e-5, 1e-1, log=True),
+    "steps": IntDistribution(0, 98, step=7),
+    "x": FloatDistribution(-5.0, 5.0),
+}
+
+
+class OnEveryVariant:
+    @pytest.fixture(params=["pso", "pso-classic"])
+    def sampler(self, request: pytest.FixtureRequest) -> Callable[[], BaseSampler]:
+        return partial(pso_attn.PSOSampler, n_particles=4, seed=3, variant=request.param)
+
+
+class TestOptunasBasics(OnEveryVariant, BasicSamplerTestCase):
+    pass
+
+
+class TestOptunasRelativeSampling(OnEveryVariant, RelativeSamplerTestCase):
+    pass
+
+
+class TestOptunasSingleObjective(OnEveryVariant, SingleOnlySamplerTestCase):
+    pass
+
+
+@pytest.fixture(params=["memory", "journal", "sqlite"])
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
+    if request.param == "journal":
+        return JournalStorage(JournalFileBackend(str(tmp_path / "journal.log")))
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'study.db'}"
+    return optuna.storages.InMemoryStorage()
+
+
+def suggested(trial: optuna.Trial) -> dict[str, Any]:
+    """Suggest a parameter of each kind, one of them only where another says so."""
+    params = {name: trial._suggest(name, known) for name, known in DISTRIBUTIONS.items()}
+    if params["kind"] == "a":
+        params["only with a"] = trial.suggest_float("only with a", 0.0, 1.0)
+    return params
+
+
+def rough(params: dict[str, Any]) -> float:
+    kind = {None: 0.0, "a": params.get("only with a", 0.0) - 0.5, 2: 2.0}[params["kind"]]
+    return float(
+        (params["x"] - 1.0) ** 2
+        + (np.log10(params["lr"]) + 3) ** 2
+        + abs(params["heads"] - 8) / 8
+        + abs(params["grid"] - 0.3)
+        + abs(params["steps"] - 49) / 49
+        + kind
+    )
+
+
+def objective(trial: optuna.Trial) -> float:
+    return rough(suggested(trial))
+
+
+def bowl(trial: optuna.Trial) -> float:
+    return trial.suggest_float("x", -5, 5) ** 2 + trial.suggest_float("y", -5, 5) ** 2
+
+
+def made(storage: Any = None, direction: str = "minimize", **arguments: Any) -> optuna.Study:
+    """Return the study "s", begun or taken up again, with a sampler of its own."""
+    arguments = {"n_particles": 4, "seed": 7, "variant": "pso-classic", **arguments}
+    return optuna.create_study(
+        storage=storage,
+        study_name="s",
+        sampler=pso_attn.PSOSampler(**arguments),
+        direction=direction,
+        load_if_exists=True,
+    )
+
+
+def all_params(study: optuna.Study) -> list[dict[str, Any]]:
+    return [trial.params for trial in study.trials]
+
+
+def read(study: optuna.Study, particles: int = 4) -> tuple[Any, ...]:
+    """Return the trials of the study as its sampler reads them."""
+    space = seen_space(study.get_trials(states=(TrialState.COMPLETE, TrialState.PRUNED)))
+    direction = "maximize" if study.direction.name == "MAXIMIZE" else "minimize"
+    reader = StudyReader(0, particles)
+    return reader.read(space, study.trials, Objective("objective", direction)).history.trials
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_reopened_study_goes_on_as_if_it_had_not_been_stopped(variant: str) -> None:
+    whole = made(variant=variant)
+    whole.optimize(objective, n_trials=14)
+    storage = optuna.storages.InMemoryStorage()
+    for count in (1, 5, 8):
+        made(storage, variant=variant).optimize(objective, n_trials=count)
+    assert all_params(made(storage, variant=variant)) == all_params(whole)
+
+
+def test_it_goes_on_from_every_kind_of_storage(storage: Any) -> None:
+    whole = made(variant="pso")
+    whole.optimize(objective, n_trials=12)
+    for count in (7, 5):
+        if isinstance(storage, JournalStorage):  # what another process would open
+            storage = JournalStorage(JournalFileBackend(storage._backend._file_path))
+        made(storage, variant="pso").optimize(objective, n_trials=count)
+    assert all_params(made(storage, variant="pso")) == all_params(whole)
+
+
+def test_a_batch_that_was_asked_before_a_stop_is_told_after_it() -> None:
+    whole, storage = made(), optuna.storages.InMemoryStorage()
+    for study, reopened in ((whole, lambda: whole), (made(storage), lambda: made(storage))):
+        for _ in range(4):
+            trials = [study.ask() for _ in range(3)]
+            values = [objective(trial) for trial in trials]
+            study = reopened()
+            for trial, value in zip(trials, values, strict=True):
+                study.tell(trial.number, value)
+    assert all_params(made(storage)) == all_params(whole)
+
+
+@pytest.mark.parametrize("variant", ["pso", "pso-classic"])
+@pytest.mark.parametrize("batch", [1, 3, 4, 11])
+def test_batches_of_any_size_are_asked_and_told(variant: str, batch: int) -> None:
+    study = made(variant=variant)
+    for _ in range(-(-22 // batch)):
+        trials = [study.ask() for _ in range(batch)]
+        drawn = [suggested(trial) for trial in trials]
+        for trial, params in zip(reversed(trials), reversed(drawn), strict=True):
+            study.tell(trial, rough(params))
+    assert len({trial.params["x"] for trial in study.trials}) == len(study.trials)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_any_number_is_asked_before_any_is_told(variant: str) -> None:
+    study = made(variant=variant, space=DISTRIBUTIONS)
+    drawn = [study.ask(DISTRIBUTIONS).params["x"] for _ in range(20)]
+    assert len(set(drawn)) == 20
+
+
+def test_values_lie_exactly_on_their_grids() -> None:
+    study, space = made(space=DISTRIBUTIONS), declared_space(DISTRIBUTIONS, {})
+    study.optimize(objective, n_trials=30)
+    for trial in study.trials:
+        for name, value in trial.params.items():
+            known = trial.distributions[name]
+            assert known._contains(known.to_internal_repr(value))
+        # off its grid, Optuna would have dropped what the swarm proposed, without a word
+        proposed = trial.system_attrs["pso_attn:position"]
+        position = np.array([proposed[name] for name in space.space.names])
+        assert space.params(space.space.decode(position)).items() <= trial.params.items()
+
+
+@pytest.mark.parametrize("step", [0.1, 0.25, 1e-7, 3.3])
+def test_no_proposal_is_dropped_for_being_off_its_step(step: float) -> None:
+    known = FloatDistribution(-3.3, {0.1: 3.3, 0.25: 3.2, 1e-7: 3.3, 3.3: 3.3}[step], step=step)
+    study, asked = made(space={"x": known}), []
+    study.sampler.sample_independent = lambda *a: asked.append(a)  # type: ignore[method-assign]  # must not be called
+    for _ in range(12):
+        study.tell(study.ask({"x": known}), 0.0)
+    assert asked == []
+
+
+def test_the_swarm_beats_random_search_both_ways_round() -> None:
+    random = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
+    random.optimize(bowl, n_trials=60)
+    smallest, largest = made(), made(direction="maximize")
+    smallest.optimize(bowl, n_trials=60)
+    largest.optimize(lambda trial: -bowl(trial), n_trials=60)
+    assert smallest.best_value < random.best_value / 2
+    assert all_params(smallest) == all_params(largest)
+
+
+def test_the_default_variant_finds_the_bottom_of_a_bowl_in_thirty_trials() -> None:
+    study = made(variant="pso", n_particles=8)
+    study.optimize(bowl, n_trials=30)
+    assert study.best_value < 0.05
+
+
+def test_failures_keep_their_slot_and_never_lead() -> None:
+    def flaky(trial: optuna.Trial) -> float:
+        value = objective(trial)
+        if trial.number % 3 == 1:
+            raise ZeroDivisionError
+        return float("nan") if trial.number % 7 == 2 else value
+
+    study = made()
+    study.optimize(flaky, n_trials=21, catch=ZeroDivisionError)
+    trials = read(study)
+    assert [trial.candidate.particle for trial in trials] == [n % 4 for n in range(21)]
+    failed = [frozen.number for frozen in study.trials if frozen.state is TrialState.FAIL]
+    assert failed
+    assert all(trials[n].outcome.state is State.FAIL for n in failed)
+
+
+def test_a_trial_that_failed_before_it_suggested_anything_repeats_its_particle() -> None:
+    study = made()
+    study.optimize(objective, n_trials=5)
+    study.tell(study.ask(), state=TrialState.FAIL)
+    study.optimize(objective, n_trials=3)
+    trials = read(study)
+    np.testing.assert_array_equal(trials[5].candidate.position, trials[1].candidate.position)
+    assert trials[5].outcome.values == trials[1].outcome.values
+
+
+def test_a_pruned_trial_counts_and_never_poses_as_full() -> None:
+    def pruned(trial: optuna.Trial) -> float:
+        value = objective(trial)
+        for step in range(4):
+            trial.report(value / (step + 1), step)
+            if trial.number % 2 and step == 1:
+                raise optuna.TrialPruned
+        return value
+
+    study = made()
+    study.optimize(pruned, n_trials=12)
+    for trial, frozen in zip(read(study), study.trials, strict=True):
+        assert trial.is_full == (frozen.state is TrialState.COMPLETE)
+        assert trial.outcome.values == (frozen.value,)
+        assert trial.is_full or 0.4 < trial.outcome.fidelity < 0.6
+
+
+def test_a_trial_that_violates_a_constraint_never_leads() -> None:
+    def constrained(trial: optuna.Trial) -> float:
+        value = bowl(trial)
+        trial.set_constraint("right of 1", 1.0 - trial.params["x"])
+        return value
+
+    study = made(n_particles=8, variant="pso")
+    study.optimize(constrained, n_trials=40)
+    for trial, frozen in zip(read(study, 8), study.trials, strict=True):
+        assert trial.is_full == (frozen.params["x"] >= 1.0)
+    assert study.best_trial.params["x"] >= 1.0
+    late = [trial.params["x"] >= 1.0 for trial in study.trials[20:]]
+    assert sum(late) > 10
+
+
+def test_a_running_trial_stands_at_its_particles_best_until_it_is_told() -> None:
+    study = made()
+    study.optimize(bowl, n_trials=6)
+    running = study.ask()
+    bowl(running)
+    best = min(study.trials[2].value, np.inf)
+    assert read(study)[6].outcome.values == (best,)
+    study.tell(running, 1e6)
+    assert read(study)[6].outcome.values == (1e6,)
+
+
+def test_enqueued_trials_are_taken_as_they_are_and_learned_from() -> None:
+    study = made(n_particles=6)
+    study.enqueue_trial({"x": 0.01, "y": 0.01})
+    study.enqueue_trial({"x": 0.02})
+    study.optimize(bowl, n_trials=40)
+    assert study.trials[0].params == {"x": 0.01, "y": 0.01}
+    assert study.trials[1].params["x"] == 0.02
+    assert np.median([trial.value for trial in study.trials[30:]]) < 5.0
+    assert len({trial.params["x"] for trial in study.trials}) > 30
+
+
+def test_trials_of_another_sampler_are_learned_from() -> None:
+    study = made()
+    study.sampler = optuna.samplers.RandomSampler(seed=1)
+    study.optimize(objective, n_trials=10)
+    study.sampler = made().sampler
+    study.optimize(objective, n_trials=10)
+    assert len(read(study)) == 20
+
+
+def test_a_fixed_parameter_stays_fixed_and_the_others_move() -> None:
+    study = made()
+    study.optimize(bowl, n_trials=6)
+    with pytest.warns(optuna.exceptions.ExperimentalWarning):
+        study.sampler = optuna.samplers.PartialFixedSampler({"y": 1.5}, study.sampler)
+    study.optimize(bowl, n_trials=10)
+    assert {trial.params["y"] for trial in study.trials[6:]} == {1.5}
+    assert len({trial.params["x"] for trial in study.trials[6:]}) == 10
+    space = seen_space(study.trials)
+    y = [trial.candidate.position[space.space.names.index("y")] for trial in read(study)[6:]]
+    np.testing.assert_allclose(y, 0.65)
+
+
+def layered(trial: optuna.Trial) -> float:
+    """Have as many parameters as a parameter says."""
+    total = 0.0
+    for layer in range(trial.suggest_int("layers", 1, 3)):
+        total += (trial.suggest_float(f"width{layer}", 0.0, 1.0) - 0.3) ** 2
+    if trial.suggest_categorical("gate", [False, True]):
+        total += trial.suggest_float("slope", 1e-3, 1.0, log=True)
+    return total
+
+
+def test_conditional_parameters_are_moved_by_the_swarm_too() -> None:
+    study = made(n_particles=6)
+    study.optimize(layered, n_trials=40)
+    space = seen_space(study.trials).space
+    when = {coordinate.name: dict(coordinate.when) for coordinate in space.coordinates}
+    assert when["layers"] == when["width0"] == {}
+    assert set(when["width1"]["layers"]) == {2, 3}
+    assert set(when["width2"]["layers"]) == {3}
+    assert when["slope"] == {"gate": (1,)}
+    last = study.trials[-1]
+    assert set(last.params) <= set(last.system_attrs["pso_attn:position"])
+
+
+def test_a_study_of_changing_parameters_and_ranges_goes_on() -> None:
+    study = made()
+    study.optimize(lambda trial: trial.suggest_float("a", 0, 1), n_trials=5)
+    study.optimize(lambda trial: trial.suggest_float("b", 0, 1), n_trials=5)
+    study.optimize(lambda trial: trial.suggest_float("a", 5, 6) + bowl(trial), n_trials=8)
+    assert all(5 <= trial.params["a"] <= 6 for trial in study.trials[10:])
+    assert {t.state for t in study.trials} == {TrialState.COMPLETE}
+
+
+def test_first_draws_are_keyed_by_name_and_fill_each_range_evenly() -> None:
+    one, two = made(n_particles=8), made(n_particles=8)
+    trials = [(one.ask(), two.ask()) for _ in range(8)]
+    xs = []
+    for first, second in trials:
+        x, y = first.suggest_float("x", 0, 1), first.suggest_float("y", 0, 1)
+        assert (second.suggest_float("y", 0, 1), second.suggest_float("x", 0, 1)) == (y, x)
+        assert x != y
+        xs.append(x)
+    assert sorted(int(x * 8) for x in xs) == list(range(8))
+
+
+@pytest.mark.parametrize("variant", ["pso", "pso-classic"])
+def test_threads_share_a_sampler(variant: str) -> None:
+    study = made(variant=variant)
+    study.optimize(objective, n_trials=20, n_jobs=4)
+    assert {trial.state for trial in study.trials} == {TrialState.COMPLETE}
+    assert len({trial.params["x"] for trial in study.trials}) == 20
+
+
+def _work(path: str, count: int) -> None:
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    made(JournalStorage(JournalFileBackend(path))).optimize(objective, n_trials=count)
+
+
+def test_two_processes_work_on_one_journal(tmp_path: Path) -> None:
+    path = str(tmp_path / "journal.log")
+    storage = JournalStorage(JournalFileBackend(path))
+    made(storage)
+    context = multiprocessing.get_context("fork")
+    workers = [context.Process(target=_work, args=(path, 10)) for _ in range(2)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert [worker.exitcode for worker in workers] == [0, 0]
+    trials = made(storage).trials
+    assert [trial.number for trial in trials] == list(range(20))
+    assert {trial.state for trial in trials} == {TrialState.COMPLETE}
+    assert len({trial.params["x"] for trial in trials}) == 20
+
+
+def test_a_worker_that_was_killed_holds_nobody_up() -> None:
+    study = made()
+    study.optimize(bowl, n_trials=5)
+    study.ask()
+    bowl(study.ask())
+    study.optimize(bowl, n_trials=10)
+    assert len({trial.params.get("x") for trial in study.trials}) == 17
+
+
+def test_a_pruner_that_hides_trials_hides_none_from_the_swarm() -> None:
+    def reported(trial: optuna.Trial) -> float:
+        value = bowl(trial)
+        for step in range(9):
+            trial.report(value, step)
+            if trial.should_prune():
+                raise optuna.TrialPruned
+        return value
+
+    sampler = pso_attn.PSOSampler(n_particles=4, seed=1, variant="pso-classic")
+    pruner = optuna.pruners.HyperbandPruner(min_resource=1, max_resource=9)
+    study = optuna.create_study(sampler=sampler, pruner=pruner)
+    study.optimize(reported, n_trials=30)
+    assert len({trial.params["x"] for trial in study.trials}) == 30
+
+
+def test_a_given_space_brings_its_starts_conditions_and_constraints() -> None:
+    space = mixed(starts=[{"kind": "a", "slope": 1.5}], constraints=["heads * window <= 64"])
+    known = given_space(space).distributions
+    study = made(space=space)
+
+    def asked(trial: optuna.Trial) -> float:
+        always = ("kind", "gate", "heads", "window", "rate")
+        params = {name: trial._suggest(name, known[name]) for name in always}
+        if params["kind"] == "a":
+            params["slope"] = trial._suggest("slope", known["slope"])
+        return float(params["rate"]) + params.get("slope", 3.0)
+
+    study.optimize(asked, n_trials=25)
+    assert all_params(study)[:2] == [space.decode(start) for start in space.starts]
+    assert all(trial.params["heads"] * trial.params["window"] <= 64 for trial in study.trials)
+
+
+def test_a_study_of_two_objectives_is_refused_in_one_sentence() -> None:
+    study = optuna.create_study(
+        directions=["minimize", "minimize"], sampler=pso_attn.PSOSampler(seed=1)
+    )
+    with pytest.raises(StudyError, match=r"one objective and this study has 2; combine them"):
+        study.ask({"x": FloatDistribution(0, 1)})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"n_particles": 1}, "a swarm of 1 has nobody to learn from"),
+        ({"variant": "pso-clasic"}, 'did you mean "pso-classic"'),
+        ({"seed": -1}, "seed = -1 is negative"),
+        ({"space": [1]}, "space is a list; give a pso_attn.space.Space"),
+    ],
+)
+def test_what_cannot_work_is_refused_in_one_sentence(
+    arguments: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        pso_attn.PSOSampler(**arguments)
+
+
+def test_a_space_of_one_point_needs_no_swarm() -> None:
+    study = made(variant="pso")
+    study.optimize(lambda trial: trial.suggest_int("one", 1, 1), n_trials=3)
+    assert all_params(study) == [{"one": 1}] * 3
+
+
+@pytest.mark.parametrize("value", [1.0, 1e300, float("inf"), -float("inf")])
+def test_losses_that_say_nothing_do_not_stop_it(value: float) -> None:
+    study = made(variant="pso")
+    study.optimize(lambda trial: bowl(trial) * 0.0 + value, n_trials=12)
+    assert len({trial.params["x"] for trial in study.trials}) == 12
+
+
+def test_a_pickled_sampler_is_the_same_sampler() -> None:
+    study, other = made(), made()
+    study.optimize(objective, n_trials=9)
+    other.optimize(objective, n_trials=6)
+    other.sampler = pickle.loads(pickle.dumps(other.sampler))
+    other.optimize(objective, n_trials=3)
+    assert all_params(other) == all_params(study)
+
+
+def test_the_variants_are_the_swarms_of_the_command_line() -> None:
+    for name, swarm in VARIANTS.items():
+        assert SAMPLERS[name] == f"pso_attn.swarm:{swarm.__name__}"
+
+
+def test_importing_the_package_loads_no_optuna() -> None:
+    code = "import sys, pso_attn; sys.exit('optuna' in sys.modules or 'torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_example_runs() -> None:
+    path = Path(__file__).parents[2] / "examples" / "optuna_study.py"
+    ran = subprocess.run([sys.executable, path], check=True, capture_output=True, text=True)
+    assert "best" in ran.stdout
