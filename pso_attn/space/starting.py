@@ -76,8 +76,48 @@ def _followed(
 ) -> dict[str, Scalar]:
     """Return what the other settings give to knobs whose default follows from them.
 
-    The nearest admitted value of each; nothing where the other settings cannot work alone.
+    The nearest admitted value of each, and for a knob that does not act what it would be given
+    where it does; nothing where those settings cannot work alone.
     """
+    found: dict[str, Scalar] = {}
+    known: dict[tuple[tuple[str, Scalar], ...], Mapping[str, Any]] = {}
+    for coordinate in space.coordinates:
+        base, *indices = coordinate.path
+        if base not in following:
+            continue
+        acting = _where_it_acts(space, coordinate, given)
+        key = tuple(sorted(acting.items()))
+        if key not in known:
+            known[key] = _derived(space, acting, following)
+        value = known[key].get(base)
+        for index in indices:
+            if isinstance(value, list) and index is not None and index < len(value):
+                value = value[index]
+        if isinstance(value, int | float):
+            found[coordinate.name] = coordinate.scale.nearest(value)
+    return found
+
+
+def _where_it_acts(
+    space: Space, coordinate: Coordinate, given: Mapping[str, Scalar]
+) -> dict[str, Scalar]:
+    """Return what is given, with the first values of other knobs that let a coordinate act."""
+    raw = {c.name: given.get(c.name, c.knob.default) for c in space.coordinates}
+    met = {
+        c.name: next(filter(c.scale.admits, allowed))
+        for name, allowed in coordinate.when.items()
+        for c in space.coordinates
+        if name in (c.name, c.path[0])
+        and raw[c.name] not in allowed
+        and any(map(c.scale.admits, allowed))
+    }
+    return {**given, **met}
+
+
+def _derived(
+    space: Space, given: Mapping[str, Scalar], following: frozenset[str]
+) -> Mapping[str, Any]:
+    """Return what the settings give to knobs that follow; nothing where they cannot work."""
     params = space.decode(space.encode(given))
     others = {
         c.name: params[c.name]
@@ -85,20 +125,9 @@ def _followed(
         if c.name in params and (c.path[0] not in following or c.name in given)
     }
     try:
-        derived = space.derived(space.settings(others)) if following else {}
+        return space.derived(space.settings(others))
     except ConfigurationError:
         return {}
-    found = {}
-    for coordinate in space.coordinates:
-        base, *indices = coordinate.path
-        if base in following and base in derived:
-            value = derived[base]
-            for index in indices:
-                if isinstance(value, list) and index is not None and index < len(value):
-                    value = value[index]
-            if isinstance(value, int | float):
-                found[coordinate.name] = coordinate.scale.nearest(value)
-    return found
 
 
 def _entries(

@@ -29,3 +29,36 @@ def test_the_first_particle_has_what_an_unmentioned_knob_would_give(
     read = (read_layer(own, 0, task.info.length, task.info.causal) for own in (first, fixed))
     shown = {(own.group, own.top_k, mechanism == "softmax" and own.sight) for own in read}
     assert len(shown) == 1
+
+
+@pytest.mark.parametrize(
+    ("mechanisms", "acting", "layered", "followed"),
+    [
+        (["softmax", "low_rank"], "low_rank", False, {"rank": 4}),
+        (["softmax", "low_rank"], "low_rank", True, {"rank": 4}),
+        (["linear", "block_low_rank"], "block_low_rank", False, {"rank": 1, "block_tokens": 4}),
+        (["linear", "top_k"], "top_k", False, {"top_k": 4, "block_tokens": 16}),
+    ],
+)
+def test_a_knob_of_one_mechanism_among_several_starts_as_that_mechanism_would_have_it(
+    mechanisms: list[str], acting: str, layered: bool, followed: dict[str, int]
+) -> None:
+    """The first particle has another mechanism; whoever moves to this one finds the default."""
+    task = make_task("digits")
+    by_layer = {"per": "layer"} if layered else {}
+    search = {"mechanism": {"choices": mechanisms, **by_layer}}
+    search |= dict.fromkeys(followed, by_layer)
+    fixed = {"d_model": 16, "heads": 2, "layers": 2}
+    space = read_space(search, fixed, declared_knobs(), derive=partial(_derived, task))
+    first = space.decode(space.starts[0])
+    assert not {c.path[0] for c in space.coordinates if c.name in first} & set(followed)
+    moved = space.starts[0].copy()
+    for column, coordinate in enumerate(space.coordinates):
+        if coordinate.path[0] == "mechanism":
+            moved[column] = coordinate.scale.point(acting)
+    settings = space.settings(space.decode(moved))
+    for name, value in followed.items():
+        assert settings[name] == ([value] * 2 if layered else value)
+    plain = {**fixed, "mechanism": acting}
+    read = (read_layer(own, 0, task.info.length, task.info.causal) for own in (settings, plain))
+    assert len({(own.group, own.top_k) for own in read}) == 1
