@@ -43,6 +43,14 @@ def test_a_mask_does_not_depend_on_who_shares_the_batch() -> None:
     )
 
 
+def test_factors_laid_out_in_another_order_are_the_same_numbers() -> None:
+    key, rates = keys(np.array([5, 6]), 1, 1)[0, 0], DropRates.of(torch.tensor([0.3, 0.6]))
+    plain = dropout_scale(key, rates, (2, 3, 4))
+    laid = dropout_scale(key, rates, (2, 3, 4), (1, 0, 2))
+    assert torch.equal(laid, plain)
+    assert (plain.stride(), laid.stride()) == ((24, 12, 4, 1), (24, 4, 8, 1))
+
+
 def test_drawing_touches_no_global_generator() -> None:
     before = torch.random.get_rng_state()
     key = keys(np.array([5]), 3, 3)[0, 0]
