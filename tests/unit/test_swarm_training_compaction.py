@@ -12,10 +12,10 @@ CPU = torch.device("cpu")
 OUTER = {"layers": 2, "d_model": 8, "feedforward_ratio": 2, "batch_size": 8}
 OWN = [
     {"heads": 2, "attention_dropout": 0.2, "schedule": "cosine", "warmup": 0.3},
-    {"heads": 4, "head_dim": 8, "lr": 1e-2, "dropout": 0.1},  # the widest
+    {"heads": 4, "head_dim": 8, "lr": 1e-2, "dropout": 0.1, "label_smoothing": 0.1},  # the widest
     {"mechanism": "linear", "heads": 2, "schedule": "linear"},
-    {"mechanism": ["softmax", "low_rank"], "heads": 2, "rank": 6, "clip_norm": 0.1},
-    {"mechanism": ["low_rank", "softmax"], "heads": [4, 1], "head_dim": 3, "beta1": 0.8},
+    {"mechanism": ["softmax", "low_rank"], "heads": 2, "rank": 6, "clip_norm": 0.1, "beta1": 0.8},
+    {"mechanism": ["low_rank", "softmax"], "heads": [4, 1], "head_dim": 3, "label_smoothing": 0.3},
     {"heads": 2, "kv_heads": 1, "temperature": 0.7, "weight_decay": 0.3, "beta2": 0.9},
 ]
 
