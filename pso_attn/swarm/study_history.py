@@ -1,7 +1,8 @@
 """The trials of an Optuna study as the history that a swarm of one move at a time reads."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from operator import is_
 from typing import Any
 
 import numpy as np
@@ -23,12 +24,31 @@ class ReadStudy:
     settled: int
 
 
+Origin = tuple[StudySpace, int, Objective]  # the space, the steps of a full evaluation
+
+
+@dataclass(frozen=True, eq=False)
+class _Read:
+    """The first trials of a study as they were read. bests: each particle's least loss, if any."""
+
+    origin: Origin
+    frozen: Sequence[FrozenTrial] = ()
+    trials: Sequence[Trial] = ()
+    bests: Mapping[int, float] = field(default_factory=dict)
+
+    def begins(self, origin: Origin, trials: Sequence[FrozenTrial]) -> bool:
+        """Tell whether reading these trials would begin with the same."""
+        is_long_enough = len(trials) >= len(self.frozen)
+        return self.origin == origin and is_long_enough and all(map(is_, self.frozen, trials))
+
+
 class StudyReader:
     """Reads trials, and keeps those that will not change: a swarm knows these by identity."""
 
     def __init__(self, seed: int, particles: int) -> None:
         """Nothing is read yet."""
         self._seed, self._particles = seed, particles
+        self._begun: _Read | None = None
         self._kept: dict[int, tuple[tuple[Any, ...], Trial]] = {}
 
     def read(
@@ -40,35 +60,42 @@ class StudyReader:
         for another look at its particle's last place. One that runs has the loss of its
         particle's best, so that it neither leads nor looks bad; a failure where there is none.
         """
-        longest = _longest(trials)
-        read: list[Trial] = []
-        bests: dict[int, float] = {}
-        settled = len(trials)
-        for index, frozen in enumerate(trials):
-            is_open = not frozen.state.is_finished()
-            if is_open and len(trials) - index <= ABANDONED:
-                settled = min(settled, index)
-                best = bests.get(index % self._particles)
-            else:
-                best = None
-            trial = self._trial(space, index, frozen, longest, best, objective, read)
-            read.append(trial)
-            loss = objective.loss(trial.outcome.values[0]) if trial.outcome.values else np.inf
-            if trial.is_full and np.isfinite(loss):
-                particle = trial.candidate.particle
-                bests[particle] = min(loss, bests.get(particle, np.inf))
+        origin = (space, _longest(trials), objective)
+        is_open = [not trial.state.is_finished() for trial in trials]
+        first_open = is_open.index(True) if True in is_open else len(trials)
+        begun = self._begun
+        if begun is None or not begun.begins(origin, trials):
+            begun = _Read(origin)
+        self._begun = self._extended(begun, trials[:first_open], 0)
+        recent = max(0, len(trials) - ABANDONED)
+        read = self._extended(self._begun, trials, recent).trials
+        settled = is_open.index(True, recent) if True in is_open[recent:] else len(trials)
         return ReadStudy(History((objective,), tuple((trial,) for trial in read)), settled)
+
+    def _extended(self, begun: _Read, trials: Sequence[FrozenTrial], recent: int) -> _Read:
+        """Return what was read with the rest of these trials; those from `recent` on may run."""
+        origin, read, bests = begun.origin, list(begun.trials), dict(begun.bests)
+        for index in range(len(read), len(trials)):
+            frozen, particle = trials[index], index % self._particles
+            may_run = index >= recent and not frozen.state.is_finished()
+            best = bests.get(particle) if may_run else None
+            trial = self._trial(origin, index, frozen, best, read)
+            read.append(trial)
+            if frozen.state is TrialState.COMPLETE and trial.outcome.values:
+                loss = origin[2].loss(trial.outcome.values[0])
+                if np.isfinite(loss):
+                    bests[particle] = min(loss, bests.get(particle, loss))
+        return _Read(origin, trials, read, bests)
 
     def _trial(
         self,
-        space: StudySpace,
+        origin: Origin,
         index: int,
         frozen: FrozenTrial,
-        longest: int,
         best: float | None,
-        objective: Objective,
         earlier: Sequence[Trial],
     ) -> Trial:
+        space, longest, objective = origin
         proposed = frozen.system_attrs.get(PROPOSED, {})
         params = {**frozen.system_attrs.get("fixed_params", {}), **frozen.params}
         is_known = any(name in params or name in proposed for name in space.space.names)

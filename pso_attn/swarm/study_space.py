@@ -1,8 +1,10 @@
 """The search space of an Optuna study: given, or read off its trials; and the way to and fro."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -128,14 +130,14 @@ def inner_value(
 
 def _conditions(plain: StudySpace, trials: Sequence[FrozenTrial]) -> dict[str, When]:
     """Return when each parameter acts, what its parent depends on included."""
-    counts = {name: sum(name in t.params for t in trials) for name in plain.space.names}
+    counts = Counter(chain.from_iterable(trial.params for trial in trials))
     coordinates = {c.name: c for c in plain.space.coordinates}
     nearest_first = sorted(
         (name for name, c in coordinates.items() if 0 < c.scale.levels <= MOST_CASES),
         key=lambda name: (counts[name], name),
     )
     found: dict[str, When] = {}
-    for name in sorted(counts, key=lambda name: -counts[name]):  # parents before children
+    for name in sorted(coordinates, key=lambda name: -counts[name]):  # parents before children
         if counts[name] == len(trials):
             continue
         for parent in nearest_first:

@@ -167,6 +167,25 @@ def test_batches_of_any_size_are_asked_and_told(variant: str, batch: int) -> Non
     assert len({trial.params["x"] for trial in study.trials}) == len(study.trials)
 
 
+@pytest.mark.parametrize("variant", ["pso", "pso-classic"])
+def test_what_a_sampler_remembers_changes_nothing(variant: str) -> None:
+    """Asked and told in any order, a sampler proposes what a new one does at each trial."""
+    used, fresh = made(variant=variant), made(variant=variant)
+    rng, running = np.random.default_rng(5), []
+    for _ in range(60):
+        if len(running) < 2 or rng.random() < 0.5:
+            fresh.sampler = made(variant=variant).sampler
+            pair = [study.ask() for study in (used, fresh)]
+            one, other = (suggested(trial) for trial in pair)
+            assert one == other
+            running.append((*pair, rough(one)))
+        else:
+            first, second, value = running.pop(int(rng.integers(len(running))))
+            state = TrialState.FAIL if rng.random() < 0.2 else TrialState.COMPLETE
+            for study, trial in ((used, first), (fresh, second)):
+                study.tell(trial, value if state is TrialState.COMPLETE else None, state=state)
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_any_number_is_asked_before_any_is_told(variant: str) -> None:
     study = made(variant=variant, space=DISTRIBUTIONS)
