@@ -1,7 +1,7 @@
 """Whether to believe a run: its report, its confirmation, its verification."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -9,33 +9,44 @@ from pso_attn.cli.guard import guarded
 from pso_attn.cli.options import RUNS, Device, Json, NoImport, Quiet, Run, RunsDir
 from pso_attn.cli.output import emit, table
 
+if TYPE_CHECKING:  # pandas and matplotlib would slow down --help
+    from pso_attn.report import ReportInput
+
 
 @guarded
 def report(
-    runs: Annotated[list[str], typer.Argument(metavar="RUN", help="Runs, by name or by folder.")],
+    runs: Annotated[
+        list[str],
+        typer.Argument(metavar="RUN", help="By name or folder; or an Optuna study, URL#NAME."),
+    ],
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where to write; default RUN/report.")
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Where to write; default RUN/report, of a study NAME-report."
+        ),
     ] = None,
     runs_dir: RunsDir = RUNS,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Write each RUN's report: index.html, pictures, trials.csv."""
+    """Write each RUN's report: index.html, pictures, trials.csv.
+
+    A study of anyone's is only read; URL#NAME, or FILE#NAME of a journal.
+    """
     from pso_attn.errors import StorageError
     from pso_attn.report import build_report, plain_summary
-    from pso_attn.runs import load_run
 
-    loaded = [load_run(run, runs_dir) for run in runs]
+    loaded = [_read(run, runs_dir) for run in runs]
+    if out is not None:
+        loaded = [(shown, out / name if len(runs) > 1 else out, name) for shown, _, name in loaded]
     written: list[dict[str, str]] = []
     lines: list[Any] = []
-    for run in loaded:
-        shown = run.report_input()
-        folder = run.folder.report if out is None else out / run.name if len(runs) > 1 else out
+    for shown, folder, _ in _apart(loaded):
         try:
             page = build_report(shown, folder)
         except OSError as error:
             raise StorageError(f"{folder} cannot be written: {error.strerror}") from error
-        written.append({"run": run.name, "index": str(page)})
+        written.append({"run": shown.name, "index": str(page)})
         lines += [*plain_summary(shown), f"report:   {page}"]
     emit(
         {"reports": written},
@@ -44,6 +55,34 @@ def report(
         lines=lines,
         essence=[entry["index"] for entry in written],
     )
+
+
+def _read(run: str, runs_dir: Path) -> tuple["ReportInput", Path, str]:
+    """Return a run or a study as a report's input, its usual folder, and a name."""
+    from pso_attn.report.foreign import folder_name, foreign_input
+    from pso_attn.runs import load_run
+    from pso_attn.store.foreign import is_foreign, open_foreign
+
+    if is_foreign(run):
+        shown = foreign_input(open_foreign(run))
+        name = folder_name(shown.name)
+        return shown, runs_dir / f"{name}-report", name
+    loaded = load_run(run, runs_dir)
+    return loaded.report_input(), loaded.folder.report, loaded.name
+
+
+def _apart(
+    loaded: list[tuple["ReportInput", Path, str]],
+) -> list[tuple["ReportInput", Path, str]]:
+    """Return the same with no two in one folder, for a study may be named like a run."""
+    taken: list[Path] = []
+    for _, wanted, _ in loaded:
+        folder, n = wanted, 1
+        while folder in taken:
+            n += 1
+            folder = wanted.with_name(f"{wanted.name}-{n}")
+        taken.append(folder)
+    return [(shown, folder, name) for (shown, _, name), folder in zip(loaded, taken, strict=True)]
 
 
 @guarded

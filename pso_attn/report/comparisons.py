@@ -16,7 +16,7 @@ from matplotlib.ticker import (
 from numpy.typing import NDArray
 
 from pso_attn.report import ink
-from pso_attn.report.plots import axis_name
+from pso_attn.report.plots import VALIDATION, axis_name
 from pso_attn.report.words import setting
 from pso_attn.space import Coordinate
 from pso_attn.types import Objective
@@ -93,6 +93,7 @@ def knob_panels(
     objective: Objective,
     scale: ink.Scale,
     best: int | None,
+    split: str = VALIDATION,
 ) -> Figure:
     """Draw each knob's values against the objective, coloured by generation, at most twelve.
 
@@ -118,9 +119,10 @@ def knob_panels(
         ink.dress(axis, coordinate.name + (" (log)" if coordinate.knob.log else ""))
     for axis in axes[len(shown) :]:
         axis.remove()
-    figure.supylabel(axis_name("validation", objective), fontsize=ink.PLAIN, color=ink.TEXT)
+    figure.supylabel(axis_name(split, objective), fontsize=ink.PLAIN, color=ink.TEXT)
     bar = figure.colorbar(hue, ax=axes[: len(shown)], aspect=20 * rows, pad=0.015, fraction=0.03)
-    bar.set_label("generation", fontsize=ink.PLAIN, color=ink.TEXT)
+    one_each = bool((trials["generation"] == trials["number"]).all())
+    bar.set_label("trial" if one_each else "generation", fontsize=ink.PLAIN, color=ink.TEXT)
     bar.ax.tick_params(labelsize=ink.SMALL, labelcolor=ink.TEXT, color=ink.QUIET)
     bar.ax.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
     bar.outline.set_visible(False)

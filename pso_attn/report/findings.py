@@ -12,7 +12,7 @@ from pso_attn.report.inputs import RUNS_DIR, ReportInput
 from pso_attn.report.words import count, number
 from pso_attn.types import Trial
 
-Standing = Literal["empty", "nothing", "unconfirmed", "confirmed", "undecided", "no gain"]
+Standing = Literal["empty", "nothing", "unconfirmed", "confirmed", "undecided", "no gain", "told"]
 
 _BIGGER = 1.1  # a best model larger than the defaults' by this is worth a sentence
 
@@ -43,6 +43,7 @@ class Findings:
             "confirmed": "Confirmed",
             "undecided": "Undecided",
             "no gain": "No gain",
+            "told": "As the study says",
         }[self.standing]
 
 
@@ -106,6 +107,8 @@ def _runs_dir(run: ReportInput) -> list[str]:
 
 
 def _defaults(run: ReportInput) -> Trial | None:
+    if not len(run.space.starts):
+        return None
     wanted = run.space.decode(run.space.starts[0])
     same = (t for t in run.history.trials if dict(t.candidate.params) == wanted)
     return next(same, None)
@@ -116,6 +119,8 @@ def _standing(run: ReportInput, best: Trial | None, defaults: Trial | None) -> S
         return "empty"
     if best is None:
         return "nothing"
+    if run.is_foreign:
+        return "told"
     gain = (run.confirmation or {}).get("gain")
     if not gain:
         return "no gain" if _are_equal(best, defaults) else "unconfirmed"
@@ -136,13 +141,18 @@ def _sentence(
         return f"None of {count(len(trials), 'trial')} completed, so nothing was found{why}."
     if run.confirmation and standing != "unconfirmed":
         return str(run.confirmation["verdict"])
+    completed = sum(trial.is_full for trial in trials)
+    if run.is_foreign:
+        return (
+            f"Trial {best.number} has the best {run.measured}, {number(value(best))}, of "
+            f"{completed} that completed; nothing here was trained or scored again."
+        )
     reached = f"a validation {run.objective.name} of {number(value(best))}"
     if _are_equal(best, defaults):
         return f"Nothing beat the defaults, which reached {reached} in trial {best.number}."
     beside = "; the defaults did not complete"
     if value(defaults) is not None:
         beside = f", the defaults {number(value(defaults))}"
-    completed = sum(trial.is_full for trial in trials)
     return (
         f"Trial {best.number} reached {reached}{beside}. It is the best of {completed} on the "
         "validation split and not scored on the test split yet, so expect less of it."

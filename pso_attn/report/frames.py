@@ -128,7 +128,8 @@ def settings_frame(space: Space, best: Mapping[str, Any] | None) -> pd.DataFrame
     Columns: knob, default, best, changed, searched (its range in words). A knob that does
     not act under those settings is None.
     """
-    defaults = space.settings(space.decode(space.starts[0]))
+    known = len(space.starts) > 0  # nobody says what the defaults of a study are
+    defaults = space.settings(space.decode(space.starts[0])) if known else {}
     names = list(dict.fromkeys(coordinate.path[0] for coordinate in space.coordinates))
     ranges = {coordinate.path[0]: _range(coordinate.knob) for coordinate in space.coordinates}
     rows = [
@@ -136,7 +137,7 @@ def settings_frame(space: Space, best: Mapping[str, Any] | None) -> pd.DataFrame
             "knob": name,
             "default": defaults.get(name),
             "best": None if best is None else best.get(name),
-            "changed": best is not None and best.get(name) != defaults.get(name),
+            "changed": known and best is not None and best.get(name) != defaults.get(name),
             "searched": ranges[name],
         }
         for name in names

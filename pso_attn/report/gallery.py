@@ -56,7 +56,7 @@ def _convergence(run: ReportInput, found: Findings) -> Picture:
     default = value(found.defaults)
     scale = ink.scale_for(done["value"], maximise, keep=default)
     batches = frames.batches_frame(run.history)
-    lines = plots.convergence(trials, batches, run.objective, default, scale)
+    lines = plots.convergence(trials, batches, run.objective, default, scale, _split(run))
     beyond = ""
     if default is not None and not scale.shows(default):
         beyond = f" The defaults' {number(default)} lies beyond the axis."
@@ -65,7 +65,7 @@ def _convergence(run: ReportInput, found: Findings) -> Picture:
     return drawn(
         "convergence",
         title,
-        f"The best validation {run.objective.name} went from {number(first)} to {number(last)} "
+        f"The best {run.measured} went from {number(first)} to {number(last)} "
         f"over {count(len(trials), 'evaluation')} and {duration(trials['seconds'].iloc[-1])} "
         "of training.",
         f"Best so far, and median and middle half {held}, of the evaluations that ran in full; "
@@ -122,11 +122,11 @@ def _knobs(
         "knobs",
         title,
         f"One small plot for each of {min(len(ordered), comparisons.MOST_PANELS)} settings: the "
-        f"values that were tried against the validation {run.objective.name}.",
+        f"values that were tried against the {run.measured}.",
         "Every dot is a complete evaluation, darker the later; the ring is the best. "
         + (f"The {comparisons.MOST_PANELS} of {len(ordered)} that come first. " if cut > 0 else "")
         + scale.note,
-        comparisons.knob_panels(complete, ordered, run.objective, scale, best),
+        comparisons.knob_panels(complete, ordered, run.objective, scale, best, _split(run)),
     )
 
 
@@ -142,20 +142,24 @@ def _curves(run: ReportInput, found: Findings) -> Picture:
     }
     going = curves.loc[curves["ending"] != "failed", "value"]
     scale = ink.scale_for(going if len(going) else curves["value"], _maximise(run))
+    leaving = "At a rung the worst third leaves: a pruned curve ends there"
+    if run.is_foreign:
+        leaving = "A pruned curve ends"
     ends = curves.groupby("trial")["ending"].first().value_counts()
     shown = ", ".join(f"{amount} {name}" for name, amount in ends.items())
     return drawn(
         "curves",
         title,
-        f"Validation {run.objective.name} against training steps: {shown}.",
-        "At a rung the worst third leaves: a pruned curve ends there with a cross. A failed one "
-        f"may leave the picture. {scale.note}",
-        plots.learning_curves(curves, run.objective, run.rungs, marked, scale),
+        f"{run.measured.capitalize()} against training steps: {shown}.",
+        f"{leaving} with a cross. A failed one may leave the picture. {scale.note}",
+        plots.learning_curves(curves, run.objective, run.rungs, marked, scale, _split(run)),
     )
 
 
 def _diversity(run: ReportInput) -> Picture:
     title = "Swarm diversity"
+    if run.is_foreign:
+        return _none("diversity", title, "A study has no swarm.")
     frame = frames.diversity_frame(run.history, run.space)
     if len(frame) < 2:
         return _none("diversity", title, "Diversity needs at least two generations.")
@@ -182,6 +186,10 @@ def drawn(name: str, title: str, alt: str, caption: str, figure: Figure) -> Pict
 
 def _none(name: str, title: str, why: str) -> Picture:
     return Picture(name, title, "", why, None)
+
+
+def _split(run: ReportInput) -> str:
+    return "" if run.is_foreign else plots.VALIDATION
 
 
 def _maximise(run: ReportInput) -> bool:

@@ -52,7 +52,7 @@ def importances(study: "optuna.Study | None") -> Importances:
     return Importances(
         shares=dict(sorted(shares.items(), key=lambda item: (-item[1], item[0]))),
         note=f"Optuna's PED-ANOVA: what sets the best {best} apart among {len(complete)} complete "
-        "trials. It says which settings matter, not which values are good; one that the swarm "
+        "trials. It says which settings matter, not which values are good; one that the search "
         f"soon stopped varying looks less important than it may be.{few}",
     )
 

@@ -22,6 +22,8 @@ class ReportInput:
     `environment.json`. confirmation: that of `confirm.json`, None before `confirm` has run.
     study: the run's Optuna study, read for importances; None leaves them out.
     runs_dir: where the run's folder lies, for the commands that are printed.
+    is_foreign: somebody else's study: without defaults, positions, rungs and metrics, and nothing
+    to confirm it with.
     """
 
     name: str
@@ -32,6 +34,12 @@ class ReportInput:
     confirmation: Mapping[str, Any] | None = None
     study: "optuna.Study | None" = None
     runs_dir: str = RUNS_DIR
+    is_foreign: bool = False
+
+    @property
+    def measured(self) -> str:
+        """The objective in words: of our runs it is always taken on the validation split."""
+        return self.objective.name if self.is_foreign else f"validation {self.objective.name}"
 
     @property
     def objective(self) -> Objective:

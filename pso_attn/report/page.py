@@ -32,7 +32,7 @@ def page(run: ReportInput, found: Findings, pictures: Mapping[str, Picture]) -> 
         markup.section("Convergence", markup.figure(pictures["convergence"])),
         _mattered(pictures),
         markup.section("Learning curves", markup.figure(pictures["curves"])),
-        markup.section("Swarm diversity", markup.figure(pictures["diversity"])),
+        "" if run.is_foreign else _diversity(pictures),
         _failures(run),
         _how(run),
     )
@@ -43,13 +43,17 @@ def page(run: ReportInput, found: Findings, pictures: Mapping[str, Picture]) -> 
     return markup.document(run.name, _subtitle(run), sections, footer)
 
 
+def _diversity(pictures: Mapping[str, Picture]) -> str:
+    return markup.section("Swarm diversity", markup.figure(pictures["diversity"]))
+
+
 def _subtitle(run: ReportInput) -> str:
     configuration, sampler = run.configuration, run.configuration.get("run", {}).get("sampler")
     parts = [
         f"task {configuration['task']}" if "task" in configuration else "",
         f"sampler {sampler}" if sampler else "",
         count(len(run.history.trials), "trial"),
-        f"in {count(len(run.history), 'generation')}",
+        "an Optuna study" if run.is_foreign else f"in {count(len(run.history), 'generation')}",
     ]
     return ", ".join(part for part in parts if part)
 
@@ -64,6 +68,11 @@ def _settings(run: ReportInput, found: Findings) -> str:
         for row in frame.to_dict("records")
     ]
     changed = [place for place, differs in enumerate(frame["changed"]) if differs]
+    if run.is_foreign:
+        shown = [(name, best, searched) for name, _, best, searched in rows]
+        said = "The ranges are the widest that any trial had."
+        heads = ("parameter", "best", "searched")
+        return markup.section("Best parameters", markup.table(said, heads, shown))
     said = "Changed settings are marked."
     if best is None:
         said = "No trial completed, so the defaults stand alone."
@@ -86,6 +95,8 @@ def _finalists(run: ReportInput, picture: Picture) -> str:
     full = sorted((t for t in run.history.trials if t.is_full), key=run.history.loss)
     if not full:
         return ""
+    if run.is_foreign:
+        return _best_of_study(run, full[:_FIRST])
     name = run.objective.name
     rows = [
         (
@@ -101,6 +112,21 @@ def _finalists(run: ReportInput, picture: Picture) -> str:
         "The best of the search",
         markup.table("Not confirmed on the test split yet.", columns, rows, (1, 2, 3, 4)),
     )
+
+
+def _best_of_study(run: ReportInput, best: list[Trial]) -> str:
+    rows = [
+        (
+            f"{rank}: trial {trial.number}",
+            *(number(value) for value in trial.outcome.values or ()),
+            duration(trial.outcome.seconds),
+        )
+        for rank, trial in enumerate(best, start=1)
+    ]
+    columns = ("rank", *(objective.name for objective in run.history.objectives), "time")
+    said = f"By {run.objective.name}, the first objective."
+    figures = tuple(range(1, len(columns)))
+    return markup.section("The best trials", markup.table(said, columns, rows, figures))
 
 
 def _confirmed(run: ReportInput, confirmation: Mapping[str, Any], picture: Picture) -> str:
@@ -190,6 +216,8 @@ def _numbers(trials: list[Trial]) -> str:
 
 
 def _how(run: ReportInput) -> str:
+    if run.is_foreign:
+        return ""
     configuration = run.configuration
     inner, budget = configuration.get("run", {}), configuration.get("budget", {})
     spent = sum(trial.outcome.seconds for trial in run.history.trials)

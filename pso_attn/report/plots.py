@@ -15,6 +15,7 @@ from pso_attn.report import ink
 from pso_attn.report.words import number
 from pso_attn.types import Objective
 
+VALIDATION = "validation"  # the split that a search looks at
 _UNIFORM = 1 / np.sqrt(12)  # root mean square distance to the centre of a uniform coordinate
 _MOST_CURVES = 150  # of one ending; more hide each other
 _FEW = 8  # points of a line below which each is marked
@@ -28,10 +29,12 @@ def convergence(
     objective: Objective,
     default: float | None,
     scale: ink.Scale,
+    split: str = VALIDATION,
 ) -> Figure:
     """Draw the best so far and the batches' quartiles against evaluations and against seconds.
 
     trials, batches: `convergence_frame` and `batches_frame`. default: the defaults' value.
+    split: what the objective was taken on, empty if nobody said.
     """
     figure, (left, right) = ink.sheet(4.3, columns=2, share_y=True)
     unit, sign = ink.timed(float(trials["seconds"].max()))
@@ -42,7 +45,7 @@ def convergence(
         axis.margins(y=0.09)
         scale.apply(axis)
         axis.set_xlim(left=0)
-    ink.dress(left, "evaluations", axis_name("validation", objective))
+    ink.dress(left, "evaluations", axis_name(split, objective))
     ink.dress(right, f"training time ({sign})")
     ink.whole_numbers(left)
     _name_best(left, trials, objective)
@@ -56,6 +59,7 @@ def learning_curves(
     rungs: Sequence[int],
     marked: Mapping[str, int],
     scale: ink.Scale,
+    split: str = VALIDATION,
 ) -> Figure:
     """Draw every learning curve, pruned ones grey to where they left, rungs as dotted lines.
 
@@ -79,7 +83,7 @@ def learning_curves(
     scale.apply(axis)
     for step in rungs:
         _rung(axis, step)
-    ink.dress(axis, "training step", axis_name("validation", objective))
+    ink.dress(axis, "training step", axis_name(split, objective))
     ink.whole_numbers(axis)
     axis.set_xlim(left=0)
     ink.key(figure)
@@ -119,7 +123,7 @@ def diversity(frame: pd.DataFrame) -> Figure:
 def axis_name(split: str, objective: Objective) -> str:
     """Return the label of an axis that shows the objective, and which way is better."""
     better = "higher" if objective.direction == "maximize" else "lower"
-    return f"{split} {objective.name} ({better} is better)"
+    return f"{split} {objective.name} ({better} is better)".lstrip()
 
 
 def _spent(

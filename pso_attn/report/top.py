@@ -10,7 +10,13 @@ from pso_attn.report.inputs import ReportInput
 from pso_attn.report.words import ABSENT, number, plus_minus
 from pso_attn.types import Trial
 
-_KIND = {"confirmed": "good", "unconfirmed": "doubt", "undecided": "doubt", "empty": ""}
+_KIND = {
+    "confirmed": "good",
+    "unconfirmed": "doubt",
+    "undecided": "doubt",
+    "empty": "",
+    "told": "",
+}
 
 
 def verdict(run: ReportInput, found: Findings) -> str:
@@ -37,6 +43,8 @@ def _figures(run: ReportInput, found: Findings) -> list[tuple[str, str, str]]:
     trials = ("Trials complete", number(found.endings["complete"]), ended)
     if found.best is None:
         return [trials]
+    if run.is_foreign:
+        return [(f"Best {run.measured}", number(value(found.best)), ""), trials]
     items = [
         (
             f"Best validation {name}",

@@ -1,0 +1,147 @@
+"""Anyone's Optuna study, only read: found by URL#NAME, and its trials as a history.
+
+What only a run has is absent: positions, seeds, metrics and settings beside the parameters.
+"""
+
+import weakref
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.trial import FrozenTrial, TrialState
+
+from pso_attn.errors import RunError, nearest
+from pso_attn.space import Coordinate, Knob, Space
+from pso_attn.store.connection import connect, redacted
+from pso_attn.store.studies import CONFIGURATION
+from pso_attn.types import Candidate, History, Objective, Outcome, Scalar, State, Trial
+
+_FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+_MOST_NAMED = 8
+
+
+def is_foreign(reference: str) -> bool:
+    """Tell whether a reference is a study's, URL#NAME or FILE#NAME, and not a run's."""
+    where, mark, _ = reference.rpartition("#")
+    return "://" in reference or bool(mark and Path(where).is_file())
+
+
+def open_foreign(reference: str) -> optuna.Study:
+    """Return the study of URL#NAME, or of a journal file's FILE#NAME; nothing is written there.
+
+    Raises RunError where there is no such study, StorageError where the storage does not answer.
+    """
+    where, mark, name = reference.rpartition("#")
+    if not mark:
+        where = reference
+    url, journal = (where, None) if "://" in where else (None, Path(where))
+    connection = connect(url, journal, create=False)
+    try:
+        with connection.guard():
+            names = [study.study_name for study in connection.storage.get_all_studies()]
+            if not mark:
+                raise RunError(f"{redacted(where)} names no study; give URL#NAME{_choice(names)}")
+            if name not in names:
+                hint = nearest(name, names) if len(names) <= _MOST_NAMED else _choice(names)
+                raise RunError(f'there is no study "{name}" in {connection.where}{hint}')
+            study = optuna.load_study(study_name=name, storage=connection.storage)
+    except BaseException:
+        connection.close()
+        raise
+    weakref.finalize(study, connection.close)  # the connection lives as long as the study
+    return study
+
+
+def foreign_history(study: optuna.Study) -> History:
+    """Return a study's finished trials, each a generation of its own, in order."""
+    trials = study.get_trials(deepcopy=False, states=_FINISHED)
+    return History(_objectives(study), tuple((_trial(trial),) for trial in trials))
+
+
+def foreign_space(study: optuna.Study) -> Space:
+    """Return the space that a study's trials were drawn from: each parameter's widest range.
+
+    It has no starts, since nobody said what the defaults are, and no conditions. A parameter of
+    one value is left out.
+    """
+    ranges: dict[str, BaseDistribution] = {}
+    for trial in study.get_trials(deepcopy=False, states=_FINISHED):
+        for name, seen in trial.distributions.items():
+            ranges[name] = _widened(ranges.get(name, seen), seen)
+    coordinates = tuple(
+        Coordinate(name, _knob(name, seen), (name, None, None))
+        for name, seen in ranges.items()
+        if not seen.single()
+    )
+    nothing = np.empty((0, len(coordinates)))
+    return Space(coordinates, starts=nothing, anchors=nothing)
+
+
+def _objectives(study: optuna.Study) -> tuple[Objective, ...]:
+    """Return a study's objectives; unnamed ones are "value", or "value 0", "value 1", …"""
+    count = len(study.directions)
+    told = study.metric_names or study.user_attrs.get(CONFIGURATION, {}).get("objectives", ())
+    names = told or ["value"] if count == 1 else told or [f"value {k}" for k in range(count)]
+    maximised = [d == optuna.study.StudyDirection.MAXIMIZE for d in study.directions]
+    return tuple(
+        Objective(name, "maximize" if more else "minimize")
+        for name, more in zip(names, maximised, strict=True)
+    )
+
+
+def _trial(frozen: FrozenTrial) -> Trial:
+    complete = frozen.state is TrialState.COMPLETE
+    spent = frozen.duration or timedelta()
+    values = None if frozen.values is None else tuple(frozen.values)
+    error = frozen.user_attrs.get("error") or frozen.system_attrs.get("fail_reason")
+    outcome = Outcome(
+        trial=frozen.number,
+        state=State(frozen.state.name),
+        values=None if frozen.state is TrialState.FAIL else values,
+        curve=dict(sorted(frozen.intermediate_values.items())),
+        metrics={},
+        seconds=spent.total_seconds(),
+        fidelity=float(complete),
+        error=None if error is None else str(error),
+    )
+    params = {name: _told(value) for name, value in frozen.params.items()}
+    candidate = Candidate(frozen.number, 0, np.empty(0), params, params, ())
+    return Trial(frozen.number, candidate, outcome)
+
+
+def _widened(known: BaseDistribution, seen: BaseDistribution) -> BaseDistribution:
+    """Return a range that holds both; Optuna lets a number's range change between trials."""
+    for kind in (IntDistribution, FloatDistribution):
+        if known != seen and isinstance(known, kind) and isinstance(seen, kind):
+            low, high = min(known.low, seen.low), max(known.high, seen.high)
+            return kind(low, high, log=known.log and seen.log)  # type: ignore[arg-type]  # of one kind
+    return known
+
+
+def _knob(name: str, seen: BaseDistribution) -> Knob:
+    if isinstance(seen, CategoricalDistribution):
+        return Knob(name, "categorical", "", choices=tuple(map(_told, seen.choices)))
+    assert isinstance(seen, IntDistribution | FloatDistribution)
+    kind = "int" if isinstance(seen, IntDistribution) else "float"
+    step = None if seen.log or (kind == "int" and seen.step == 1) else seen.step
+    return Knob(name, kind, "", low=seen.low, high=seen.high, log=seen.log, step=step)  # type: ignore[arg-type]  # one of its kinds
+
+
+def _told(value: Scalar | None) -> Scalar:
+    """Return a parameter's value; None, a category like others, as text."""
+    return "None" if value is None else value
+
+
+def _choice(names: list[str]) -> str:
+    """Return `; it has a, b, …`, or that there is none."""
+    if not names:
+        return "; it has no study at all"
+    more = ", …" if len(names) > _MOST_NAMED else ""
+    return f"; it has {', '.join(names[:_MOST_NAMED])}{more}"

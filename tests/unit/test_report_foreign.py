@@ -1,0 +1,122 @@
+"""Anyone's Optuna study, through `report`."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pandas as pd
+import pytest
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from typer.testing import CliRunner
+
+from pso_attn.cli.app import app
+from pso_attn.store.foreign import foreign_history, foreign_space, open_foreign
+
+
+def cli(*arguments: str | Path) -> Any:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def objective(trial: optuna.Trial) -> float:
+    x = trial.suggest_float("x", -3, 3)
+    kind = trial.suggest_categorical("kind", ["a", None])
+    trial.suggest_int("constant", 3, 3)
+    depth = trial.suggest_int("depth", 1, 4 + trial.number % 3) if kind == "a" else 0
+    trial.report(x, 1)
+    if trial.number == 4:
+        raise optuna.TrialPruned
+    if trial.number == 5:
+        raise ValueError("boom")
+    return x * x + depth
+
+
+@pytest.fixture
+def quiet() -> Iterator[None]:
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.CRITICAL)
+    yield
+    optuna.logging.set_verbosity(before)
+
+
+@pytest.fixture
+def url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quiet: None) -> str:
+    """A database with the study `theirs`, in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    sampler = optuna.samplers.RandomSampler(seed=1)
+    study = optuna.create_study(study_name="theirs", storage="sqlite:///their.db", sampler=sampler)
+    study.optimize(objective, n_trials=14, catch=ValueError)
+    study.ask()
+    return "sqlite:///their.db"
+
+
+def test_a_study_reads_as_its_finished_trials_and_their_widest_ranges(url: str) -> None:
+    study = open_foreign(f"{url}#theirs")
+    history, space = foreign_history(study), foreign_space(study)
+    assert [trial.number for trial in history.trials] == list(range(14))
+    ended = [str(trial.outcome.state) for trial in history.trials]
+    assert (ended[4], ended[5], ended.count("COMPLETE")) == ("PRUNED", "FAIL", 12)
+    assert set(space.names) == {"x", "kind", "depth"}
+    ranges = {coordinate.name: coordinate.knob for coordinate in space.coordinates}
+    assert (ranges["depth"].low, ranges["depth"].high) == (1, 6)
+    assert ranges["kind"].choices == ("a", "None")
+
+
+def test_the_report_of_a_study_is_a_page_that_promises_no_confirmation(url: str) -> None:
+    before = Path("their.db").read_bytes()
+    result = cli("report", f"{url}#theirs")
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.startswith("As the study says: Trial ")
+    folder = Path("runs/theirs-report")
+    assert Path("their.db").read_bytes() == before
+    page = (folder / "index.html").read_text()
+    for absent in ("confirm", "Swarm diversity", "defaults", "validation", "generation"):
+        assert absent not in page.split("<body>")[1]
+    trials = pd.read_csv(folder / "trials.csv")
+    assert {"params.x", "params.depth", "values.value"} <= set(trials.columns)
+    assert not (folder / "diversity.png").exists()
+    assert (folder / "importances.png").is_file()
+
+
+def test_a_journal_several_objectives_and_infinite_values_are_reported(
+    tmp_path: Path, quiet: None
+) -> None:
+    journal = tmp_path / "their.log"
+    study = optuna.create_study(
+        study_name="a/b",
+        storage=JournalStorage(JournalFileBackend(str(journal))),
+        directions=["maximize", "minimize"],
+    )
+    with pytest.warns(optuna.exceptions.ExperimentalWarning):
+        study.set_metric_names(["accuracy", "size"])
+    infinite = float("inf")
+    study.optimize(
+        lambda t: (t.suggest_float("x", 0, 1), infinite if t.number == 1 else 1.0), n_trials=12
+    )
+    result = cli("report", f"{journal}#a/b", f"{journal}#a/b", "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.stderr
+    assert "has the best accuracy, 0." in result.stdout
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a-b", "a-b-2"]
+
+
+@pytest.mark.parametrize(
+    ("reference", "said"),
+    [
+        ("sqlite:///their.db#their", 'there is no study "their" in sqlite:///their.db; did you'),
+        ("sqlite:///their.db", "names no study; give URL#NAME; it has theirs"),
+        ("sqlite:///absent.db#a", "there is no such file"),
+        ("sqlite:///text.txt#a", "file is not a database"),
+        ("text.txt#a", "is damaged"),
+        ("foo://x#y", "is not a database URL"),
+        ("postgresql://me:secret@localhost:1/x#y", "me:***@localhost:1/x does not answer"),
+        ("nothing#y", "there is no run"),
+    ],
+)
+def test_a_study_that_is_not_there_is_one_sentence(url: str, reference: str, said: str) -> None:
+    Path("text.txt").write_text("not a database, and not a journal either\n" * 30)
+    result = cli("report", reference)
+    assert result.exit_code in (1, 2)
+    assert said in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert not Path("runs").exists()
