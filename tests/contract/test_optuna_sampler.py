@@ -44,6 +44,9 @@ DISTRIBUTIONS: dict[str, optuna.distributions.BaseDistribution] = {
 }
 
 
+MINIMISED = Objective("objective", "minimize")
+
+
 class OnEveryVariant:
     @pytest.fixture(params=["pso", "pso-classic"])
     def sampler(self, request: pytest.FixtureRequest) -> Callable[[], BaseSampler]:
@@ -299,6 +302,33 @@ def test_a_running_trial_stands_at_its_particles_best_until_it_is_told() -> None
     assert read(study)[6].outcome.values == (best,)
     study.tell(running, 1e6)
     assert read(study)[6].outcome.values == (1e6,)
+
+
+def test_what_a_running_trial_suggests_is_seen_as_it_comes() -> None:
+    study = made()
+    study.optimize(bowl, n_trials=1)
+    space, reader = seen_space(study.trials), StudyReader(0, 4)
+    running = study.ask()
+    running.study.sampler = optuna.samplers.RandomSampler(seed=1)  # notes no position beforehand
+    places = []
+    for name in ("x", "y"):
+        running.suggest_float(name, -5, 5)
+        last = reader.read(space, study.trials, MINIMISED).history.trials[-1]
+        places.append(last.candidate.position)
+    assert places[0][0] == places[1][0] != 0.5
+    assert places[0][1] == 0.5 != places[1][1]
+
+
+def test_one_sampler_serves_two_studies_as_two_would() -> None:
+    shared = pso_attn.PSOSampler(4, 7, "pso-classic", DISTRIBUTIONS)
+    studies = [optuna.create_study(sampler=shared) for _ in range(2)]
+    alone = [made(space=DISTRIBUTIONS) for _ in range(2)]
+    losses = [lambda trial: -objective(trial), objective]
+    for _ in range(8):
+        for pair in zip(studies, alone, losses, strict=True):
+            for study in pair[:2]:
+                study.optimize(pair[2], n_trials=2)
+    assert [all_params(study) for study in studies] == [all_params(study) for study in alone]
 
 
 def test_enqueued_trials_are_taken_as_they_are_and_learned_from() -> None:
