@@ -61,6 +61,10 @@ def search(
         str | None, typer.Option(metavar="URL", help="An Optuna storage, not the run's journal.")
     ] = None,
     runs_dir: RunsDir = RUNS,
+    warm_start: Annotated[
+        str | None,
+        typer.Option(metavar="RUN", help="Try its best settings early: a run, or URL#STUDY."),
+    ] = None,
     sets: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Set a dotted key of the space file."),
@@ -88,6 +92,13 @@ def search(
         "precision": precision,
     }
     configuration = read_configuration(space, sets or (), flags)
+    if warm_start is not None:
+        from pso_attn.warm_start import warm_started
+
+        warmed = warm_started(configuration, warm_start, runs_dir)
+        configuration = warmed.configuration
+        for note in () if quiet else warmed.notes:
+            say(f"note: {note}")
     if dry_run:
         parts = prepare(configuration, not no_import)
         _say_notes(parts, quiet)

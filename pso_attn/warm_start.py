@@ -1,0 +1,157 @@
+"""A search that begins where another one ended: its best settings, tried after the defaults.
+
+They are written into the configuration as starts, so nothing but config.toml is needed later.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pso_attn.assembly import make_bare_space
+from pso_attn.config import Configuration
+from pso_attn.errors import ConfigurationError, RunError
+from pso_attn.report.words import setting
+from pso_attn.runs import load_run
+from pso_attn.space import Coordinate, Space
+from pso_attn.store.connection import redacted
+from pso_attn.store.foreign import foreign_history, is_foreign, open_foreign
+from pso_attn.types import Candidate, History
+
+_MOST_NAMED = 6
+
+
+@dataclass(frozen=True)
+class WarmStart:
+    """A configuration with starts from elsewhere. notes: how many, and what was left out."""
+
+    configuration: Configuration
+    notes: tuple[str, ...]
+
+
+def warm_started(configuration: Configuration, reference: str, runs_dir: Path) -> WarmStart:
+    """Return the configuration with the best settings of a run, or of a study, as last starts.
+
+    Of the completed trials the best half-swarm's worth that differ here, mapped by knob name; a
+    knob that they do not have, or have a value of that is not searched here, takes its default.
+    reference: a run's name or path, or URL#NAME. Raises RunError where nothing completed there,
+    and ConfigurationError where no value of it is searched here.
+    """
+    history, reference = _history(reference, runs_dir), redacted(reference)
+    full = [t for t in history.trials if t.is_full and history.loss(t) < float("inf")]
+    if not full:
+        raise RunError(f"--warm-start {reference} has no completed trial to start from")
+    space = make_bare_space(configuration)
+    most = max(1, configuration.budget.particles // 2)
+    seen = {space.encode({}).tobytes()}
+    starts: list[dict[str, Any]] = []
+    outside: dict[str, list[Any]] = {}
+    shared = False
+    for trial in sorted(full, key=lambda trial: (history.loss(trial), trial.number)):
+        table, dropped = _mapped(space, trial.candidate)
+        shared = shared or bool(table)
+        place = space.encode(table).tobytes()
+        if place not in seen and len(starts) < most:
+            seen.add(place)
+            starts.append(table)
+            for name, value in dropped.items():
+                if value not in outside.setdefault(name, []):
+                    outside[name].append(value)
+    if not shared:
+        raise ConfigurationError(
+            f"--warm-start {reference} has no value that {configuration.source} searches: it "
+            f"varies {_few(_names(history))}, and the space {_few(_searched(space))}"
+        )
+    notes = _notes(reference, starts, len(full), outside, _names(history), _searched(space))
+    warmed = replace(configuration, starts=(*configuration.starts, *starts))
+    return WarmStart(warmed, notes)
+
+
+def _history(reference: str, runs_dir: Path) -> History:
+    if is_foreign(reference):
+        return foreign_history(open_foreign(reference))
+    return load_run(reference, runs_dir).history
+
+
+def _mapped(space: Space, found: Candidate) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what of a trial's settings is searched here, by flat name, and what is outside."""
+    table: dict[str, Any] = {}
+    outside: dict[str, Any] = {}
+    for coordinate in space.coordinates:
+        value = _typed(coordinate, _value(coordinate, found))
+        if value is None:
+            continue
+        if coordinate.scale.admits(value):
+            table[coordinate.name] = value
+        else:
+            outside[coordinate.name] = value
+    return table, outside
+
+
+def _value(coordinate: Coordinate, found: Candidate) -> Any:
+    """Return the value that a trial had for a coordinate, None where it had none.
+
+    A value for the whole model stands for every layer and head; a list whose entries are all
+    equal, for the whole model.
+    """
+    base, *indices = coordinate.path
+    if coordinate.name in found.params:
+        return found.params[coordinate.name]
+    value: Any = found.settings.get(base, found.params.get(base))
+    for index in indices:
+        if isinstance(value, list) and index is not None:
+            value = value[index] if index < len(value) else None
+    while isinstance(value, list):
+        if not value or any(entry != value[0] for entry in value):
+            return None
+        value = value[0]
+    return value
+
+
+def _typed(coordinate: Coordinate, value: Any) -> Any:
+    """Return a number as the knob's type: 4.0 is the whole number 4, and 1 the float 1.0."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return value
+    if coordinate.knob.kind == "float":
+        return float(value)
+    return int(value) if float(value).is_integer() else value
+
+
+def _notes(
+    reference: str,
+    starts: list[dict[str, Any]],
+    completed: int,
+    outside: Mapping[str, list[Any]],
+    theirs: list[str],
+    ours: list[str],
+) -> tuple[str, ...]:
+    said = f"warm start from {reference}: "
+    if not starts:
+        return (f"{said}its best settings are the defaults here",)
+    trials = "its only trial" if completed == 1 else f"{len(starts)} of {completed} trials"
+    notes = [f"{said}the best settings of {trials} are tried first, after the defaults"]
+    if outside:
+        dropped = [
+            f"{name} {_few([setting(v) for v in values])}" for name, values in outside.items()
+        ]
+        notes.append(f"{said}outside the ranges here, so defaults stand in: {_few(dropped)}")
+    elsewhere = [name for name in theirs if name not in ours]
+    if elsewhere:
+        notes.append(f"{said}not searched here: {_few(elsewhere)}")
+    return tuple(notes)
+
+
+def _names(history: History) -> list[str]:
+    """Return the base names of what was varied there, in order."""
+    named = (name for trial in history.trials for name in trial.candidate.params)
+    return list(dict.fromkeys(name.partition(".")[0] for name in named))
+
+
+def _searched(space: Space) -> list[str]:
+    return list(dict.fromkeys(coordinate.path[0] for coordinate in space.coordinates))
+
+
+def _few(words: list[str]) -> str:
+    """Return the first of some words, and how many there are beyond them."""
+    more = f" and {len(words) - _MOST_NAMED} more" if len(words) > _MOST_NAMED else ""
+    return f"{', '.join(words[:_MOST_NAMED])}{more}"
