@@ -27,6 +27,7 @@ from pso_attn.types import (
 )
 
 CPU = torch.device("cpu")
+BOTH = ("float32", "bf16")
 LOSS = Objective("loss", "minimize")
 COUNT = 5
 BUDGET = Budget(particles=COUNT, batch=COUNT, generations=1, steps=12, rungs=(1.0,))
@@ -121,15 +122,31 @@ def test_chunks_are_as_large_as_the_limit_allows(task: Task) -> None:
     assert pack(members, task, CPU, one // 2) == [[index] for index in range(7)]
 
 
-def test_where_memory_is_short_a_probe_corrects_the_estimate(
-    task: Task, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [("batch_size", (16, 32)), ("d_model", (16, 32)), ("layers", (1, 2)), ("precision", BOTH)],
+)
+def test_trainings_of_another_shape_share_no_chunk(
+    task: Task, name: str, values: tuple[Any, Any]
 ) -> None:
+    one, other = values
+    members = [[read_member({name: value}, 0, task)] for value in (one, other, one)]
+    assert pack(members, task, CPU, 2**40) == [[0, 2], [1]]
+
+
+@pytest.mark.parametrize(
+    ("taken", "chunks"), [(2, [[0, 1], [2, 3], [4, 5]]), (0.5, [[0, 1, 2, 3], [4, 5]])]
+)
+def test_where_memory_is_short_a_probe_corrects_the_estimate(
+    task: Task, monkeypatch: pytest.MonkeyPatch, taken: float, chunks: list[list[int]]
+) -> None:
+    """Upwards alone: a probe may miss what a longer training takes."""
     members = [[read_member({"heads": 4}, seed, task)] for seed in range(6)]
     one = memory_bytes(members[0][0], task.info)
     monkeypatch.setattr(
-        "pso_attn.evaluate.packing.probed_bytes", lambda member, task, device: 2 * one
+        "pso_attn.evaluate.packing.probed_bytes", lambda member, task, device: taken * one
     )
-    assert pack(members, task, CPU, 4 * one) == [[0, 1], [2, 3], [4, 5]]
+    assert pack(members, task, CPU, 4 * one) == chunks
 
 
 @pytest.mark.parametrize(

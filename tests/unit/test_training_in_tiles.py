@@ -71,6 +71,13 @@ def test_who_leaves_at_a_rung_does_not_depend_on_tiles(
     assert len({result.state for result in results[0]}) > 1
 
 
+def test_a_tile_holds_neighbours_that_share_kernels(task: Task) -> None:
+    own = [{"mechanism": kind, "heads": 2} for kind in ("softmax", "linear")] * 3
+    mixed = [read_member({**OUTER, **settings}, 1, task) for settings in own]
+    training = TiledTraining(task, mixed, STEPS, CPU, Cut(2, 1))
+    assert [row % 2 for row in training.rows] in ([0, 0, 0, 1, 1, 1], [1, 1, 1, 0, 0, 0])
+
+
 def test_progress_is_heard_on_the_callers_thread_and_ends_at_the_last_step(
     task: Task, members: list[Member]
 ) -> None:
