@@ -1,5 +1,6 @@
 """Which weights a run keeps as its best, where a generation trains in several chunks."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from pso_attn.evaluate import TRAINING_KNOBS, SwarmEvaluator
 from pso_attn.models import MODEL_KNOBS
 from pso_attn.space import read_space
 from pso_attn.tasks import make_task
-from pso_attn.types import Budget, Generation, History, Objective, Outcome, Proposal
+from pso_attn.types import Budget, Generation, History, Objective, Outcome, Proposal, State
 
 
 def test_a_later_chunk_replaces_the_best_only_where_it_is_better() -> None:
@@ -41,3 +42,8 @@ def test_a_later_chunk_replaces_the_best_only_where_it_is_better() -> None:
     half = Generation(0, generation.candidates, generation.chunks, {0: first})
     list(evaluator.evaluate(half, history, lambda: False))
     assert offered == [0]
+
+    left = replace(first, state=State.PRUNED)  # whoever left early has no full loss to beat
+    half = Generation(0, generation.candidates, generation.chunks, {0: left})
+    list(evaluator.evaluate(half, history, lambda: False))
+    assert offered == [0, 1]
