@@ -128,13 +128,13 @@ def _lines(contest: "Contest", page: Path) -> list[Any]:
     import textwrap
 
     from pso_attn.report.contest import standings, verdict
-    from pso_attn.report.contest_page import columns, reading, row
+    from pso_attn.report.contest_page import COLUMNS, reading, row
 
-    found, heads = standings(contest), columns(contest)
+    found = standings(contest)
     rows = [row(contest, standing) for standing in found]
     said = [sentence for sentence in verdict(contest, found) if sentence]
     return [
-        table(heads, rows, right=heads[1:]),
+        table(COLUMNS, rows, right=COLUMNS[1:]),
         "",
         *textwrap.wrap(reading(contest), 80),
         "",

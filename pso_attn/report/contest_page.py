@@ -11,6 +11,7 @@ from pso_attn.report.contest import Contest, Standing, standings, verdict
 from pso_attn.report.gallery import Picture, drawn
 from pso_attn.report.words import ABSENT, count, duration, number
 
+COLUMNS = ("sampler", "median", "quartiles", "rank", "w-t-l", "p", "proposing")
 _SMALLEST_P = 0.001
 
 
@@ -31,12 +32,6 @@ def build_contest(contest: Contest, folder: Path) -> Path:
         write_atomically(folder / f"{picture.name}.png", picture.png)
     write_atomically(folder / "index.html", _page(contest, found, pictures).encode())
     return folder / "index.html"
-
-
-def columns(contest: Contest) -> tuple[str, ...]:
-    """Return the head of the table of standings."""
-    median = f"median {contest.objective.name}"
-    return ("sampler", median, "quartiles", "rank", "w-t-l", "p", "proposing")
 
 
 def row(contest: Contest, standing: Standing) -> tuple[str, ...]:
@@ -67,13 +62,13 @@ def reading(contest: Contest) -> str:
 def _page(contest: Contest, found: tuple[Standing, ...], pictures: Sequence[Picture]) -> str:
     sentence, doubt = verdict(contest, found)
     rows = [row(contest, standing) for standing in found]
-    right = tuple(range(1, len(columns(contest))))
+    right = tuple(range(1, len(COLUMNS)))
     sections = (
         markup.section(
             "What was found",
             markup.paragraph(sentence, "sentence"),
             markup.paragraph(doubt),
-            markup.table(reading(contest), columns(contest), rows, right),
+            markup.table(reading(contest), COLUMNS, rows, right),
             markup.paragraph(
                 "Each search chose its best on the validation split; pso-attn confirm RUN scores "
                 "a run's winner on the test split.",

@@ -11,13 +11,16 @@ from pso_attn.types import Array
 
 # Okabe & Ito (2008), the palest last; a second round of them is dashed
 _COLOURS = (ink.BEST, ink.DEFAULTS, ink.TEST, "#CC79A7", ink.TEXT, "#E69F00", ink.SOFT)
+_BAND, _FEW = 0.14, 4  # opacity of a band, and samplers beyond which it is halved
 _DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)))
 
 
 def best_so_far(contest: Contest) -> tuple[Figure, str]:
     """Draw the best so far against trainings: median and middle half over seeds, and its note."""
     figure, (axis,) = ink.sheet(4.6)
-    trainings = np.arange(1, contest.trainings + 1)
+    # the last step is drawn a little further, for one that happens there would not be seen
+    trainings = np.append(np.arange(1, contest.trainings + 1), contest.trainings * 1.02)
+    faint = _BAND if len(contest.samplers) <= _FEW else _BAND / 2
     bands = {
         sampler: [_shown(contest, quantile(contest.losses(sampler), q)) for q in (0.25, 0.5, 0.75)]
         for sampler in contest.samplers
@@ -26,12 +29,12 @@ def best_so_far(contest: Contest) -> tuple[Figure, str]:
     scale = ink.scale_for(everything, contest.objective.direction == "maximize")
     for place, (sampler, (better, median, worse)) in reversed([*enumerate(bands.items())]):
         colour, dash = _look(place)
-        axis.fill_between(trainings, better, worse, step="post", color=colour, alpha=0.14, lw=0)
+        axis.fill_between(trainings, better, worse, step="post", color=colour, alpha=faint, lw=0)
         axis.step(trainings, median, where="post", color=colour, ls=dash, lw=2.2, label=sampler)
     scale.apply(axis)
     ink.dress(axis, "trainings", f"best {axis_name('validation', contest.objective)}")
     ink.whole_numbers(axis)
-    axis.set_xlim(0, contest.trainings * 1.01)
+    axis.set_xlim(0, contest.trainings * 1.02)
     ink.key(figure, columns=6, last_first=True)
     return figure, scale.note
 
@@ -69,6 +72,7 @@ def _look(place: int) -> tuple[str, object]:
 
 
 def _shown(contest: Contest, losses: Array) -> Array:
-    """Return losses as the objective itself, NaN where nothing completed yet."""
+    """Return losses as the objective itself, the last one twice; NaN before any completed."""
+    losses = np.append(losses, losses[-1])
     values = -losses if contest.objective.direction == "maximize" else losses
     return np.where(np.isfinite(values), values, np.nan)
