@@ -15,6 +15,7 @@ from pso_attn.errors import ConfigurationError, StudyError, nearest
 from pso_attn.seeding import generator
 from pso_attn.space import Space
 from pso_attn.swarm import VARIANTS, ScreenedSwarm
+from pso_attn.swarm.believing import Belief
 from pso_attn.swarm.study_history import PROPOSED, StudyReader
 from pso_attn.swarm.study_space import (
     StudySpace,
@@ -68,6 +69,7 @@ class PSOSampler(BaseSampler):
             seed=drawn, particles=n_particles, batch=1, generations=BUDGET, options={}
         )
         self._reader = StudyReader(drawn, n_particles)
+        self._belief: Belief | None = None
         self._given = _given(space)
         self._seen: tuple[tuple[Any, ...], StudySpace] = ((), declared_space({}, {}))
         self._lock = threading.Lock()  # trials of `n_jobs` share one sampler
@@ -131,7 +133,11 @@ class PSOSampler(BaseSampler):
         # What may change yet is folded by a copy, so that the swarm itself never folds it twice.
         swarm, past = self._swarm, history.truncated(read.settled)
         if isinstance(swarm, ScreenedSwarm):
-            swarm.ledger(known.space, past)
+            ledger = swarm.ledger(known.space, past)
+            if read.running and len(ledger):
+                if self._belief is None or self._belief.ledger is not ledger:
+                    self._belief = Belief.of(ledger, known.space, self._particles)
+                history = self._belief.told(known.space, history, read.running)
         else:
             swarm.state(known.space, past)
         proposal = copy.copy(swarm).propose(known.space, history)

@@ -18,10 +18,15 @@ ABANDONED = 256  # trials after which one that still runs is taken for failed
 
 @dataclass(frozen=True, eq=False)
 class ReadStudy:
-    """A study's earlier trials, one a generation. settled: how many will not change any more."""
+    """A study's earlier trials, one a generation.
+
+    settled: how many will not change any more. running: the generations that have their particle's
+    best loss because they still run.
+    """
 
     history: History
     settled: int
+    running: tuple[int, ...]
 
 
 Origin = tuple[StudySpace, int, Objective]  # the space, the steps of a full evaluation
@@ -70,7 +75,9 @@ class StudyReader:
         recent = max(0, len(trials) - ABANDONED)
         read = self._extended(self._begun, trials, recent).trials
         settled = is_open.index(True, recent) if True in is_open[recent:] else len(trials)
-        return ReadStudy(History((objective,), tuple((trial,) for trial in read)), settled)
+        running = tuple(k for k in range(recent, len(read)) if is_open[k] and read[k].is_full)
+        history = History((objective,), tuple((trial,) for trial in read))
+        return ReadStudy(history, settled, running)
 
     def _extended(self, begun: _Read, trials: Sequence[FrozenTrial], recent: int) -> _Read:
         """Return what was read with the rest of these trials; those from `recent` on may run."""

@@ -26,11 +26,12 @@ from optuna.trial import TrialState
 import pso_attn
 from pso_attn.assembly import SAMPLERS
 from pso_attn.errors import ConfigurationError, StudyError
-from pso_attn.swarm import VARIANTS
+from pso_attn.swarm import VARIANTS, ScreenedSwarm
+from pso_attn.swarm.believing import Belief
 from pso_attn.swarm.study_history import StudyReader
 from pso_attn.swarm.study_space import declared_space, given_space, seen_space
 from pso_attn.testing.spaces import mixed
-from pso_attn.types import Objective, State
+from pso_attn.types import Direction, Objective, State
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -302,6 +303,36 @@ def test_a_running_trial_stands_at_its_particles_best_until_it_is_told() -> None
     assert read(study)[6].outcome.values == (best,)
     study.tell(running, 1e6)
     assert read(study)[6].outcome.values == (1e6,)
+
+
+@pytest.mark.parametrize("direction", ["minimize", "maximize"])
+def test_the_surrogate_says_what_running_trials_may_give(direction: Direction) -> None:
+    sign = 1.0 if direction == "minimize" else -1.0
+    study = made(variant="pso", direction=direction)
+    study.optimize(lambda trial: sign * bowl(trial), n_trials=20)
+    for place in ({"x": 4.9, "y": 4.9}, study.best_params):
+        study.enqueue_trial(place)
+        bowl(study.ask())
+    swarm, space = ScreenedSwarm(7, 4, 1, 1000), seen_space(study.trials[:20])
+    objective = Objective("objective", direction)
+    seen = StudyReader(7, 4).read(space, study.trials, objective)
+    assert (seen.settled, seen.running) == (20, (20, 21))
+    past = seen.history.truncated(20)
+    belief = Belief.of(swarm.ledger(space.space, past), space.space, 4)
+    told = belief.told(space.space, seen.history, seen.running)
+    far, near = (told.loss(trial) for trial in told.trials[20:])
+    best = sign * study.best_value
+    assert far > 10.0 > near >= best
+    assert told.generations[:20] == seen.history.generations[:20]
+
+
+def test_batches_are_nearly_as_good_as_one_trial_at_a_time() -> None:
+    study = made(variant="pso", n_particles=8)
+    for _ in range(5):
+        trials = [study.ask() for _ in range(8)]
+        for trial, value in [(trial, bowl(trial)) for trial in trials]:
+            study.tell(trial, value)
+    assert study.best_value < 0.05
 
 
 def test_what_a_running_trial_suggests_is_seen_as_it_comes() -> None:
