@@ -478,6 +478,19 @@ def test_a_worker_that_was_killed_holds_nobody_up() -> None:
     assert len({trial.params.get("x") for trial in study.trials}) == 17
 
 
+def test_what_runs_for_hundreds_of_trials_is_taken_for_failed() -> None:
+    study = made()
+    bowl(study.ask())
+    study.sampler = optuna.samplers.RandomSampler(seed=1)
+    study.optimize(bowl, n_trials=255)
+    space, reader = seen_space(study.trials), StudyReader(0, 4)
+    assert reader.read(space, study.trials, MINIMISED).settled == 0
+    study.optimize(bowl, n_trials=1)
+    seen = reader.read(space, study.trials, MINIMISED)
+    assert seen.settled == 257
+    assert seen.history.trials[0].outcome.state is State.FAIL
+
+
 def test_a_pruner_that_hides_trials_hides_none_from_the_swarm() -> None:
     def reported(trial: optuna.Trial) -> float:
         value = bowl(trial)
