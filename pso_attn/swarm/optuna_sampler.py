@@ -118,11 +118,12 @@ class PSOSampler(BaseSampler):
     ) -> Any:
         """Return a draw keyed by seed, trial and name: a Latin hypercube every P trials."""
         _refuse_several_objectives(study)
-        name = f"parameter {param_name}"
+        key = f"parameter {param_name}"
         turn, slot = divmod(trial.number, self._particles)
-        cell = generator(self._seed, turn, name, "cells").permutation(self._particles)[slot]
-        inside = generator(self._seed, trial.number, name).random()
-        return drawn_value(param_distribution, float(cell + inside) / self._particles)
+        cell = generator(self._seed, turn, key, "cells").permutation(self._particles)[slot]
+        inside = generator(self._seed, trial.number, key).random()
+        x = float(cell + inside) / self._particles
+        return drawn_value(param_name, param_distribution, x)
 
     def _proposed(
         self, known: StudySpace, earlier: Sequence[FrozenTrial], objective: Objective

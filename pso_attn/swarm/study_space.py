@@ -1,5 +1,6 @@
 """The search space of an Optuna study: given, or read off its trials; and the way to and fro."""
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,11 +17,13 @@ from optuna.distributions import (
 )
 from optuna.trial import FrozenTrial
 
+from pso_attn.errors import StudyError
 from pso_attn.space import Coordinate, Knob, Space
 from pso_attn.space.codec import scale_of
 from pso_attn.types import Array, Params, Scalar
 
 MOST_STEPS = 100_000  # a finer float is searched as a continuous one and rounded to its grid
+FINEST = 1e-7  # span of a float's range, in its largest value: it has ten significant digits
 MOST_CASES = 64  # values that a parameter may have for others to depend on it
 
 Distributions = Mapping[str, BaseDistribution]
@@ -106,9 +109,9 @@ def seen_space(trials: Sequence[FrozenTrial]) -> StudySpace:
     return declared_space(plain.distributions, _conditions(plain, trials))
 
 
-def drawn_value(distribution: BaseDistribution, x: float) -> Any:
-    """Return the value at x in [0, 1) of one distribution."""
-    coordinate = _coordinate("drawn", distribution, {})
+def drawn_value(name: str, distribution: BaseDistribution, x: float) -> Any:
+    """Return the value of one parameter at x in [0, 1)."""
+    coordinate = _coordinate(name, distribution, {})
     return _told(coordinate, distribution, coordinate.scale.value(x))
 
 
@@ -182,8 +185,23 @@ def _knob(name: str, distribution: BaseDistribution) -> Knob:
     low, high, step = distribution.low, distribution.high, distribution.step
     if isinstance(distribution, IntDistribution):
         return Knob(name, "int", doc, low=low, high=high, log=distribution.log, step=step)
+    _check_range(name, low, high)
     coarse = step if step and (high - low) / step < MOST_STEPS else None
     return Knob(name, "float", doc, low=low, high=high, log=distribution.log, step=coarse)
+
+
+def _check_range(name: str, low: float, high: float) -> None:
+    """Raise StudyError for floats that overflow, or that ten significant digits cannot tell."""
+    if not math.isfinite(high - low):
+        raise StudyError(
+            f"parameter {name} ranges from {low!r} to {high!r}, more than a float can span; "
+            "narrow it or search its logarithm"
+        )
+    if high - low < FINEST * max(abs(low), abs(high)):
+        raise StudyError(
+            f"parameter {name} ranges from {low!r} to {high!r}, too narrow for its size; search "
+            "its distance from the low end instead"
+        )
 
 
 def _distribution(coordinate: Coordinate) -> BaseDistribution:
