@@ -31,7 +31,7 @@ class SearchProgress:
         self._console = Side(stderr=True, highlight=False, quiet=quiet)
         self._total = budget.generations * budget.batch
         self._done = self._done_before = float(len(history.trials))
-        self._planned: Any = None  # the cut that was said last
+        self._has_planned = False
         self._training = 0.0  # particles' worth of work in the chunk that trains now
         self._generation = len(history)
         full = [trial for trial in history.trials if trial.is_full]
@@ -65,9 +65,9 @@ class SearchProgress:
         self._show()
 
     def planned(self, forecast: Any) -> None:
-        """Say how a chunk is trained, the first time; a `pso_attn.evaluate.Forecast`."""
-        if self._planned != forecast.cut:
-            self._planned = forecast.cut
+        """Say how the first chunk is trained; a `pso_attn.evaluate.Forecast`."""
+        if not self._has_planned:
+            self._has_planned = True
             self._console.print(str(forecast), soft_wrap=True)
 
     def observe(self, event: Event, history: History) -> None:

@@ -23,7 +23,7 @@ from pso_attn.evaluate.training import Member
 from pso_attn.tasks.task import Task
 
 TIMED_STEPS = 3  # of each tile, after one that is not timed; the quickest counts
-ALONE = 3  # trainings timed alone
+SAMPLE, ALONE = 3, "alone"  # how many trainings are timed alone; their key in the cache
 SHARE = 0.05  # of a chunk's whole time that its calibration may take
 WORTHWHILE_STEPS = 50  # shorter trainings are cut by cores alone
 CACHE = "pso-attn/calibration.json"
@@ -83,35 +83,34 @@ class Planner:
             return Forecast(count, Cut(), 0.0, 0.0)
         if steps < WORTHWHILE_STEPS:
             return Forecast(count, Cut(threads, threads), 0.0, 0.0)
-        known = self._measured(members, steps, threads)
-        times = {name: known[name] for name in map(str, _cuts(count, threads)) if name in known}
-        quickest = min(_cuts(count, threads), key=lambda cut: times.get(str(cut), inf))
-        alone = known["alone"] * ceil(count / threads)
-        return Forecast(count, quickest, times[str(quickest)], alone)
+        machine = self._known.setdefault(_machine(self._device), {})
+        key = _signature(members, self._task, threads)
+        if key not in machine:
+            machine[key] = self._measured(members, steps, threads)
+            _write(self._cache, self._known)
+        known = machine[key]
+        cuts = _cuts(count, threads)
+        quickest = min(cuts, key=lambda cut: known.get(str(cut), inf))
+        alone = known[ALONE] * ceil(count / threads)
+        return Forecast(count, quickest, known[str(quickest)], alone)
 
     def _measured(self, members: Sequence[Member], steps: int, threads: int) -> dict[str, float]:
-        """Return the seconds of a step of all, by cut, and of one training "alone"."""
-        key = _signature(members, self._task)
-        known = self._known.setdefault(_machine(self._device), {}).setdefault(key, {})
-        began, quickest, learned = time.perf_counter(), inf, False
+        """Return the seconds of a step of all, by cut, and of one training alone.
+
+        All in one go: how busy the machine is changes, and should change all of them alike.
+        """
+        known: dict[str, float] = {}
+        began = time.perf_counter()
         for cut in _cuts(len(members), threads):
-            if str(cut) in known:
-                continue
-            if time.perf_counter() - began > SHARE * steps * quickest:
+            if time.perf_counter() - began > SHARE * steps * min(known.values(), default=inf):
                 break
             training = TiledTraining(self._task, members, TIMED_STEPS + 1, self._device, cut)
             known[str(cut)] = _quickest_step(training)
-            quickest, learned = min(quickest, known[str(cut)]), True
-        if "alone" not in known:
-            known["alone"] = self._alone_seconds(members)
-            learned = True
-        if learned:
-            _write(self._cache, self._known)
-        return known
+        return {**known, ALONE: self._alone_seconds(members)}
 
     def _alone_seconds(self, members: Sequence[Member]) -> float:
         ordered = sorted(members, key=lambda member: member.model.group)
-        chosen = ordered[:: max(1, len(members) // ALONE)][:ALONE]
+        chosen = ordered[:: max(1, len(members) // SAMPLE)][:SAMPLE]
         times = [
             _quickest_step(AloneTraining(self._task, member, TIMED_STEPS + 1, self._device))
             for member in chosen
@@ -140,12 +139,13 @@ def _cuts(count: int, threads: int) -> list[Cut]:
     return cuts
 
 
-def _signature(members: Sequence[Member], task: Task) -> str:
+def _signature(members: Sequence[Member], task: Task, threads: int) -> str:
     """Return what trainings have in common that take about as long."""
     info, bucket = task.info, members[0].bucket
     groups = len({member.model.group for member in members})
     shape = f"T {info.length}, {info.outputs} outputs, {'tokens' if info.tokens else 'vectors'}"
-    return f"{'x'.join(map(str, bucket))}, {shape}, {len(members)} of {groups} shapes"
+    count = f"{len(members)} of {groups} shapes on {threads}"
+    return f"{'x'.join(map(str, bucket))}, {shape}, {count}"
 
 
 def _machine(device: torch.device) -> str:
@@ -166,6 +166,7 @@ def _read(file: Path) -> dict[str, dict[str, dict[str, float]]]:
             str(machine): {
                 str(key): {str(size): float(seconds) for size, seconds in times.items()}
                 for key, times in known.items()
+                if ALONE in times and len(times) > 1
             }
             for machine, known in read.items()
         }

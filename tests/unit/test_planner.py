@@ -29,8 +29,8 @@ def members(task: Task) -> list[Member]:
 
 def knowing(file: Path, task: Task, members: list[Member], times: dict[str, float]) -> Planner:
     """Return a planner whose machine has measured these seconds of a step."""
-    key = _signature(members, task)
-    file.write_text(json.dumps({_machine(CPU): {key: times}}), encoding="utf-8")
+    known = {_signature(members, task, threads): times for threads in (1, 2)}
+    file.write_text(json.dumps({_machine(CPU): known}), encoding="utf-8")
     return Planner(task, CPU, file)
 
 
@@ -70,7 +70,9 @@ def test_a_machine_measures_once_and_remembers(
 ) -> None:
     file = tmp_path / "cache" / "known.json"
     first = Planner(task, CPU, file).forecast(members, 100_000, 1)
-    known = json.loads(file.read_text(encoding="utf-8"))[_machine(CPU)][_signature(members, task)]
+    known = json.loads(file.read_text(encoding="utf-8"))[_machine(CPU)][
+        _signature(members, task, 1)
+    ]
     assert set(known) == {"1 on 1", "2 on 1", "4 on 1", "8 on 1", "alone"}
     assert all(seconds > 0 for seconds in known.values())
     monkeypatch.setattr("pso_attn.evaluate.planner._quickest_step", None)  # nothing is timed again
@@ -83,7 +85,9 @@ def test_a_short_search_is_calibrated_shortly(
 ) -> None:
     file = tmp_path / "known.json"
     Planner(task, CPU, file).forecast(members, 60, 1)
-    known = json.loads(file.read_text(encoding="utf-8"))[_machine(CPU)][_signature(members, task)]
+    known = json.loads(file.read_text(encoding="utf-8"))[_machine(CPU)][
+        _signature(members, task, 1)
+    ]
     assert "1 on 1" in known
     assert "8 on 1" not in known
 
@@ -98,7 +102,9 @@ def test_trainings_of_few_steps_are_cut_by_cores_and_not_measured(
     assert not file.exists()
 
 
-@pytest.mark.parametrize("content", ["", "{", "[1]", '{"a": {"b": {"c": "d"}}}'])
+@pytest.mark.parametrize(
+    "content", ["", "{", "[1]", '{"a": {"b": {"c": "d"}}}', '{"a": {"b": {}}}']
+)
 def test_a_damaged_cache_is_measured_anew(
     tmp_path: Path, task: Task, members: list[Member], content: str
 ) -> None:
