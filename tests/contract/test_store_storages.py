@@ -333,7 +333,7 @@ def test_a_run_killed_before_its_study_is_begun_by_load(
 
 
 def test_reading_a_run_that_has_not_begun_says_so(url: str | None, folder: RunFolder) -> None:
-    with pytest.raises((RunError, StorageError), match="has not begun|missing"):
+    with pytest.raises((RunError, StorageError), match=r"has not begun|missing"):
         OptunaStore.load(url, folder, SPACE, LOSS, read_only=True)
 
 
