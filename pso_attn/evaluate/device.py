@@ -2,6 +2,7 @@
 
 import ctypes
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -95,7 +96,9 @@ def idle_threads(device: torch.device) -> int:
     allowed = 1 if device.type == "cuda" else torch.get_num_threads()
     if allowed == 1:
         return 1
+    began = time.process_time()
     busy = psutil.cpu_percent(interval=BUSY_SECONDS) / 100 * (psutil.cpu_count() or 1)
+    busy -= (time.process_time() - began) / BUSY_SECONDS  # its own: BLAS threads spin for a while
     idle = len(psutil.Process().cpu_affinity()) - round(busy)
     return max(1, min(allowed, idle))
 
