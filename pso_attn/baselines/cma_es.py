@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pso_attn.baselines.folding import Fold
-from pso_attn.baselines.slots import refuse_options, slots
+from pso_attn.baselines.options import refuse_options
 from pso_attn.seeding import generator
 from pso_attn.space import Space
+from pso_attn.swarm.fold import Fold, folded
+from pso_attn.swarm.slots import slots
 from pso_attn.types import Array, History, Proposal, State, Trial
 
 Solution = Any  # cmaes.CatCMAwM.Solution: x, z, c, and _v_raw before rounding and clipping
@@ -80,12 +81,13 @@ class CovarianceAdaptation:
         """Refuse options."""
         refuse_options("cmaes", options)
         self.seed, self.particles, self.batch = seed, particles, batch
-        self._fold = Fold(self._first, self._after)
+        self._fold: Fold[_Search] | None = None
 
     def propose(self, space: Space, history: History) -> Proposal:
         """Return draws from the distribution after that history."""
         generation = len(history)
-        search = self._fold(space, history)
+        self._fold = folded(self._fold, space, history, self._first, self._after)
+        search = self._fold.state
         solutions = self._drawn(search, generation)
         positions = _positions(space, search.axes, solutions)
         particles = slots(generation, self.batch, self.particles)

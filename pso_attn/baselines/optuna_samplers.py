@@ -8,10 +8,11 @@ from typing import Any, ClassVar
 import numpy as np
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, TPESampler
 
+from pso_attn.baselines.options import refuse_options
 from pso_attn.baselines.rebuilt_study import Attributes, asked, rebuilt_study
-from pso_attn.baselines.slots import refuse_options, slots
 from pso_attn.seeding import generator
 from pso_attn.space import Space
+from pso_attn.swarm.slots import slots
 from pso_attn.types import History, Proposal
 
 

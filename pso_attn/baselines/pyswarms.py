@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from pso_attn.baselines.folding import Fold
-from pso_attn.baselines.slots import refuse_options, slots
+from pso_attn.baselines.options import refuse_options
 from pso_attn.seeding import generator
 from pso_attn.space import Space
+from pso_attn.swarm.fold import Fold, folded
+from pso_attn.swarm.slots import slots
 from pso_attn.swarm.state import SwarmState, advance, unborn
 from pso_attn.types import Array, History, Proposal
 
@@ -41,13 +42,14 @@ class PySwarms:
 
         self.seed, self.particles, self.batch = seed, particles, batch
         self._topology = Star()
-        self._fold = Fold(self._first, self._after)
+        self._fold: Fold[SwarmState] | None = None
 
     def propose(self, space: Space, history: History) -> Proposal:
         """Return where the next particles go; pure in the seed, space and history."""
         generation = len(history)
         particles = slots(generation, self.batch, self.particles)
-        positions, _ = self._moved(self._fold(space, history), generation)
+        self._fold = folded(self._fold, space, history, self._first, self._after)
+        positions, _ = self._moved(self._fold.state, generation)
         chosen = positions[list(particles)]
         return Proposal(space.with_starts(chosen, generation * self.batch), particles)
 

@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from pso_attn.baselines.slots import refuse_options, slots
+from pso_attn.baselines.options import refuse_options
 from pso_attn.seeding import sobol
 from pso_attn.space import Space
+from pso_attn.swarm.slots import slots
 from pso_attn.types import History, Proposal
 
 

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from pso_attn.baselines.slots import refuse_options, slots
+from pso_attn.baselines.options import refuse_options
 from pso_attn.seeding import generator
 from pso_attn.space import Space
+from pso_attn.swarm.slots import slots
 from pso_attn.types import History, Proposal
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from pso_attn.swarm.bounds import limit, reflect
-from pso_attn.swarm.folding import Mover, NeighbourlySwarm, Sight, Turn
+from pso_attn.swarm.family import Mover, NeighbourlySwarm, Sight, Turn
 from pso_attn.swarm.moves import Weights, constricted, copied_labels, inertial, velocity
 from pso_attn.swarm.options import read_options
 from pso_attn.types import Array

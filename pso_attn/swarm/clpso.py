@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from pso_attn.seeding import generator
 from pso_attn.swarm.bounds import limit, reflect
-from pso_attn.swarm.folding import FoldedSwarm, Mover, Turn
+from pso_attn.swarm.family import FoldedSwarm, Mover, Turn
 from pso_attn.swarm.moves import Weights, copied_labels, inertial
 from pso_attn.swarm.options import SwarmOptions, read_known
+from pso_attn.swarm.slots import slots
 from pso_attn.swarm.state import Counts
 from pso_attn.types import Array
 
@@ -66,7 +67,7 @@ class ClpsoSwarm(FoldedSwarm[Exemplars]):
         """Return the exemplars, chosen anew for those who move now and learn nothing any more."""
         state, exemplars = before.state, before.memory.copy()
         ranks = state.ranks()
-        for i in self._moving(before.generation):
+        for i in slots(before.generation, self.batch, self.particles):
             idle = state.idle[i]
             refreshes = idle > 0 and idle % self.options.refreshing_gap == 0
             if state.evaluated[i] and (refreshes or (exemplars[i] < 0).any()):

@@ -1,47 +1,29 @@
 """The default swarm: each particle draws many moves, and a surrogate says which one it makes."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pso_attn.errors import ConfigurationError
 from pso_attn.seeding import generator
 from pso_attn.space import Space
 from pso_attn.swarm.draws import moves, start, start_length, varied
+from pso_attn.swarm.fold import Fold, folded
 from pso_attn.swarm.ledger import Ledger, keys, modelled
 from pso_attn.swarm.screened_options import ScreenedOptions, read_screened_options
 from pso_attn.swarm.screening import Forecast, chosen_moves
+from pso_attn.swarm.slots import check_size, slots
 from pso_attn.swarm.standing import Standing, standing_of
 from pso_attn.swarm.topologies import pyramid, ring, star, von_neumann
-from pso_attn.types import Array, History, Objective, Proposal, Trial
+from pso_attn.types import Array, History, Proposal
 
 _NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 Flags = NDArray[np.bool_]
 Indices = NDArray[np.intp]
 
 FINALISTS = 5  # of a particle's draws are repaired where there are constraints
-
-
-@dataclass(frozen=True, eq=False)
-class _Fold:
-    """The ledger of the first generations of some history: a cache, equal to folding anew."""
-
-    space: Space
-    objectives: tuple[Objective, ...]
-    generations: tuple[tuple[Trial, ...], ...]
-    ledger: Ledger
-
-    def begins(self, space: Space, history: History) -> bool:
-        """Tell whether this is a prefix of that history: the same trials, by identity."""
-        return (
-            self.space is space
-            and self.objectives == history.objectives
-            and self.generations == history.generations[: len(self.generations)]
-        )
 
 
 class ScreenedSwarm:
@@ -67,26 +49,18 @@ class ScreenedSwarm:
         options: Mapping[str, Any] = _NO_OPTIONS,
     ) -> None:
         """Check the options and join the particles by their topology."""
-        if particles < 2:
-            raise ConfigurationError(
-                f"a swarm of {particles} has nobody to learn from; give at least 2 particles, "
-                "or choose the sampler random or qmc"
-            )
-        if not 1 <= batch <= particles:
-            raise ConfigurationError(
-                f"a batch of {batch} does not fit a swarm of {particles}; give 1 to {particles}"
-            )
+        check_size(particles, batch)
         self.seed, self.particles, self.batch = seed, particles, batch
         self.generations = generations
         self.options = read_screened_options(options)
         self._links = _links(self.options, particles)
-        self._fold: _Fold | None = None
+        self._fold: Fold[Ledger] | None = None
 
     def propose(self, space: Space, history: History) -> Proposal:
         """Return where the next `batch` particles go; pure in the seed, space and history."""
         generation = len(history)
         first = generation * self.batch
-        particles = tuple((first + slot) % self.particles for slot in range(self.batch))
+        particles = slots(generation, self.batch, self.particles)
         dimension = space.dimension
         if generation < start_length(self.particles, self.batch, self.generations, dimension):
             positions = start(space, self.seed, first, self.batch)
@@ -96,14 +70,8 @@ class ScreenedSwarm:
 
     def ledger(self, space: Space, history: History) -> Ledger:
         """Return the history's trials as arrays, folding only what was not folded before."""
-        fold = self._fold
-        if fold is None or not fold.begins(space, history):
-            fold = _Fold(space, history.objectives, (), Ledger.empty(space.dimension))
-        ledger = fold.ledger
-        for trials in history.generations[len(fold.generations) :]:
-            ledger = ledger.extended(space, trials, history)
-        self._fold = _Fold(space, history.objectives, history.generations, ledger)
-        return ledger
+        self._fold = folded(self._fold, space, history, _no_trials, _extended)
+        return self._fold.state
 
     def _moved(
         self, space: Space, ledger: Ledger, generation: int, particles: tuple[int, ...]
@@ -173,6 +141,14 @@ class ScreenedSwarm:
         ]
         feasible = [[not one.violations for one in row] for row in repaired]
         return np.array([[one.position for one in row] for row in repaired]), np.array(feasible)
+
+
+def _no_trials(space: Space) -> Ledger:
+    return Ledger.empty(space.dimension)
+
+
+def _extended(space: Space, history: History, ledger: Ledger, generation: int) -> Ledger:
+    return ledger.extended(space, history.generations[generation], history)
 
 
 def _links(options: ScreenedOptions, particles: int) -> Indices:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from pso_attn.swarm.folding import Mover, NeighbourlySwarm, Sight, Turn
+from pso_attn.swarm.family import Mover, NeighbourlySwarm, Sight, Turn
 from pso_attn.swarm.moves import Weights, copied_labels
 from pso_attn.swarm.options import TopologyName, TopologyOptions, read_known
 from pso_attn.types import Array

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pso_attn.swarm.folding import FoldedSwarm
+from pso_attn.swarm.family import FoldedSwarm
 from pso_attn.testing.driving import MINIMISED, drive, finished
 from pso_attn.testing.samplers import (
     GENERATIONS,

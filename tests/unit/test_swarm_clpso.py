@@ -25,8 +25,8 @@ def history_of(*generations):
 
 def exemplars(swarm, history, dimension=3):
     """Return the exemplars with which the generation after the history moves, (P, D)."""
-    fold = swarm._folded(cube(dimension), history)
-    return swarm._turn(fold.space, len(history), fold.state, fold.memory).memory
+    space = cube(dimension)
+    return swarm._turn(space, len(history), *swarm._folded(space, history)).memory
 
 
 def test_the_constants_are_the_papers():

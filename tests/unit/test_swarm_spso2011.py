@@ -125,8 +125,8 @@ def sight(particles, batch, losses):
             )
         )
     history = History(MINIMISED, tuple(generations))
-    fold = swarm._folded(cube(2), history)
-    return swarm._turn(fold.space, len(history), fold.state, fold.memory).memory.drawn
+    space = cube(2)
+    return swarm._turn(space, len(history), *swarm._folded(space, history)).memory.drawn
 
 
 def test_links_are_redrawn_after_a_move_of_the_swarm_without_a_better_best():

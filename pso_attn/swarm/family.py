@@ -7,14 +7,15 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
-from pso_attn.errors import ConfigurationError
 from pso_attn.seeding import generator, sobol
 from pso_attn.space import Space
+from pso_attn.swarm.fold import Fold, folded
 from pso_attn.swarm.options import TopologyOptions
 from pso_attn.swarm.restarts import to_redraw
+from pso_attn.swarm.slots import check_size, slots
 from pso_attn.swarm.state import Counts, Flags, SwarmState, advance, unborn
 from pso_attn.swarm.topologies import Links
-from pso_attn.types import Array, History, Objective, Proposal, Trial
+from pso_attn.types import Array, History, Proposal
 
 Memory = TypeVar("Memory")
 Mover = Callable[[int, np.random.Generator], Array]
@@ -33,25 +34,6 @@ class Turn(Generic[Memory]):
     memory: Memory
 
 
-@dataclass(frozen=True, eq=False)
-class _Fold(Generic[Memory]):
-    """The swarm after the first generations of some history: a cache, equal to folding anew."""
-
-    space: Space
-    objectives: tuple[Objective, ...]
-    generations: tuple[tuple[Trial, ...], ...]
-    state: SwarmState
-    memory: Memory
-
-    def begins(self, space: Space, history: History) -> bool:
-        """Tell whether this is a prefix of that history: the same trials, by identity."""
-        return (
-            self.space is space
-            and self.objectives == history.objectives
-            and self.generations == history.generations[: len(self.generations)]
-        )
-
-
 class FoldedSwarm(ABC, Generic[Memory]):
     """A swarm that remembers what its history tells; a variant says how one particle moves.
 
@@ -63,18 +45,10 @@ class FoldedSwarm(ABC, Generic[Memory]):
         self, seed: int, particles: int, batch: int, generations: int, stagnation: int
     ) -> None:
         """Refuse fewer than two particles and a batch that does not fit the swarm."""
-        if particles < 2:
-            raise ConfigurationError(
-                f"a swarm of {particles} has nobody to learn from; give at least 2 particles, "
-                "or choose the sampler random or qmc"
-            )
-        if not 1 <= batch <= particles:
-            raise ConfigurationError(
-                f"a batch of {batch} does not fit a swarm of {particles}; give 1 to {particles}"
-            )
+        check_size(particles, batch)
         self.seed, self.particles, self.batch = seed, particles, batch
         self.generations, self._stagnation = generations, stagnation
-        self._fold: _Fold[Memory] | None = None
+        self._fold: Fold[tuple[SwarmState, Memory]] | None = None
 
     @abstractmethod
     def _first_memory(self, dimension: int) -> Memory:
@@ -94,34 +68,30 @@ class FoldedSwarm(ABC, Generic[Memory]):
 
     def propose(self, space: Space, history: History) -> Proposal:
         """Return where the next `batch` particles go; pure in the seed, space and history."""
-        fold = self._folded(space, history)
-        turn = self._turn(space, len(history), fold.state, fold.memory)
-        first = turn.generation * self.batch
-        particles = self._moving(turn.generation)
-        return Proposal(space.with_starts(self._placed(turn, particles), first), particles)
+        generation = len(history)
+        turn = self._turn(space, generation, *self._folded(space, history))
+        particles = slots(generation, self.batch, self.particles)
+        placed = self._placed(turn, particles)
+        return Proposal(space.with_starts(placed, generation * self.batch), particles)
 
     def state(self, space: Space, history: History) -> SwarmState:
         """Return the swarm after that history, folding only what was not folded before."""
-        return self._folded(space, history).state
+        return self._folded(space, history)[0]
 
-    def _moving(self, generation: int) -> tuple[int, ...]:
-        first = generation * self.batch
-        return tuple((first + slot) % self.particles for slot in range(self.batch))
+    def _folded(self, space: Space, history: History) -> tuple[SwarmState, Memory]:
+        self._fold = folded(self._fold, space, history, self._unborn, self._after)
+        return self._fold.state
 
-    def _folded(self, space: Space, history: History) -> _Fold[Memory]:
-        fold = self._fold
-        if fold is None or not fold.begins(space, history):
-            state = unborn(self.particles, space.dimension)
-            memory = self._first_memory(space.dimension)
-            fold = _Fold(space, history.objectives, (), state, memory)
-        state, memory = fold.state, fold.memory
-        for generation in range(len(fold.generations), len(history)):
-            turn = self._turn(space, generation, state, memory)
-            trials, redrawn = history.generations[generation], self._redrawn(turn)
-            state = advance(state, trials, history, redrawn, space.categorical, self.seed)
-            memory = turn.memory
-        self._fold = _Fold(space, history.objectives, history.generations, state, memory)
-        return self._fold
+    def _unborn(self, space: Space) -> tuple[SwarmState, Memory]:
+        return unborn(self.particles, space.dimension), self._first_memory(space.dimension)
+
+    def _after(
+        self, space: Space, history: History, known: tuple[SwarmState, Memory], generation: int
+    ) -> tuple[SwarmState, Memory]:
+        turn = self._turn(space, generation, *known)
+        trials, redrawn = history.generations[generation], self._redrawn(turn)
+        state = advance(turn.state, trials, history, redrawn, space.categorical, self.seed)
+        return state, turn.memory
 
     def _turn(
         self, space: Space, generation: int, state: SwarmState, memory: Memory
