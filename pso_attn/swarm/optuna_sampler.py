@@ -3,6 +3,7 @@
 import copy
 import threading
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,11 @@ from optuna.trial import FrozenTrial, TrialState
 from pso_attn.errors import ConfigurationError, StudyError, nearest
 from pso_attn.seeding import generator
 from pso_attn.space import Space
+from pso_attn.space.repair import Repaired
 from pso_attn.swarm import VARIANTS, ScreenedSwarm
+from pso_attn.swarm.apart import Choice
 from pso_attn.swarm.believing import Belief
-from pso_attn.swarm.study_history import PROPOSED, StudyReader
+from pso_attn.swarm.study_history import PROPOSED, ReadStudy, StudyReader
 from pso_attn.swarm.study_space import (
     StudySpace,
     declared_space,
@@ -24,9 +27,10 @@ from pso_attn.swarm.study_space import (
     given_space,
     seen_space,
 )
-from pso_attn.types import Objective
+from pso_attn.types import Array, Objective
 
-BUDGET = 1_000_000  # trials: a study does not say how many it will be asked for
+BUDGET = 1_000_000  # trials, where nobody says how many a study will be asked for
+LOOKS = 8  # at what others chose meanwhile, before a trial is left where it is
 
 _TELLING = (TrialState.COMPLETE, TrialState.PRUNED)  # a failed one may have stopped half-way
 
@@ -40,6 +44,7 @@ class PSOSampler(BaseSampler):
     before it alone: a study that is reopened with the same seed goes on as if it had not been
     stopped. Any number of trials may be asked for before any is told. Trials that fail, are
     pruned or violate a constraint (`trial.set_constraint`) keep their slot and never lead.
+    Where several workers choose at once, one that finds another where it was going goes elsewhere.
 
     n_particles: at least 2. seed: None draws one. variant: "pso", which a surrogate assists, or
     one of "pso-classic", "pso-spso2011", "pso-bare-bones" and "pso-clpso".
@@ -47,6 +52,9 @@ class PSOSampler(BaseSampler):
     distributions by name. Without it the parameters are those that completed and pruned trials
     had, conditional ones included; what is new, or not in the space, is drawn by itself: each
     parameter evenly over every `n_particles` trials.
+    options: the variant's own, as under [swarm] in a space file. n_trials: how many the study will
+    be asked for in all, if that is known: a small number shortens the start of "pso", and inertia
+    falls over it, which else stays at its first value.
     Raises ConfigurationError for what cannot work, StudyError for several objectives.
     """
 
@@ -56,6 +64,8 @@ class PSOSampler(BaseSampler):
         seed: int | None = None,
         variant: str = "pso",
         space: Given = None,
+        options: Mapping[str, Any] = MappingProxyType({}),
+        n_trials: int | None = None,
     ) -> None:
         """Make the swarm; nothing is asked of a study yet."""
         if variant not in VARIANTS:
@@ -63,10 +73,23 @@ class PSOSampler(BaseSampler):
         drawn = int(np.random.default_rng().integers(2**31)) if seed is None else seed
         if drawn < 0:
             raise ConfigurationError(f"seed = {seed} is negative; give 0 or more")
-        self._arguments = (n_particles, drawn, variant, space)
+        if not isinstance(options, Mapping):
+            raise ConfigurationError(
+                f"options is of type {type(options).__name__}; give a dict of the variant's own "
+                "options by name"
+            )
+        if n_trials is not None and n_trials < 1:
+            raise ConfigurationError(
+                f"n_trials = {n_trials} is no number of trials; give 1 or more, or leave it out"
+            )
+        self._arguments = (n_particles, drawn, variant, space, dict(options), n_trials)
         self._particles, self._seed = n_particles, drawn
         self._swarm = VARIANTS[variant](
-            seed=drawn, particles=n_particles, batch=1, generations=BUDGET, options={}
+            seed=drawn,
+            particles=n_particles,
+            batch=1,
+            generations=n_trials or BUDGET,
+            options=dict(options),
         )
         self._reader = StudyReader(drawn, n_particles)
         self._belief: Belief | None = None
@@ -103,9 +126,15 @@ class PSOSampler(BaseSampler):
         with self._lock:
             known = self._space(study, search_space)
             earlier = [t for t in _trials(study) if t.number < trial.number]
-            position = self._proposed(known, earlier, _objective(study))
-        noted = dict(zip(known.space.names, position.tolist(), strict=True))
-        study._storage.set_trial_system_attr(trial._trial_id, PROPOSED, noted)
+            read = self._reader.read(known, earlier, _objective(study))
+            told, number = read.history.trials, trial.number
+
+            def trained(place: Array) -> Array | None:
+                repaired = self._repaired(known, place, number)
+                return None if repaired.violations else repaired.position
+
+            choice = Choice(known, number, earlier, told, trained)
+            position = self._settled(study, trial, choice, self._proposed(known, read))
         params = known.params(known.space.decode(position))
         return {name: value for name, value in params.items() if name in search_space}
 
@@ -125,11 +154,8 @@ class PSOSampler(BaseSampler):
         x = float(cell + inside) / self._particles
         return drawn_value(param_name, param_distribution, x)
 
-    def _proposed(
-        self, known: StudySpace, earlier: Sequence[FrozenTrial], objective: Objective
-    ) -> Any:
+    def _proposed(self, known: StudySpace, read: ReadStudy) -> Array:
         """Return the position (D,) of the trial that comes after these, constraints repaired."""
-        read = self._reader.read(known, earlier, objective)
         history = read.history
         # What may change yet is folded by a copy, so that the swarm itself never folds it twice.
         swarm, past = self._swarm, history.truncated(read.settled)
@@ -142,9 +168,30 @@ class PSOSampler(BaseSampler):
         else:
             swarm.state(known.space, past)
         proposal = copy.copy(swarm).propose(known.space, history)
-        particle = proposal.particles[0]
-        moved = known.space.repair(proposal.positions[0], self._seed, len(history), particle)
-        return moved.position
+        return self._repaired(known, proposal.positions[0], len(history)).position
+
+    def _repaired(self, known: StudySpace, position: Array, number: int) -> Repaired:
+        particle = number % self._particles
+        return known.space.repair(position, self._seed, number, particle)
+
+    def _settled(
+        self, study: optuna.Study, trial: FrozenTrial, choice: Choice, position: Array
+    ) -> Array:
+        """Return the position, or another where somebody else is there, noted in the trial.
+
+        It is noted before others are looked at, so that of two that choose at once one sees the
+        other. One worker that asks, suggests and tells in turn never finds anybody.
+        """
+        names = choice.known.space.names
+        for look in range(LOOKS):
+            _note(study, trial, names, position)
+            rng = generator(self._seed, trial.number, "another", look)
+            another = choice.another(position, _trials(study), rng)
+            if another is None:
+                return position
+            position = another
+        _note(study, trial, names, position)
+        return position
 
     def _space(
         self, study: optuna.Study, asked: Mapping[str, BaseDistribution] | None = None
@@ -188,6 +235,11 @@ def _given(space: Given) -> StudySpace | None:
 def _trials(study: optuna.Study) -> list[FrozenTrial]:
     """Return all trials, also those that HyperbandPruner hides: a swarm tells fidelities apart."""
     return study._storage.get_all_trials(study._study_id, deepcopy=False)
+
+
+def _note(study: optuna.Study, trial: FrozenTrial, names: Sequence[str], position: Array) -> None:
+    noted = dict(zip(names, position.tolist(), strict=True))
+    study._storage.set_trial_system_attr(trial._trial_id, PROPOSED, noted)
 
 
 def _objective(study: optuna.Study) -> Objective:

@@ -540,6 +540,11 @@ def test_a_study_of_two_objectives_is_refused_in_one_sentence() -> None:
         ({"variant": "pso-clasic"}, 'did you mean "pso-classic"'),
         ({"seed": -1}, "seed = -1 is negative"),
         ({"space": [1]}, "space is a list; give a pso_attn.space.Space"),
+        ({"variant": "pso", "options": {"drows": 5}}, 'no option "drows"; did you mean "draws"'),
+        ({"variant": "pso", "options": {"draws": 0}}, "draws = 0 does not work; give an integer"),
+        ({"variant": "pso-classic", "options": {"draws": 5}}, 'pso-classic has no option "draws"'),
+        ({"options": 5}, "options is of type int; give a dict of the variant's own"),
+        ({"n_trials": 0}, "n_trials = 0 is no number of trials; give 1 or more"),
     ],
 )
 def test_what_cannot_work_is_refused_in_one_sentence(
@@ -573,8 +578,33 @@ def test_losses_that_say_nothing_do_not_stop_it(value: float) -> None:
     assert len({trial.params["x"] for trial in study.trials}) == 12
 
 
+def test_the_options_are_those_of_a_space_file() -> None:
+    star = {"topology": "star", "rule": "inertia"}
+    study = made(options=star)
+    study.optimize(bowl, n_trials=20)
+    plain = made()
+    plain.optimize(bowl, n_trials=20)
+    assert all_params(study)[:4] == all_params(plain)[:4]  # drawn before any option counts
+    assert all_params(study) != all_params(plain)
+    few = made(variant="pso", options={"draws": 1, "topology": "pyramid"})
+    few.optimize(bowl, n_trials=12)
+    assert {trial.state for trial in few.trials} == {TrialState.COMPLETE}
+
+
+@pytest.mark.parametrize("variant", ["pso-classic", "pso-clpso"])
+def test_inertia_falls_over_the_trials_that_were_announced(variant: str) -> None:
+    options = {"rule": "inertia"} if variant == "pso-classic" else {}
+    spreads = []
+    for announced in (200, None):
+        study = made(variant=variant, options=options, n_trials=announced)
+        study.optimize(bowl, n_trials=200)
+        spreads.append(np.std([trial.params["x"] for trial in study.trials[-40:]]))
+    assert spreads[0] < spreads[1] / 2
+
+
 def test_a_pickled_sampler_is_the_same_sampler() -> None:
-    study, other = made(), made()
+    arguments = {"options": {"topology": "star"}, "n_trials": 9}
+    study, other = made(**arguments), made(**arguments)
     study.optimize(objective, n_trials=9)
     other.optimize(objective, n_trials=6)
     other.sampler = pickle.loads(pickle.dumps(other.sampler))
