@@ -1,5 +1,8 @@
 """Whether to believe a run: its report, its confirmation, its verification."""
 
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -31,30 +34,66 @@ def report(
 ) -> None:
     """Write each RUN's report: index.html, pictures, trials.csv.
 
-    A study of anyone's is only read; URL#NAME, or FILE#NAME of a journal.
+    Several RUNs get a page that compares them as well. A study of anyone's is only read; URL#NAME,
+    or FILE#NAME of a journal.
     """
-    from pso_attn.errors import StorageError
     from pso_attn.report import build_report, plain_summary
 
     loaded = [_read(run, runs_dir) for run in runs]
     if out is not None:
         loaded = [(shown, out / name if len(runs) > 1 else out, name) for shown, _, name in loaded]
-    written: list[dict[str, str]] = []
+    pages: list[Path] = []
     lines: list[Any] = []
     for shown, folder, _ in _apart(loaded):
-        try:
-            page = build_report(shown, folder)
-        except OSError as error:
-            raise StorageError(f"{folder} cannot be written: {error.strerror}") from error
-        written.append({"run": shown.name, "index": str(page)})
-        lines += [*plain_summary(shown), f"report:   {page}"]
+        with _writing(folder):
+            pages.append(build_report(shown, folder))
+        lines += [*plain_summary(shown), f"report:   {pages[-1]}", ""]
+    written = [
+        {"run": shown.name, "index": str(page)}
+        for (shown, _, _), page in zip(loaded, pages, strict=True)
+    ]
+    together: dict[str, Any] | None = None
+    if len(runs) > 1:
+        usual = runs_dir / f"{'-'.join(name for _, _, name in loaded)[:100]}-report"
+        together, more = _together([shown for shown, _, _ in loaded], pages, out or usual)
+        pages.append(Path(together["index"]))
+        lines += more
     emit(
-        {"reports": written},
+        {"reports": written, "together": together},
         as_json=as_json,
         quiet=quiet,
-        lines=lines,
-        essence=[entry["index"] for entry in written],
+        lines=lines if together else lines[:-1],
+        essence=[str(page) for page in pages],
     )
+
+
+def _together(
+    runs: list["ReportInput"], pages: list[Path], folder: Path
+) -> tuple[dict[str, Any], list[Any]]:
+    """Write the page that compares the runs; return it as a document and as lines."""
+    from pso_attn.report.together import documents, entries, sentences, summary_rows
+    from pso_attn.report.together_page import build_together
+
+    found = entries(runs)
+    with _writing(folder):
+        page = build_together(found, pages, folder)
+    columns, rows = summary_rows(found, briefly=True)
+    said = sentences(found)
+    lines = [table(columns, rows, right=columns[1:-1]), ""]
+    lines += [line for sentence in said for line in textwrap.wrap(sentence, 80)]
+    lines.append(f"together: {page}")
+    return {"index": str(page), "runs": documents(found), "notes": said}, lines
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Raise StorageError where the block cannot write into a folder."""
+    from pso_attn.errors import StorageError
+
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(f"{folder} cannot be written: {error.strerror}") from error
 
 
 def _read(run: str, runs_dir: Path) -> tuple["ReportInput", Path, str]:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pso_attn.report.words import count
+from pso_attn.report.words import count, listed
 from pso_attn.types import Array, History, Objective
 
 CHANCE = 0.05  # p from which on a lead is taken for chance
@@ -137,13 +137,13 @@ def verdict(contest: Contest, found: tuple[Standing, ...]) -> tuple[str, str]:
         return f"{first} alone, over {shape}: there is nothing to compare it with.", ""
     best = leader(found)
     equal = [s.sampler for s in found if s.mean_rank == best.mean_rank]
-    ahead = f"{best.sampler} ranks first" if len(equal) == 1 else f"{_listed(equal)} rank first"
+    ahead = f"{best.sampler} ranks first" if len(equal) == 1 else f"{listed(equal)} rank first"
     said = f"{ahead}: mean rank {best.mean_rank:.3g} of {len(found)} over {shape}."
     decided = [s for s in found if s.duel is not None and s.duel.is_decided]
     beaten = [s.sampler for s in decided if s.duel and s.duel.losses > s.duel.wins]
     beating = [s.sampler for s in decided if s.duel and s.duel.wins > s.duel.losses]
-    parts = [f"{first} is ahead of {_listed(beaten)}"] if beaten else []
-    parts += [f"{_listed(beating)} ahead of {first}"] if beating else []
+    parts = [f"{first} is ahead of {listed(beaten)}"] if beaten else []
+    parts += [f"{listed(beating)} ahead of {first}"] if beating else []
     if parts:
         return said, f"By the sign test at p < .05, {', and '.join(parts)}."
     doubt = f"Chance may explain every difference to {first}: no sign test has p < .05"
@@ -169,7 +169,3 @@ def _best_so_far(history: History) -> Array:
 def _median_seconds(cells: tuple[Cell, ...]) -> float | None:
     spent = [cell.seconds for cell in cells if cell.seconds is not None]
     return float(np.median(spent)) if len(spent) == len(cells) else None
-
-
-def _listed(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -9,10 +9,7 @@ from pso_attn.report.contest import Contest, quantile
 from pso_attn.report.plots import axis_name
 from pso_attn.types import Array
 
-# Okabe & Ito (2008), the palest last; a second round of them is dashed
-_COLOURS = (ink.BEST, ink.DEFAULTS, ink.TEST, "#CC79A7", ink.TEXT, "#E69F00", ink.SOFT)
 _BAND, _FEW = 0.14, 4  # opacity of a band, and samplers beyond which it is halved
-_DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)))
 
 
 def best_so_far(contest: Contest) -> tuple[Figure, str]:
@@ -28,7 +25,7 @@ def best_so_far(contest: Contest) -> tuple[Figure, str]:
     everything = np.concatenate([line for band in bands.values() for line in band])
     scale = ink.scale_for(everything, contest.objective.direction == "maximize")
     for place, (sampler, (better, median, worse)) in reversed([*enumerate(bands.items())]):
-        colour, dash = _look(place)
+        colour, dash = ink.look(place)
         axis.fill_between(trainings, better, worse, step="post", color=colour, alpha=faint, lw=0)
         axis.step(trainings, median, where="post", color=colour, ls=dash, lw=2.2, label=sampler)
     scale.apply(axis)
@@ -52,7 +49,7 @@ def final_shares(contest: Contest) -> Figure:
     margin = 0.05 * span or 0.05 * float(np.abs(there).max(initial=0.0)) or 0.01
     low, high = (there.min() - margin, there.max() + margin) if len(there) else (0.0, 1.0)
     for place, (sampler, losses) in reversed([*enumerate(finals.items())]):
-        colour, dash = _look(place)
+        colour, dash = ink.look(place)
         ended = losses[np.isfinite(losses)]
         shares = np.arange(len(ended) + 1) / len(losses)
         x = np.concatenate([[low], ended, [high]])
@@ -65,10 +62,6 @@ def final_shares(contest: Contest) -> Figure:
     axis.set_xlim(*sorted((-low, -high)) if maximise else (low, high))
     ink.key(figure, columns=6, last_first=True)
     return figure
-
-
-def _look(place: int) -> tuple[str, object]:
-    return _COLOURS[place % len(_COLOURS)], _DASHES[place // len(_COLOURS) % len(_DASHES)]
 
 
 def _shown(contest: Contest, losses: Array) -> Array:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -22,6 +22,9 @@ PRUNED = "#9a9a9a"
 TEXT = "#1f2328"
 QUIET = "#626a73"
 GRID = "#e4e7ea"
+# those that lines are told apart by, the palest last; a second round of them is dashed
+_LINES = (BEST, DEFAULTS, TEST, "#CC79A7", TEXT, "#E69F00", SOFT)
+_DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)))
 
 WIDTH_IN = 9.0  # at 100 dots per inch the 900 pixels of the page
 DPI = 200
@@ -92,6 +95,11 @@ def scale_for(values: Iterable[float], maximise: bool = False, keep: float | Non
     side, furthest = ("below", given.min()) if maximise else ("above", given.max())
     said = f"{beyond} of {len(losses)} lie {side} the axis, up to {number(furthest)}."
     return Scale(low=-edge if maximise else best, high=-best if maximise else edge, note=said)
+
+
+def look(place: int) -> tuple[str, Any]:
+    """Return colour and dash of the line at that place among several."""
+    return _LINES[place % len(_LINES)], _DASHES[place // len(_LINES) % len(_DASHES)]
 
 
 def logarithmic(axis: Axes, low: float, high: float) -> None:

@@ -3,6 +3,7 @@
 import base64
 from collections.abc import Iterable, Sequence
 from html import escape
+from urllib.parse import quote
 
 from pso_attn.report.gallery import Picture
 from pso_attn.report.style import STYLE
@@ -72,6 +73,12 @@ def table(
         f"<caption><span>{escape(caption)}</span></caption>\n<thead><tr>{head}</tr></thead>\n"
         f"<tbody>{body}</tbody></table></div>"
     )
+
+
+def links(items: Iterable[tuple[str, str]]) -> str:
+    """Return a list of links: (what is shown, a path beside the page) each."""
+    shown = "".join(f'<li><a href="{quote(to)}">{escape(name)}</a></li>' for name, to in items)
+    return f"<ul>{shown}</ul>"
 
 
 def key_figures(items: Iterable[tuple[str, str, str]]) -> str:

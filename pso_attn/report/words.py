@@ -1,6 +1,7 @@
 """Numbers and settings as a person reads them."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -76,6 +77,11 @@ def duration(seconds: float) -> str:
 def count(amount: int, noun: str) -> str:
     """Return "1 trial" or "3 trials"."""
     return f"{amount:,} {noun}" if amount == 1 else f"{amount:,} {noun}s"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return "a", "a and b" or "a, b and c"."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def _minus(text: str) -> str:

@@ -10,6 +10,8 @@ from dataclasses import replace
 import pytest
 
 from pso_attn.report import build_report
+from pso_attn.report.together import entries
+from pso_attn.report.together_page import build_together
 from pso_attn.testing.reporting import sample_confirmation, sample_run
 
 pytestmark = pytest.mark.browser
@@ -73,6 +75,17 @@ def measured(chromium, page, profile, width, *flags):
     found = re.search("MEASURED({.*})MEASURED", done.stdout)
     assert found, done.stdout[-2000:]
     return json.loads(found.group(1))
+
+
+def test_a_page_of_several_runs_fits_a_phone(chromium, tmp_path):
+    runs = [sample_run(3, 6, name=f"a-rather-long-name-without-blanks-{n}") for n in range(5)]
+    own = [tmp_path / run.name / "index.html" for run in runs]
+    path = build_together(entries(runs), own, tmp_path)
+    path.write_text(path.read_text().replace("</body>", f"{PROBE}</body>"))
+    seen = measured(chromium, path, tmp_path / "profile", 390)
+    assert seen["page"] == seen["window"] == 390
+    assert seen["shown"] == seen["images"] == 1
+    assert seen["fetched"] == []
 
 
 @pytest.mark.parametrize("width", [390, 1280])

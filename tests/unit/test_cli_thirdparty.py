@@ -1,5 +1,6 @@
 """Code of one's own by "module:Name", and what a search of hopeless trials exits with."""
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -96,6 +97,11 @@ def test_a_report_is_written_for_one_run_and_for_several(tmp_path: Path) -> None
     one = cli("report", "a", "--runs-dir", tmp_path, "--quiet")
     assert one.exit_code == 0, one.stderr
     assert one.stdout.strip() == str((tmp_path / "a" / "report" / "index.html").resolve())
-    both = cli("report", "a", "b", "--runs-dir", tmp_path, "--out", tmp_path / "out")
+    written = ("--runs-dir", tmp_path, "--out", tmp_path / "out", "--json")
+    both = cli("report", "a", "b", *written)
     assert both.exit_code == 0, both.stderr
     assert all((tmp_path / "out" / name / "index.html").is_file() for name in ("a", "b"))
+    together = json.loads(both.stdout)["together"]
+    assert [entry["run"] for entry in together["runs"]] == ["a", "b"]
+    assert Path(together["index"]) == tmp_path / "out" / "index.html"
+    assert (tmp_path / "out" / "best_loss.png").is_file()

@@ -97,7 +97,10 @@ def test_a_journal_several_objectives_and_infinite_values_are_reported(
     result = cli("report", f"{journal}#a/b", f"{journal}#a/b", "--out", tmp_path / "out")
     assert result.exit_code == 0, result.stderr
     assert "has the best accuracy, 0." in result.stdout
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a-b", "a-b-2"]
+    folders = {path.name for path in (tmp_path / "out").iterdir() if path.is_dir()}
+    assert folders == {"a-b", "a-b-2"}
+    assert "a/b and a/b (2) have the best accuracy" in result.stdout
+    assert result.stdout.splitlines()[-1] == f"together: {tmp_path / 'out' / 'index.html'}"
 
 
 @pytest.mark.parametrize(
