@@ -12,6 +12,7 @@ INERTIA = (0.2, 0.9)  # drawn anew for each move
 PULLS = (0.5, 2.2)
 WOBBLE = 0.35  # of a bin: discrete numbers could not leave theirs once a swarm is slow
 START_SPREAD = 0.2  # standard deviation of the start around its centre
+STOPPING = 0.5  # share of the moves that end at a face where others are mirrored by it
 EDGE = 0.25  # the centre keeps this distance from the ends, so that both are seen
 
 
@@ -27,10 +28,11 @@ def moves(
     """Return places where a particle may go, one for each row of v, (m, D).
 
     Numbers: x + w v + c1 r1 (p - x) + c2 r2 (l - x), with w, c1 and c2 drawn for each move and
-    r1, r2 ~ U(0, 1) for each coordinate; mirrored at the ends of the range. Discrete ones also
-    get a normal deviate of a third of a bin. Labels: a copy of x's, p's or, twice as likely,
-    l's; at `jump_rate` a uniform one.
-    x, personal, social: (D,). v: (m, D).
+    r1, r2 ~ U(0, 1) for each coordinate; half of the moves are mirrored at the ends of the range,
+    half stop there, since the best of a knob is often its end. Discrete ones also get a normal
+    deviate of a third of a bin. Labels: a copy of x's, p's or, twice as likely, l's; at
+    `jump_rate` a uniform one.
+    x, personal: (D,). v, social: (m, D).
     """
     count = len(v)
     inertia = rng.uniform(*INERTIA, (count, 1))
@@ -41,7 +43,9 @@ def moves(
     pulled += WOBBLE * bin_width * rng.normal(size=pulled.shape)
     copied = np.where(source < 0.25, x, np.where(source < 0.5, personal, social))
     labels = np.where(jump < jump_rate, bins, copied)
-    return space.snap(np.where(space.categorical, labels, reflect(pulled)))
+    stopping = rng.random((count, 1)) < STOPPING
+    numbers = np.where(stopping, np.clip(pulled, 0.0, 1.0), reflect(pulled))
+    return space.snap(np.where(space.categorical, labels, numbers))
 
 
 def varied(space: Space, positions: Array, rng: np.random.Generator) -> Array:

@@ -23,6 +23,7 @@ _NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 Flags = NDArray[np.bool_]
 Indices = NDArray[np.intp]
 
+WANDERING = 0.5  # share of a particle's draws that follow anybody instead of its neighbourhood
 FINALISTS = 5  # of a particle's draws are repaired where there are constraints
 
 
@@ -119,7 +120,8 @@ class ScreenedSwarm:
             # from rest, whoever leads its neighbourhood would not move: SPSO 2007's first velocity
             v = x - path[-2] if len(path) > 1 else 0.5 * (uniform - x)
             own = i if np.isfinite(standing.costs[i]) else leader
-            personal, social = ledger.positions[standing.bests[[own, leader]]]
+            personal = ledger.positions[standing.bests[own]]
+            social = ledger.positions[standing.bests[self._followed(standing, leader, rng)]]
             v = np.broadcast_to(v, uniform.shape)
             drawn = moves(space, x, v, personal, social, self.options.jump_rate, rng)
         for _ in range(space.dimension):
@@ -130,6 +132,14 @@ class ScreenedSwarm:
         if standing.is_noisy and np.isfinite(standing.costs[i]):
             drawn[-1] = ledger.positions[standing.bests[i]]
         return drawn
+
+    def _followed(
+        self, standing: Standing, leader: int, rng: np.random.Generator
+    ) -> NDArray[np.intp]:
+        """Return which particle's best draws each move, (draws,): the leader, or anybody's."""
+        able = np.flatnonzero(np.isfinite(standing.costs))
+        anybody = able[rng.integers(len(able), size=self.options.draws)]
+        return np.where(rng.random(self.options.draws) < WANDERING, anybody, leader)
 
     def _repaired(
         self, space: Space, drawn: Array, generation: int, particles: tuple[int, ...]

@@ -31,7 +31,7 @@ class Forecast:
     def of(cls, surrogate: Surrogate, points: Array) -> "Forecast":
         """Return the forecast at points (m, D)."""
         whitened = surrogate.whitened(points)
-        variance = surrogate.hyperparameters.variance - np.sum(whitened * whitened, axis=0)
+        variance = surrogate.variance(points) - np.sum(whitened * whitened, axis=0)
         return cls(surrogate, points, surrogate.mean(points), _positive(variance), whitened)
 
     def pretending(self, index: int) -> "Forecast":

@@ -1,8 +1,9 @@
 """A Gaussian process over evaluated points: what a loss is likely to be where nobody looked yet.
 
-Matérn 5/2 with one length scale a coordinate: Rasmussen & Williams (2006), Gaussian Processes
-for Machine Learning, eqs. 2.25, 2.26, 4.17, 5.8 and 5.9. Two different labels are at distance 1
-from each other, as one-hot vectors divided by the root of 2 would be: no order is invented.
+Matérn 5/2 with one length scale a coordinate, and a quadratic trend: Rasmussen & Williams (2006),
+Gaussian Processes for Machine Learning, eqs. 2.25, 2.26, 4.17, 5.8 and 5.9. Two different labels
+are at distance 1 from each other, as one-hot vectors divided by the root of 2 would be: no order
+is invented.
 """
 
 import math
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from scipy.linalg import lapack, solve_triangular
 from scipy.optimize import minimize
 
+from pso_attn.swarm.trend import trend, trend_variance
 from pso_attn.types import Array
 
 Flags = NDArray[np.bool_]
@@ -21,23 +23,29 @@ ITERATIONS = 25  # of L-BFGS
 SCALE_MEDIAN, SCALE_SPREAD = 0.4, 1.0  # log-normal prior; the median times the root of D
 VARIANCE_MEDIAN, VARIANCE_SPREAD = 1.0, 1.0
 NOISE_MEDIAN, NOISE_SPREAD = 1e-4, 2.5
-SCALES, VARIANCES, NOISES = (1e-2, 1e3), (1e-2, 1e2), (1e-6, 1.0)  # what is admitted
+TREND_MEDIAN, TREND_SPREAD = 0.5, 2.0
+SCALES, VARIANCES = (1e-2, 1e3), (1e-2, 1e2)  # what is admitted
+NOISES, TRENDS = (1e-6, 1.0), (1e-6, 1e2)
 FIRST_NOISE = 1e-2  # every fit begins there and at the other medians
 
 
 @dataclass(frozen=True, eq=False)
 class Hyperparameters:
-    """What a process is like. scales: (D,), lengths. variance, noise: of targets of spread 1."""
+    """What a process is like, for targets of spread 1. scales: (D,), lengths.
+
+    variance: of what the scales are the lengths of. noise: its variance. trend: that of a trend.
+    """
 
     scales: Array
     variance: float
     noise: float
+    trend: float
 
     @classmethod
     def of(cls, logarithms: Array) -> "Hyperparameters":
-        """Return those of (D + 2,) logarithms: scales, variance, noise."""
-        values = np.exp(logarithms)
-        return cls(values[:-2], float(values[-2]), float(values[-1]))
+        """Return those of (D + 3,) logarithms: scales, variance, noise, trend."""
+        variance, noise, trend = map(float, np.exp(logarithms[-3:]))
+        return cls(np.exp(logarithms[:-3]), variance, noise, trend)
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,12 +53,14 @@ class Pairs:
     """The squared distances of n points to each other, one row for each pair i > j.
 
     squares: (n (n - 1) / 2, D), in the order of `np.tril_indices(n, -1)`. places: where each
-    pair stands in a matrix (n, n) that is stored column by column.
+    pair stands in a matrix (n, n) that is stored column by column. trends: (n (n - 1) / 2,), the
+    covariance of a trend of size 1. own_trends: (n,), its variance at each point.
     """
 
     squares: Array
     places: NDArray[np.intp]
-    count: int
+    trends: Array
+    own_trends: Array
 
     @classmethod
     def of(cls, points: Array, labels: Flags) -> "Pairs":
@@ -58,14 +68,21 @@ class Pairs:
         rows, columns = np.tril_indices(len(points), -1)
         one, other = points[rows], points[columns]
         squares = np.where(labels, one != other, np.square(one - other))
-        return cls(squares, columns * len(points) + rows, len(points))
+        trends = trend(points, points, labels)[rows, columns]
+        own_trends = trend_variance(points, labels)
+        return cls(squares, columns * len(points) + rows, trends, own_trends)
 
-    def matrix(self, off_diagonal: Array, diagonal: float) -> Array:
-        """Return the lower triangle (n, n) with these entries, above it nothing of meaning."""
-        column_by_column = np.zeros(self.count * self.count)
-        column_by_column[self.places] = off_diagonal
-        column_by_column[:: self.count + 1] = diagonal
-        return column_by_column.reshape((self.count, self.count), order="F")
+    def covariance(self, correlated: Array, shape: Hyperparameters) -> Array:
+        """Return the targets' covariance as a lower triangle (n, n), above it nothing of meaning.
+
+        correlated: (n (n - 1) / 2,), the part of it that falls with distance.
+        """
+        count = len(self.own_trends)
+        column_by_column = np.zeros(count * count)
+        column_by_column[self.places] = correlated + shape.trend * self.trends
+        own = shape.variance + shape.noise + shape.trend * self.own_trends
+        column_by_column[:: count + 1] = own
+        return column_by_column.reshape((count, count), order="F")
 
     def entries(self, matrix: Array) -> Array:
         """Return the entries of a matrix (n, n) below its diagonal, one for each pair."""
@@ -95,8 +112,14 @@ class Surrogate:
         squares = np.sum(a * a, axis=1)[:, None] + np.sum(b * b, axis=1) - 2.0 * a @ b.T
         for column in np.flatnonzero(self.labels):
             squares += scaled[column] * (one[:, None, column] != other[:, column])
-        distances = np.sqrt(np.maximum(5.0 * squares, 0.0))
-        return self.hyperparameters.variance * _matern(distances)
+        correlation = _matern(np.sqrt(np.maximum(5.0 * squares, 0.0)))
+        shared = self.hyperparameters.trend * trend(one, other, self.labels)
+        return self.hyperparameters.variance * correlation + shared
+
+    def variance(self, points: Array) -> Array:
+        """Return the prior variance at points (m, D), (m,)."""
+        shared = self.hyperparameters.trend * trend_variance(points, self.labels)
+        return self.hyperparameters.variance + shared
 
     def mean(self, points: Array) -> Array:
         """Return the expected targets at points (m, D), (m,)."""
@@ -116,8 +139,8 @@ def fit(points: Array, labels: Flags, targets: Array) -> Surrogate:
     """
     dimension = points.shape[1]
     pairs = Pairs.of(points, labels)
-    start = np.log([*[_scale_median(dimension)] * dimension, VARIANCE_MEDIAN, FIRST_NOISE])
-    bounds = np.log([*[SCALES] * dimension, VARIANCES, NOISES])
+    start = np.log([*_medians(dimension)[:-2], FIRST_NOISE, TREND_MEDIAN])
+    bounds = np.log([*[SCALES] * dimension, VARIANCES, NOISES, TRENDS])
     found = minimize(
         lambda at: tuple(-part for part in log_posterior(at, pairs, targets)),
         start,
@@ -135,37 +158,34 @@ def given(
     """Return the process of these hyperparameters, conditioned on the targets (n,)."""
     pairs = Pairs.of(points, labels)
     distances = np.sqrt(5.0 * (pairs.squares @ hyperparameters.scales**-2.0))
-    variance = hyperparameters.variance
-    matrix = pairs.matrix(variance * _matern(distances), variance + hyperparameters.noise)
-    factor = _factor(matrix)
+    correlated = hyperparameters.variance * _matern(distances)
+    factor = _factor(pairs.covariance(correlated, hyperparameters))
     weights, _ = lapack.dpotrs(factor, targets, lower=1)
     return Surrogate(points, labels, hyperparameters, factor, weights)
 
 
 def log_posterior(logarithms: Array, pairs: Pairs, targets: Array) -> tuple[float, Array]:
-    """Return the log marginal likelihood plus the log prior, and its gradient (D + 2,).
+    """Return the log marginal likelihood plus the log prior, and its gradient (D + 3,).
 
-    logarithms: (D + 2,) of the scales, the variance and the noise. The prior is without the
-    constants.
+    logarithms: (D + 3,), see `Hyperparameters.of`. The prior is without the constants.
     """
     likelihood, slope = log_marginal_likelihood(logarithms, pairs, targets)
-    dimension = len(logarithms) - 2
-    medians = np.log([*[_scale_median(dimension)] * dimension, VARIANCE_MEDIAN, NOISE_MEDIAN])
-    spreads = np.array([*[SCALE_SPREAD] * dimension, VARIANCE_SPREAD, NOISE_SPREAD])
-    off = (logarithms - medians) / spreads
+    dimension = len(logarithms) - 3
+    spreads = [*[SCALE_SPREAD] * dimension, VARIANCE_SPREAD, NOISE_SPREAD, TREND_SPREAD]
+    off = (logarithms - np.log(_medians(dimension))) / spreads
     return likelihood - 0.5 * float(off @ off), slope - off / spreads
 
 
 def log_marginal_likelihood(
     logarithms: Array, pairs: Pairs, targets: Array
 ) -> tuple[float, Array]:
-    """Return the log density of the targets (n,) and its gradient (D + 2,): eqs. 5.8 and 5.9."""
+    """Return the log density of the targets (n,) and its gradient (D + 3,): eqs. 5.8 and 5.9."""
     shape = Hyperparameters.of(logarithms)
     inverse_squares = shape.scales**-2.0
     distances = np.sqrt(5.0 * (pairs.squares @ inverse_squares))
     decay = shape.variance * np.exp(-distances)
     correlated = decay * (1.0 + distances + distances * distances / 3.0)
-    factor = _factor(pairs.matrix(correlated, shape.variance + shape.noise))
+    factor = _factor(pairs.covariance(correlated, shape))
     weights, _ = lapack.dpotrs(factor, targets, lower=1)
     likelihood = (
         -0.5 * float(targets @ weights)
@@ -173,11 +193,13 @@ def log_marginal_likelihood(
         - 0.5 * len(targets) * math.log(2.0 * math.pi)
     )
     inverse, _ = lapack.dpotri(factor, lower=1, overwrite_c=1)
-    trace = float(weights @ weights) - float(np.trace(inverse))
+    own = weights * weights - np.diag(inverse)
     pulls = pairs.entries(np.outer(weights, weights).T - inverse)
     by_scale = (pulls * decay * (1.0 + distances) * (5.0 / 3.0)) @ pairs.squares * inverse_squares
-    by_variance = float(pulls @ correlated) + 0.5 * shape.variance * trace
-    return likelihood, np.array([*by_scale, by_variance, 0.5 * shape.noise * trace])
+    by_variance = float(pulls @ correlated) + 0.5 * shape.variance * float(own.sum())
+    by_noise = 0.5 * shape.noise * float(own.sum())
+    by_trend = shape.trend * float(pulls @ pairs.trends + 0.5 * own @ pairs.own_trends)
+    return likelihood, np.array([*by_scale, by_variance, by_noise, by_trend])
 
 
 def _matern(distances: Array) -> Array:
@@ -193,5 +215,7 @@ def _factor(matrix: Array) -> Array:
     return np.asarray(factor)
 
 
-def _scale_median(dimension: int) -> float:
-    return SCALE_MEDIAN * math.sqrt(dimension)
+def _medians(dimension: int) -> list[float]:
+    """Return the prior's medians, in the order of `Hyperparameters.of`."""
+    scale = SCALE_MEDIAN * math.sqrt(dimension)
+    return [*[scale] * dimension, VARIANCE_MEDIAN, NOISE_MEDIAN, TREND_MEDIAN]

@@ -7,6 +7,7 @@ from pso_attn.space import Knob
 from pso_attn.swarm import ClassicSwarm, ScreenedSwarm
 from pso_attn.swarm.draws import moves, start, start_length
 from pso_attn.swarm.ledger import keys, modelled
+from pso_attn.swarm.standing import standing_of
 from pso_attn.testing import best_loss, drive, finished
 from pso_attn.testing.driving import MINIMISED
 from pso_attn.testing.samplers import roughness, stored_positions
@@ -155,6 +156,23 @@ def test_a_slow_swarm_can_still_leave_the_bin_of_a_whole_number():
     assert counts[4] > 300
     assert counts[3] > 10
     assert counts[5] > 10
+
+
+def test_half_of_the_moves_beyond_a_face_stop_there_and_half_are_mirrored():
+    space, x = cube(1), np.array([0.98])
+    ahead = np.full((4000, 1), 0.5)  # a velocity that leads out of the cube
+    drawn = moves(space, x, ahead, x, x, 0.0, np.random.default_rng(0))
+    assert np.mean(drawn == 1.0) == pytest.approx(0.5, abs=0.05)
+    assert np.all((drawn == 1.0) | (drawn < 0.98))
+
+
+def test_half_of_the_moves_follow_anybody_instead_of_the_neighbourhoods_best():
+    first = [(i, (0.1 * i, 0.2), float(i)) for i in range(10)]
+    swarm, space = ScreenedSwarm(0, 10, 10, 20, {"draws": 2000}), cube(2)
+    standing = standing_of(swarm.ledger(space, history_of(first)), space.categorical, 10)
+    followed = swarm._followed(standing, 3, np.random.default_rng(0))
+    shares = np.bincount(followed, minlength=10) / 2000
+    np.testing.assert_allclose(shares, [0.05] * 3 + [0.55] + [0.05] * 6, atol=0.03)
 
 
 def test_proposals_meet_the_constraints_where_that_can_be():

@@ -26,7 +26,7 @@ def test_expected_improvement_still_ranks_what_has_next_to_none():
 
 def test_improvement_is_sought_where_the_mean_is_low_or_unsure():
     points = np.array([[0.1], [0.5]])
-    shape = Hyperparameters(np.array([0.2]), 1.0, 1e-6)
+    shape = Hyperparameters(np.array([0.2]), 1.0, 1e-6, 0.0)
     surrogate = given(points, np.array([False]), np.array([0.0, 1.0]), shape)
     candidates = np.array([[0.12], [0.5], [0.9]])
     promise = Forecast.of(surrogate, candidates).promise(0.0)
@@ -35,7 +35,7 @@ def test_improvement_is_sought_where_the_mean_is_low_or_unsure():
 
 def test_what_was_chosen_makes_its_surroundings_less_promising():
     points = np.array([[0.1], [0.5]])
-    shape = Hyperparameters(np.array([0.2]), 1.0, 1e-6)
+    shape = Hyperparameters(np.array([0.2]), 1.0, 1e-6, 0.0)
     surrogate = given(points, np.array([False]), np.array([0.0, 1.0]), shape)
     before = Forecast.of(surrogate, np.array([[0.89], [0.9], [0.3]]))
     after = before.pretending(1)
@@ -46,7 +46,7 @@ def test_what_was_chosen_makes_its_surroundings_less_promising():
 
 def forecast_at(*places, noise=1e-6):
     points = np.array([[0.1], [0.5]])
-    shape = Hyperparameters(np.array([0.2]), 1.0, noise)
+    shape = Hyperparameters(np.array([0.2]), 1.0, noise, 0.0)
     surrogate = given(points, np.array([False]), np.array([0.0, 1.0]), shape)
     return Forecast.of(surrogate, np.array(places)[:, None])
 

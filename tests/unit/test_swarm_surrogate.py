@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.optimize import approx_fprime
 from sklearn.gaussian_process import GaussianProcessRegressor
-from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
+from sklearn.gaussian_process.kernels import ConstantKernel, DotProduct, Matern, WhiteKernel
 
 from pso_attn.swarm.screening import Forecast
 from pso_attn.swarm.surrogate import (
@@ -15,8 +15,9 @@ from pso_attn.swarm.surrogate import (
 )
 
 COUNT, DIMENSION = 25, 3
-SHAPE = Hyperparameters(np.array([0.3, 0.7, 1.6]), 1.7, 0.02)
-LOGARITHMS = np.log([*SHAPE.scales, SHAPE.variance, SHAPE.noise])
+SHAPE = Hyperparameters(np.array([0.3, 0.7, 1.6]), 1.7, 0.02, 0.6)
+LOGARITHMS = np.log([*SHAPE.scales, SHAPE.variance, SHAPE.noise, SHAPE.trend])
+SPREAD = np.sqrt(12 / DIMENSION)  # numbers in the trend: spread 1 over the cube, shared by all
 NUMBERS = np.zeros(DIMENSION, dtype=bool)
 
 
@@ -26,41 +27,55 @@ def data(seed=0, count=COUNT):
     return points, np.sin(5 * points[:, 0]) + points[:, 1] ** 2 + 0.05 * rng.normal(size=count)
 
 
-def scikit(points, targets, scales=SHAPE.scales):
-    kernel = ConstantKernel(SHAPE.variance) * Matern(scales, nu=2.5) + WhiteKernel(SHAPE.noise)
-    return GaussianProcessRegressor(kernel, alpha=0.0, optimizer=None).fit(points, targets)
+def features(points):
+    """Return points as scikit-learn's kernels have to see them, whose trend starts at 0."""
+    return (points - 0.5) * SPREAD
+
+
+def scikit(seen, targets, scales=SHAPE.scales * SPREAD):
+    kernel = (
+        ConstantKernel(SHAPE.variance) * Matern(scales, nu=2.5)
+        + ConstantKernel(SHAPE.trend)
+        * ConstantKernel(0.25, "fixed")
+        * DotProduct(1.0, "fixed") ** 2
+        + WhiteKernel(SHAPE.noise)
+    )
+    return GaussianProcessRegressor(kernel, alpha=0.0, optimizer=None).fit(seen, targets)
 
 
 def test_mean_and_variance_are_scikit_learns():
     points, targets = data()
     elsewhere = np.random.default_rng(1).random((40, DIMENSION))
     forecast = Forecast.of(given(points, NUMBERS, targets, SHAPE), elsewhere)
-    mean, deviation = scikit(points, targets).predict(elsewhere, return_std=True)
+    reference = scikit(features(points), targets)
+    mean, deviation = reference.predict(features(elsewhere), return_std=True)
     np.testing.assert_allclose(forecast.mean, mean, atol=1e-10)
     np.testing.assert_allclose(forecast.variance, deviation**2 - SHAPE.noise, atol=1e-10)
 
 
 def test_the_likelihood_and_its_gradient_are_scikit_learns():
     points, targets = data()
-    reference = scikit(points, targets)
-    theta = np.log([SHAPE.variance, *SHAPE.scales, SHAPE.noise])
+    reference = scikit(features(points), targets)
+    theta = np.log([SHAPE.variance, *SHAPE.scales * SPREAD, SHAPE.trend, SHAPE.noise])
     expected, slope = reference.log_marginal_likelihood(theta, eval_gradient=True)
     found, gradient = log_marginal_likelihood(LOGARITHMS, Pairs.of(points, NUMBERS), targets)
     assert found == pytest.approx(expected, abs=1e-9)
-    np.testing.assert_allclose(gradient, [*slope[1:4], slope[0], slope[4]], atol=1e-8)
+    expected_slope = [*slope[1:4], slope[0], slope[5], slope[4]]
+    np.testing.assert_allclose(gradient, expected_slope, atol=1e-8)
 
 
 def test_labels_count_as_one_hot_vectors_divided_by_the_root_of_two():
     rng = np.random.default_rng(2)
     bins, numbers, targets = rng.integers(0, 3, 30), rng.random((30, 2)), rng.normal(size=30)
     points = np.column_stack(((bins + 0.5) / 3, numbers))
-    one_hot = np.column_stack((np.eye(3)[bins] / np.sqrt(2), numbers))
-    reference = scikit(one_hot, targets, np.r_[[SHAPE.scales[0]] * 3, SHAPE.scales[1:]])
+    one_hot = np.eye(3)[bins] / np.sqrt(DIMENSION)  # a share of 1 / D in the trend
+    scales = [*[SHAPE.scales[0] * np.sqrt(2 / DIMENSION)] * 3, *SHAPE.scales[1:] * SPREAD]
+    reference = scikit(np.column_stack((one_hot, features(numbers))), targets, scales)
     surrogate = given(points, np.array([True, False, False]), targets, SHAPE)
     shuffled = rng.permutation(30)  # labels beside numbers that they were not seen with
     elsewhere = np.column_stack((points[:, 0], numbers[shuffled]))
     mean, deviation = reference.predict(
-        np.column_stack((one_hot[:, :3], numbers[shuffled])), return_std=True
+        np.column_stack((one_hot, features(numbers[shuffled]))), return_std=True
     )
     forecast = Forecast.of(surrogate, elsewhere)
     np.testing.assert_allclose(forecast.mean, mean, atol=1e-10)
