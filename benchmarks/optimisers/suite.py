@@ -21,9 +21,10 @@ def chosen(
 ) -> list[Problem]:
     """Return the problems of a half (None: both), of some groups, with a part of a name in theirs.
 
-    is_core: each of COCO's functions in one dimension; otherwise in all three.
+    is_core: each of COCO's functions in one dimension; otherwise in all three. Groups take turns,
+    so that a run that is cut short has some of each.
     """
-    return [
+    found = [
         problem
         for problem in every_problem()
         if (split is None or problem.split == split)
@@ -31,3 +32,9 @@ def chosen(
         and (not parts or any(part in problem.name for part in parts))
         and (problem.is_core or not is_core)
     ]
+    earlier: list[str] = []
+    turns = {}
+    for problem in found:
+        turns[problem.name] = earlier.count(problem.group)
+        earlier.append(problem.group)
+    return sorted(found, key=lambda problem: turns[problem.name])
