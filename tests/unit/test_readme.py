@@ -12,7 +12,7 @@ def test_the_tree_names_every_module_once() -> None:
     named = sorted(re.findall(r"^ +(\w+\.py) ", tree, re.MULTILINE))
     modules = [path for path in (ROOT / "pso_attn").rglob("*.py")]
     listed = [p.name for p in modules if p.name != "__init__.py" or p.parent.name == "pso_attn"]
-    benchmarks = [path.name for path in (ROOT / "benchmarks").glob("*.py")]
+    benchmarks = [path.name for path in (ROOT / "benchmarks").rglob("*.py")]
     assert named == sorted([*listed, *benchmarks])
 
 

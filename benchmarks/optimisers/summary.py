@@ -1,0 +1,164 @@
+"""What the rows of `run.py` say: one sampler against each other one, by group and in all.
+
+    python benchmarks/optimisers/summary.py results.csv [more.csv …] --of pso [--picture out.png]
+
+Only seeds that both samplers of a pair have run count. A problem is *decided* where the mean over
+those seeds of the difference of scores is beyond .05: won below −.05, lost above .05, else tied.
+The p is that of the two-sided sign test over decided problems. Ranks are of the mean scores on the
+problems and seeds that every sampler shown has run; seconds are CPU time in the sampler of a whole
+search.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy.stats import binomtest
+
+TIE = 0.05
+CHECKPOINTS = ("quarter", "half", "whole")
+KEY = ["problem", "seed"]
+
+
+def read(paths: Sequence[Path]) -> pd.DataFrame:
+    """Return the rows of several files; of two of the same search the later one."""
+    rows = pd.concat([pd.read_csv(path) for path in paths], ignore_index=True)
+    return rows.drop_duplicates(["setting", "sampler", *KEY], keep="last")
+
+
+def differences(rows: pd.DataFrame, of: str, peer: str) -> pd.DataFrame:
+    """Return score differences by problem, means over common seeds; negative: `of` is better.
+
+    Columns: group, seeds, and one for each checkpoint.
+    """
+    columns = ["group", *KEY, *CHECKPOINTS]
+    ours, theirs = (rows.loc[rows.sampler == name, columns] for name in (of, peer))
+    both = ours.merge(theirs, on=["group", *KEY], suffixes=("", " of the peer"))
+    for at in CHECKPOINTS:
+        both[at] -= both[f"{at} of the peer"]
+    means = both.groupby(["group", "problem"], as_index=False)[list(CHECKPOINTS)].mean()
+    means["seeds"] = both.groupby(["group", "problem"]).seed.count().to_numpy()
+    return means
+
+
+def duel(found: pd.Series) -> dict[str, float]:
+    """Return wins, ties, losses over problems, the share of decided ones won, p and the mean."""
+    wins, losses = int((found < -TIE).sum()), int((found > TIE).sum())
+    decided = wins + losses
+    return {
+        "wins": wins,
+        "ties": len(found) - decided,
+        "losses": losses,
+        "won": wins / decided if decided else float("nan"),
+        "p": float(binomtest(wins, decided).pvalue) if decided else 1.0,
+        "mean": float(found.mean()),
+    }
+
+
+def standings(rows: pd.DataFrame, of: str) -> pd.DataFrame:
+    """Return a row for each peer, group ("all" among them) and checkpoint."""
+    found = []
+    for peer in sorted(set(rows.sampler) - {of}):
+        off = differences(rows, of, peer)
+        groups = [(str(name), part) for name, part in off.groupby("group")]
+        for group, part in [*groups, ("all", off)]:
+            found += [
+                {"peer": peer, "group": group, "at": at, "seeds": part.seeds.mean()}
+                | duel(part[at])
+                for at in CHECKPOINTS
+            ]
+    return pd.DataFrame(found)
+
+
+def ranks(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return mean scores, mean ranks at the end and seconds by sampler, on common searches."""
+    wide = rows.pivot_table(index=KEY, columns="sampler", values=list(CHECKPOINTS)).dropna()
+    table = pd.DataFrame({at: wide[at].mean() for at in CHECKPOINTS})
+    by_problem = wide["whole"].groupby("problem").mean()
+    table["rank"] = by_problem.rank(axis=1).mean()
+    table["seconds"] = rows.groupby("sampler").seconds.mean()
+    table["searches"] = rows.groupby("sampler").size()
+    return table.sort_values("rank")
+
+
+def report(rows: pd.DataFrame, of: str) -> str:
+    """Return the tables as text."""
+    table = ranks(rows)
+    common = rows.pivot_table(index=KEY, columns="sampler", values="whole").dropna()
+    lines = [
+        f"{common.index.get_level_values('problem').nunique()} problems, {len(common)} searches "
+        "that every sampler has run: mean score, rank, CPU seconds a search",
+        table.to_string(float_format="{:.3f}".format),
+    ]
+    for at in CHECKPOINTS:
+        lines.append(f"\n{of} against, after {_words(at)}: wins-ties-losses over problems, "
+                     "share of decided won, p, mean difference")  # fmt: skip
+        found = standings(rows, of)
+        for peer, part in found[found["at"] == at].groupby("peer"):
+            by_group = part.set_index("group")
+            whole = by_group.loc["all"]
+            cells = [f"{peer:15s} {_cell(whole)} {whole.won:4.0%} p {whole.p:.1e}"]
+            cells += [f"{name}: {_cell(by_group.loc[name])}" for name in by_group.index[:-1]]
+            lines.append(" | ".join(cells))
+    return "\n".join(lines)
+
+
+def draw(rows: pd.DataFrame, of: str, path: Path) -> None:
+    """Write a picture: mean score difference to each peer by group, at the end."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    found = standings(rows, of)
+    table = found[found["at"] == "whole"].pivot_table(index="peer", columns="group", values="mean")
+    table = table.reindex(table["all"].sort_values().index)
+    figure = Figure(figsize=(9, 0.55 * len(table) + 1.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    for offset, group in zip(np.linspace(-0.3, 0.3, len(table.columns)), table, strict=True):
+        axes.plot(
+            table[group],
+            np.arange(len(table)) + offset,
+            "D" if group == "all" else "o",
+            label=group,
+            markersize=7 if group == "all" else 5,
+            color="black" if group == "all" else None,
+        )
+    axes.axvline(0.0, color="grey", linewidth=1)
+    axes.set_yticks(range(len(table)), table.index)
+    axes.invert_yaxis()
+    axes.set_xlabel(f"mean log10 regret of {of} minus the peer's (left: {of} is better)")
+    axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1.0, 0.5))
+    figure.savefig(path, dpi=120)
+
+
+def _words(at: str) -> str:
+    return {"quarter": "a quarter", "half": "half", "whole": "all"}[at]
+
+
+def _cell(row: pd.Series) -> str:
+    return f"{row.wins:.0f}-{row.ties:.0f}-{row.losses:.0f} {row['mean']:+.2f}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("files", type=Path, nargs="+")
+    parser.add_argument("--of", default="pso", help="the sampler that the others are held against")
+    parser.add_argument("--setting", default="batch-10")
+    parser.add_argument("--split", choices=("develop", "held-out"), default="develop")
+    parser.add_argument("--samplers", default="", help="only these, by comma")
+    parser.add_argument("--picture", type=Path)
+    asked = parser.parse_args()
+    rows = read(asked.files)
+    rows = rows[(rows.setting == asked.setting) & (rows.split == asked.split)]
+    if asked.samplers:
+        rows = rows[rows.sampler.isin([asked.of, *asked.samplers.split(",")])]
+    print(f"{asked.setting}, {asked.split}")
+    print(report(rows, asked.of))
+    if asked.picture:
+        draw(rows, asked.of, asked.picture)
+
+
+if __name__ == "__main__":
+    main()
