@@ -4,6 +4,7 @@ import copy
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,10 +45,11 @@ def read_configuration(
     document = _locate_data(document, path.parent)
     document = _locate_data(apply_overrides(document, overrides), Path.cwd())
     document.setdefault("run", {})
-    for fixed_by_the_run in ("fingerprint", "direction", "planned_generations"):
+    for fixed_by_the_run in ("fingerprint", "direction", "planned_generations", "code"):
         document["run"].pop(fixed_by_the_run, None)
     document["run"]["source"] = where
-    return configuration_from(document, f"{where} with --set and flags" if overrides else where)
+    read = configuration_from(document, f"{where} with --set and flags" if overrides else where)
+    return replace(read, code=str(path.parent.resolve())) if read.own_code else read
 
 
 def read_toml(path: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from pso_attn.evaluate.device import resolve_device
 from pso_attn.evaluate.evaluator import Progress, SwarmEvaluator, cost
 from pso_attn.evaluate.optimiser import KNOBS
+from pso_attn.evaluate.own_objective import ObjectiveEvaluator, OwnObjective, score_objective
 from pso_attn.evaluate.planner import Forecast
 from pso_attn.evaluate.rehearsal import rehearse
 from pso_attn.evaluate.swarm_runs import Scored, train_swarm
@@ -12,11 +13,14 @@ TRAINING_KNOBS = {knob.name: knob for knob in KNOBS}
 __all__ = [
     "TRAINING_KNOBS",
     "Forecast",
+    "ObjectiveEvaluator",
+    "OwnObjective",
     "Progress",
     "Scored",
     "SwarmEvaluator",
     "cost",
     "rehearse",
     "resolve_device",
+    "score_objective",
     "train_swarm",
 ]
