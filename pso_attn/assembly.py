@@ -16,7 +16,7 @@ from pso_attn.config import Configuration
 from pso_attn.errors import ConfigurationError, nearest
 from pso_attn.imports import load_function, refuse_imports
 from pso_attn.space import Knob, Space, own_knobs, read_space
-from pso_attn.types import Evaluator, Objective, Sampler, Settings
+from pso_attn.types import Evaluator, Generation, Objective, Sampler, Settings
 
 if TYPE_CHECKING:  # what loads torch would slow down --help
     from pso_attn.evaluate import OwnObjective, Scored
@@ -111,6 +111,17 @@ class Parts:
         device = resolve_device(self.configuration.device)
         batched = self.configuration.objective_batched
         return OwnObjective(self.function, self.configuration.objective, batched, device)
+
+    def rehearsed(self, generation: Generation) -> dict[str, Any]:
+        """Return what a search will take, from some training of its first generation."""
+        from pso_attn.evaluate import rehearse, rehearse_objective, resolve_device
+
+        budget = self.configuration.budget
+        if self.function is not None:
+            objective = self.objectives[0]
+            return rehearse_objective(self.own_objective(), generation, budget, objective)
+        device = resolve_device(self.configuration.device)
+        return rehearse(generation, self.task, budget, device)
 
     def scored(
         self,

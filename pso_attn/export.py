@@ -43,6 +43,7 @@ def export_run(run: LoadedRun, out: Path, allow_import: bool = True) -> Exported
     ConfigurationError where `out` holds something, RunError where the run has no model yet, and
     StorageError where `out` cannot be written.
     """
+    run.refuse_objective("exported")
     _refuse_taken(out)
     source, checkpoint = _model(run)
     parts = run.assembled("cpu", allow_import)

@@ -94,6 +94,7 @@ def train_run(
 
     Raises RunError while the run is being driven and TrainingError where nothing is left to keep.
     """
+    run.refuse_objective("trained at full length")
     parts = run.assembled(device, allow_import)
     with run.folder.lock():
         plan = plan_training(run, parts, steps, patience, given, given_in, precision)

@@ -50,6 +50,11 @@ class Configuration:
     planned_generations: int = Budget.generations
 
     @property
+    def subject(self) -> str:
+        """What is tuned, for people: "task digits", "objective mine:loss"."""
+        return f"task {self.task}" if self.objective is None else f"objective {self.objective}"
+
+    @property
     def family(self) -> str:
         """What models are: a built-in name or "module:factory"."""
         return str(self.model.get("family", "transformer"))

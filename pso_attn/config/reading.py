@@ -36,20 +36,33 @@ def read_configuration(
     """
     path = find_space(space)
     where = space if space in builtin_spaces() else str(path)
-    document = read_toml(path)
+    return configured(read_toml(path), where, path.parent, sets, flags)
+
+
+def configured(
+    document: Mapping[str, Any],
+    where: str,
+    folder: Path,
+    sets: Sequence[str] = (),
+    flags: Mapping[str, Any] | None = None,
+) -> Configuration:
+    """Return the configuration of a space file's document, as `read_configuration` does.
+
+    where: what it is called in messages, and its run after it. folder: where it lies.
+    """
     check_document(document, where)
     overrides = [_parse_set(text) for text in sets]
     overrides += [
         (FLAGS[name], value) for name, value in (flags or {}).items() if value is not None
     ]
-    document = _locate_data(document, path.parent)
+    document = _locate_data(document, folder)
     document = _locate_data(apply_overrides(document, overrides), Path.cwd())
     document.setdefault("run", {})
     for fixed_by_the_run in ("fingerprint", "direction", "planned_generations", "code"):
         document["run"].pop(fixed_by_the_run, None)
     document["run"]["source"] = where
     read = configuration_from(document, f"{where} with --set and flags" if overrides else where)
-    return replace(read, code=str(path.parent.resolve())) if read.own_code else read
+    return replace(read, code=str(folder.resolve())) if read.own_code else read
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -110,9 +123,9 @@ def _parse_set(text: str) -> tuple[tuple[str, ...], Any]:
     return keys, parsed["value"] if set(parsed) == {"value"} else value.strip()
 
 
-def _locate_data(document: dict[str, Any], folder: Path) -> dict[str, Any]:
+def _locate_data(document: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Make `data` absolute if it names something in `folder`, so that any folder may resume."""
     data = document.get("data")
     if isinstance(data, str) and (folder / Path(data).expanduser()).exists():
         return {**document, "data": str((folder / Path(data).expanduser()).resolve())}
-    return document
+    return dict(document)

@@ -3,7 +3,8 @@
 from pso_attn.evaluate.device import resolve_device
 from pso_attn.evaluate.evaluator import Progress, SwarmEvaluator, cost
 from pso_attn.evaluate.optimiser import KNOBS
-from pso_attn.evaluate.own_objective import ObjectiveEvaluator, OwnObjective, score_objective
+from pso_attn.evaluate.own_objective import ObjectiveEvaluator, OwnObjective
+from pso_attn.evaluate.own_scoring import rehearse_objective, score_objective
 from pso_attn.evaluate.planner import Forecast
 from pso_attn.evaluate.rehearsal import rehearse
 from pso_attn.evaluate.swarm_runs import Scored, train_swarm
@@ -20,6 +21,7 @@ __all__ = [
     "SwarmEvaluator",
     "cost",
     "rehearse",
+    "rehearse_objective",
     "resolve_device",
     "score_objective",
     "train_swarm",

@@ -50,7 +50,7 @@ def plan_generation(
         violations = repaired.violations or impossible(settings)
         count = 0 if violations else budget.seeds
         earlier = trainings[_identity(repaired.params)]
-        keys = [(earlier + r,) for r in range(count)]
+        keys: list[tuple[int, ...]] = [(earlier + r,) for r in range(count)]
         if not budget.common_random_numbers:
             keys = [(number, particle, r) for r in range(count)]
         candidate = Candidate(

@@ -62,7 +62,7 @@ def read_number(value: Any) -> float | None:
         size = value.numel() if isinstance(value, torch.Tensor) else value.size
         value = value.item() if size == 1 else None
     is_number = isinstance(value, Real) and not isinstance(value, bool)
-    return float(value) if is_number else None  # type: ignore[arg-type]  # a Real
+    return float(value) if is_number else None
 
 
 def _is_ours(filename: str) -> bool:

@@ -20,7 +20,6 @@ from pso_attn.evaluate.generations import (
 from pso_attn.evaluate.own_answers import mean_metrics, read_answer
 from pso_attn.evaluate.own_code import OwnCodeError, own_code, why
 from pso_attn.evaluate.own_trial import Ladder, OwnTrial, curve_of
-from pso_attn.evaluate.swarm_runs import Scored
 from pso_attn.space import Space
 from pso_attn.types import (
     Budget,
@@ -188,55 +187,6 @@ class ObjectiveEvaluator:
     @staticmethod
     def _has_left(ladder: Ladder, row: int) -> bool:
         return any(run.is_told for run in ladder.runs if run.candidate == row)
-
-
-def score_objective(
-    function: OwnObjective,
-    settings: Sequence[Settings],
-    seeds: Sequence[int],
-    budget: Budget,
-    objective: Objective,
-    split: str,
-    report: Callable[[int, int], None] | None = None,
-) -> list[Scored]:
-    """Return what a function gives for each (settings, seed) pair on a split; nobody leaves.
-
-    report: called with (trainings done, in all).
-    """
-    pairs = list(zip(settings, seeds, strict=True))
-    batches = [pairs] if function.batched else [[pair] for pair in pairs]
-    scored: list[Scored] = []
-    while batches:
-        batch, *batches = batches
-        start = time.perf_counter()
-        with tempfile.TemporaryDirectory() as folder:
-            ladder = Ladder(budget, objective, None)
-            trials = [
-                OwnTrial(ladder, k, seed, function.device, Path(folder) / str(k), split)
-                for k, (_, seed) in enumerate(batch)
-            ]
-            try:
-                answers = function([one for one, _ in batch], trials)
-            except Exception as error:  # a user's function may raise anything
-                if len(batch) > 1:
-                    batches = [[pair] for pair in batch] + batches
-                    continue
-                scored.append(Scored(None, why(function.name, error), 0.0))
-            else:
-                seconds = (time.perf_counter() - start) / len(batch)
-                scored += [
-                    _scored(answer, objective, function.name, seconds) for answer in answers
-                ]
-        if report is not None:
-            report(len(scored), len(pairs))
-    return scored
-
-
-def _scored(answer: Any, objective: Objective, name: str, seconds: float) -> Scored:
-    try:
-        return Scored(read_answer(answer, objective.name, name), None, seconds)
-    except OwnCodeError as error:
-        return Scored(None, str(error), seconds)
 
 
 @contextmanager
