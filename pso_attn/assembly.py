@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 from pso_attn.config import Configuration
 from pso_attn.errors import ConfigurationError, nearest
 from pso_attn.imports import load_function, refuse_imports
+from pso_attn.seeding import generator
 from pso_attn.space import Knob, Space, own_knobs, read_space
 from pso_attn.types import Evaluator, Generation, Objective, Sampler, Settings
 
 if TYPE_CHECKING:  # what loads torch would slow down --help
-    from pso_attn.evaluate import OwnObjective, Scored
+    from pso_attn.evaluate import OwnFactory, OwnObjective, Scored
 
 SAMPLERS: Mapping[str, str] = MappingProxyType(
     {
@@ -37,6 +38,7 @@ SAMPLERS: Mapping[str, str] = MappingProxyType(
         "qmc": "pso_attn.baselines:QuasiMonteCarlo",
     }
 )
+OWN_TRIED = 4  # settings for which a factory is asked before it is given up
 OWN_KNOBS = {"objective", "model.family"}  # whose code reads keys that only the file declares
 _TASK_NAMES = (
     *("name", "info", "metrics", "train", "validation", "test", "fingerprint"),
@@ -49,7 +51,7 @@ class Parts:
     """What a search is made of.
 
     task: a `pso_attn.tasks.Task`, its data read; None where `function`, an objective of one's
-    own, stands in its place.
+    own, stands in its place. factory: of modules of one's own, in place of built-in ones.
     """
 
     configuration: Configuration
@@ -57,6 +59,7 @@ class Parts:
     space: Space
     objectives: tuple[Objective, ...]
     function: Callable[..., Any] | None = None
+    factory: "OwnFactory | None" = None
 
     @property
     def fingerprint(self) -> str | None:
@@ -78,7 +81,12 @@ class Parts:
 
         checkpoints: the run's folder of models, for what trials of one's own keep.
         """
-        from pso_attn.evaluate import ObjectiveEvaluator, SwarmEvaluator, resolve_device
+        from pso_attn.evaluate import (
+            ModuleEvaluator,
+            ObjectiveEvaluator,
+            SwarmEvaluator,
+            resolve_device,
+        )
 
         if self.function is not None:
             return ObjectiveEvaluator(
@@ -90,9 +98,10 @@ class Parts:
                 checkpoints,
                 on_progress,
             )
-        return SwarmEvaluator(
+        kind: Any = SwarmEvaluator if self.factory is None else ModuleEvaluator
+        evaluator: Evaluator = kind(
             self.space,
-            self.task,
+            self.task if self.factory is None else self.factory,
             self.objectives,
             self.configuration.budget,
             self.configuration.seed,
@@ -101,6 +110,7 @@ class Parts:
             on_best=on_best,
             on_forecast=on_forecast,
         )
+        return evaluator
 
     def own_objective(self) -> "OwnObjective":
         """Return the objective of one's own, on the configuration's device."""
@@ -131,13 +141,16 @@ class Parts:
         report: Callable[[int, int], None] | None = None,
     ) -> "list[Scored]":
         """Return each (settings, seed) pair's training at full length, scored on a split."""
-        from pso_attn.evaluate import resolve_device, score_objective, train_swarm
+        from pso_attn.evaluate import resolve_device, score_objective, train_modules, train_swarm
 
         budget = self.configuration.budget
         if self.function is not None:
             function, objective = self.own_objective(), self.objectives[0]
             return score_objective(function, settings, seeds, budget, objective, split, report)
         device = resolve_device(self.configuration.device)
+        if self.factory is not None:
+            own = self.factory
+            return train_modules(own, settings, seeds, budget.steps, device, split, report)
         return train_swarm(self.task, settings, seeds, budget.steps, device, split, report)
 
 
@@ -161,14 +174,13 @@ def assemble(
         task = make_task(configuration)
         make_sampler(configuration)
     objectives = tuple(_objective(name, task, configuration) for name in configuration.objectives)
-    from pso_attn.reach import check_reach
-
-    space = make_space(configuration, task)
-    notes = check_reach(space, task, configuration.model, configuration.source)
+    factory = make_factory(configuration, task)
+    space = make_space(configuration, task, factory)
+    notes = _checked(space, task, factory, configuration)
     _check_precision(space, configuration)
     space = replace(space, notes=(*space.notes, *notes))
     found = {"fingerprint": task.fingerprint, "direction": objectives[0].direction}
-    return Parts(replace(configuration, **found), task, space, objectives)
+    return Parts(replace(configuration, **found), task, space, objectives, factory=factory)
 
 
 def declared_knobs(configuration: Configuration | None = None) -> dict[str, Knob]:
@@ -187,14 +199,29 @@ def declared_knobs(configuration: Configuration | None = None) -> dict[str, Knob
     return {**own_knobs(search, fixed, declared, configuration.source), **declared}
 
 
-def make_space(configuration: Configuration, task: Any) -> Space:
+def make_space(
+    configuration: Configuration, task: Any, factory: "OwnFactory | None" = None
+) -> Space:
     """Return the space of a configuration; what expressions derive is as on this task.
 
-    None derives anything of an objective of one's own, which has no task.
+    Nothing is derived of an objective of one's own, which has no task.
     """
     if task is None:
         return _read(configuration, None)
-    return _read(configuration, partial(_derived, task))
+    return _read(configuration, partial(_derived, task) if factory is None else factory.cost)
+
+
+def make_factory(configuration: Configuration, task: Any) -> "OwnFactory | None":
+    """Return the factory of one's own that the configuration names, None for a built-in family."""
+    from pso_attn.evaluate import OwnFactory
+
+    name, key = configuration.family, "model.family"
+    if key not in configuration.own_code:
+        return None
+    with _naming(configuration.source):
+        function = load_function(name, key, configuration.code)
+        _check_call(function, name, "settings, task_info", 2)
+    return OwnFactory(function, name, task)
 
 
 def make_bare_space(configuration: Configuration) -> Space:
@@ -251,6 +278,30 @@ def _naming(source: str) -> Iterator[None]:
         yield
     except ConfigurationError as error:
         raise ConfigurationError(f"{source}: {error}") from error
+
+
+def _checked(
+    space: Space, task: Any, factory: "OwnFactory | None", configuration: Configuration
+) -> tuple[str, ...]:
+    """Return what a person should hear of a space; ConfigurationError where none of it works.
+
+    Of a factory of one's own a few settings are made, for each may take long.
+    """
+    if factory is None:
+        from pso_attn.reach import check_reach
+
+        return check_reach(space, task, configuration.model, configuration.source)
+    rng = generator(0, "reach")
+    others = rng.random((OWN_TRIED - 1, space.dimension))
+    refusals = []
+    for position in (space.starts[0], *others):
+        try:
+            factory.cost(space.settings(space.decode(position)))
+        except ConfigurationError as error:
+            refusals.append(str(error))
+        else:
+            return (f"the defaults cannot be trained: {refusals[0]}",) if refusals else ()
+    raise ConfigurationError(f"{configuration.source}: {refusals[0]}")
 
 
 def _own_parts(configuration: Configuration, function: Callable[..., Any] | None) -> Parts:

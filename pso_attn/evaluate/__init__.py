@@ -2,7 +2,9 @@
 
 from pso_attn.evaluate.device import resolve_device
 from pso_attn.evaluate.evaluator import Progress, SwarmEvaluator, cost
+from pso_attn.evaluate.module_evaluator import ModuleEvaluator, train_modules
 from pso_attn.evaluate.optimiser import KNOBS
+from pso_attn.evaluate.own_factory import OwnFactory
 from pso_attn.evaluate.own_objective import ObjectiveEvaluator, OwnObjective
 from pso_attn.evaluate.own_scoring import rehearse_objective, score_objective
 from pso_attn.evaluate.planner import Forecast
@@ -14,7 +16,9 @@ TRAINING_KNOBS = {knob.name: knob for knob in KNOBS}
 __all__ = [
     "TRAINING_KNOBS",
     "Forecast",
+    "ModuleEvaluator",
     "ObjectiveEvaluator",
+    "OwnFactory",
     "OwnObjective",
     "Progress",
     "Scored",
@@ -24,5 +28,6 @@ __all__ = [
     "rehearse_objective",
     "resolve_device",
     "score_objective",
+    "train_modules",
     "train_swarm",
 ]

@@ -8,7 +8,7 @@ from functools import partial
 import torch
 
 from pso_attn.errors import ConfigurationError
-from pso_attn.evaluate.chunk import ChunkResult, train_chunk
+from pso_attn.evaluate.chunk import train_chunk
 from pso_attn.evaluate.device import is_out_of_memory
 from pso_attn.evaluate.generations import (
     Chunks,
@@ -34,7 +34,6 @@ from pso_attn.types import (
     Outcome,
     Proposal,
     Settings,
-    State,
 )
 
 BestSink = Callable[[Outcome, Settings, Mapping[str, torch.Tensor]], None]
@@ -151,25 +150,14 @@ class SwarmEvaluator:
         )
         seconds = (time.perf_counter() - start) / len(candidates)
         pairs = list(zip(candidates, results, strict=True))
-        outcomes = [self._outcome(c, r, seconds) for c, r in pairs]
+        outcomes = [
+            r.outcome(c, cost(c.settings, self.task.info), objective, self.budget, seconds)
+            for c, r in pairs
+        ]
         best = record_index(outcomes, history, finished)
         if best is not None and self.on_best is not None:
             self.on_best(outcomes[best], candidates[best].settings, results[best].weights)
         return outcomes
-
-    def _outcome(self, candidate: Candidate, result: ChunkResult, seconds: float) -> Outcome:
-        objective = self.objectives[0].name
-        metrics = {**cost(candidate.settings, self.task.info), **result.metrics}
-        return Outcome(
-            trial=candidate.trial,
-            state=result.state,
-            values=None if result.state is State.FAIL else (result.metrics[objective],),
-            curve=result.curve,
-            metrics=metrics,
-            seconds=seconds,
-            fidelity=result.step / self.budget.steps,
-            error=result.error,
-        )
 
     def _too_large(self, candidate: Candidate, error: Exception) -> Outcome:
         metrics = cost(candidate.settings, self.task.info)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from pso_attn.errors import PsoAttnError
+from pso_attn.errors import ConfigurationError, PsoAttnError
 
 LONGEST = 300  # characters of somebody's message that are kept
 
@@ -42,6 +42,13 @@ def own_code(seed: int, device: torch.device) -> Iterator[None]:
     """Run a user's code on its seed; what it prints goes to stderr, for stdout holds results."""
     with random_numbers(seed, device), contextlib.redirect_stdout(sys.stderr):
         yield
+
+
+def is_of_own_code(error: Exception) -> bool:
+    """Tell whether an error is a user's code's, or of the memory that it wanted; not this run's."""
+    return not isinstance(error, PsoAttnError) or isinstance(
+        error, OwnCodeError | ConfigurationError
+    )
 
 
 def why(name: str, error: BaseException) -> str:

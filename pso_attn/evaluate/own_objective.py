@@ -18,7 +18,7 @@ from pso_attn.evaluate.generations import (
     plan_generation,
 )
 from pso_attn.evaluate.own_answers import mean_metrics, read_answer
-from pso_attn.evaluate.own_code import OwnCodeError, own_code, why
+from pso_attn.evaluate.own_code import OwnCodeError, is_of_own_code, own_code, why
 from pso_attn.evaluate.own_trial import Ladder, OwnTrial, curve_of
 from pso_attn.space import Space
 from pso_attn.types import (
@@ -108,7 +108,7 @@ class ObjectiveEvaluator:
         Where a batched function raises, the chunk is halved until what fails is alone.
         """
         train = partial(self._train, generation.number, history)
-        return evaluate_chunks(generation, stop, train, lambda _: True, self._failed)
+        return evaluate_chunks(generation, stop, train, is_of_own_code, self._failed)
 
     def _chunks(self, trained: Sequence[Candidate]) -> Chunks:
         numbers = tuple(candidate.trial for candidate in trained)
