@@ -20,7 +20,7 @@ from pso_attn.space import Knob, Space, own_knobs, read_space
 from pso_attn.types import Evaluator, Generation, Objective, Sampler, Settings
 
 if TYPE_CHECKING:  # what loads torch would slow down --help
-    from pso_attn.evaluate import OwnFactory, OwnObjective, Scored
+    from pso_attn.evaluate import LongTraining, OwnFactory, OwnObjective, Scored
 
 SAMPLERS: Mapping[str, str] = MappingProxyType(
     {
@@ -124,14 +124,45 @@ class Parts:
 
     def rehearsed(self, generation: Generation) -> dict[str, Any]:
         """Return what a search will take, from some training of its first generation."""
-        from pso_attn.evaluate import rehearse, rehearse_objective, resolve_device
+        from pso_attn.evaluate import (
+            rehearse,
+            rehearse_modules,
+            rehearse_objective,
+            resolve_device,
+        )
 
         budget = self.configuration.budget
         if self.function is not None:
             objective = self.objectives[0]
             return rehearse_objective(self.own_objective(), generation, budget, objective)
         device = resolve_device(self.configuration.device)
+        if self.factory is not None:
+            return rehearse_modules(self.factory, generation, budget, device)
         return rehearse(generation, self.task, budget, device)
+
+    def refusal(self, settings: Settings) -> str | None:
+        """Return why settings cannot be trained, in one sentence, or None."""
+        from pso_attn.reach import why_refused
+
+        if self.factory is None:
+            return why_refused(settings, self.task)
+        try:
+            self.factory.cost(settings)
+        except ConfigurationError as error:
+            return str(error)
+        return None
+
+    def training(self, settings: Settings, seed: int, steps: int, device: str) -> "LongTraining":
+        """Return one training by itself, not begun."""
+        import torch
+
+        from pso_attn.evaluate import ModuleMember, ModuleTraining, SwarmTraining, read_member
+
+        if self.factory is not None:
+            member = ModuleMember.of(settings, seed)
+            return ModuleTraining(self.factory, [member], steps, torch.device(device))
+        members = [read_member(settings, seed, self.task)]
+        return SwarmTraining(self.task, members, steps, torch.device(device))
 
     def scored(
         self,
@@ -208,7 +239,14 @@ def make_space(
     """
     if task is None:
         return _read(configuration, None)
-    return _read(configuration, partial(_derived, task) if factory is None else factory.cost)
+    if factory is None:
+        return _read(configuration, partial(_derived, task))
+
+    def derive(settings: Settings) -> Mapping[str, Any]:
+        with _naming(configuration.source):
+            return factory.cost(settings)
+
+    return _read(configuration, derive)
 
 
 def make_factory(configuration: Configuration, task: Any) -> "OwnFactory | None":

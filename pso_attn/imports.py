@@ -74,6 +74,7 @@ def _check_found(module: str, label: str, folders: list[str]) -> None:
     if top in sys.modules or importlib.util.find_spec(top) is not None:
         return
     beside = {path.stem for folder in folders for path in Path(folder).glob("*.py")}
-    hint = nearest(top, beside) if beside else ""
+    hint = nearest(top, beside)
+    hint = hint if hint.startswith("; did you mean") else ""  # a folder may hold very many
     places = " or ".join(dict.fromkeys(folders))
     raise ConfigurationError(f"{label}: there is no module {top} in {places}{hint}")

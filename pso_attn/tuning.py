@@ -161,7 +161,7 @@ def _configuration(
         except tomllib.TOMLDecodeError as error:
             raise ConfigurationError(f"the space's text is not valid TOML: {error}") from error
     if isinstance(space, Mapping):
-        document = dict(space) if "search" in space else {"search": dict(space)}
+        document: dict[str, Any] = dict(space) if "search" in space else {"search": dict(space)}
         where, home = "tune", Path.cwd()
     elif objective is None:
         return read_configuration(str(space), sets, flags)

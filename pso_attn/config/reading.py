@@ -62,7 +62,9 @@ def configured(
         document["run"].pop(fixed_by_the_run, None)
     document["run"]["source"] = where
     read = configuration_from(document, f"{where} with --set and flags" if overrides else where)
-    return replace(read, code=str(folder.resolve())) if read.own_code else read
+    if not read.own_code or where in builtin_spaces():
+        return read
+    return replace(read, code=str(folder.resolve()))
 
 
 def read_toml(path: Path) -> dict[str, Any]:

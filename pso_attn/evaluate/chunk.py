@@ -45,6 +45,22 @@ class Training(Protocol):
         ...
 
 
+class LongTraining(Training, Protocol):
+    """One training by itself that may be put where it was left."""
+
+    steps: int
+    step: int
+
+    @property
+    def state(self) -> dict[str, torch.Tensor]:
+        """All that is carried from step to step; with `step`, what to go on from."""
+        ...
+
+    def restore(self, state: Mapping[str, torch.Tensor], step: int) -> None:
+        """Go on as after `step` steps that left `state`."""
+        ...
+
+
 @dataclass(eq=False)
 class ChunkResult:
     """What became of one candidate; grows while it trains.

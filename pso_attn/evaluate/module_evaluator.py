@@ -21,8 +21,6 @@ from pso_attn.evaluate.generations import (
 from pso_attn.evaluate.module_training import ModuleMember, ModuleTraining
 from pso_attn.evaluate.own_code import is_of_own_code, why
 from pso_attn.evaluate.own_factory import OwnFactory
-from pso_attn.evaluate.swarm_runs import Scored
-from pso_attn.evaluate.training import divergence
 from pso_attn.space import Space
 from pso_attn.types import (
     Budget,
@@ -140,29 +138,3 @@ class ModuleEvaluator:
         if isinstance(error, ConfigurationError):
             return failed(candidate, str(error), costs)
         return failed(candidate, why(f"{self.factory.name}'s module", error), costs)
-
-
-def train_modules(
-    factory: OwnFactory,
-    settings: Sequence[Settings],
-    seeds: Sequence[int],
-    steps: int,
-    device: torch.device,
-    split: str = "validation",
-    report: Callable[[int, int], None] | None = None,
-) -> list[Scored]:
-    """Return the result of each (settings, seed) pair at full length; as `train_swarm` does."""
-    members = [ModuleMember.of(s, seed) for s, seed in zip(settings, seeds, strict=True)]
-    start = time.perf_counter()
-    training = ModuleTraining(factory, members, steps, device)
-    for until in sorted({max(1, steps * part // 20) for part in range(1, 21)}):
-        training.advance(until)
-        if report is not None:
-            report(until, steps)
-    found = zip(training.rows, training.score(split), training.first_bad_steps(), strict=True)
-    results = {}
-    for row, metrics, bad in found:
-        error = divergence(bad, metrics, steps)
-        seconds = (time.perf_counter() - start) / len(members)
-        results[row] = Scored(None if error else metrics, error, seconds)
-    return [results[row] for row in range(len(members))]

@@ -74,7 +74,7 @@ def _refusal(
 
 
 def _step(stack: ModuleStack, data: Split) -> list[Tensor]:
-    """Return the first step's losses and gradients, and the scores before it, a row for each."""
+    """Return the first step's losses, gradients and buffers, and the scores before it, in rows."""
     scores = stack.score(data)
     stack.module.train()
     losses = stack.losses(0)
@@ -83,10 +83,12 @@ def _step(stack: ModuleStack, data: Split) -> list[Tensor]:
         losses.detach(),
         stack.gradients,
         torch.tensor([list(score.values()) for score in scores]),
+        *(held[None] if stack.is_alone else held for held in stack.held.values()),
     ]
 
 
 def _near(one: Tensor, other: Tensor) -> bool:
+    one, other = one.double(), other.double()
     scale = float(other.abs().max()) if other.numel() else 1.0
     return bool(torch.allclose(one, other, rtol=TOLERANCE, atol=TOLERANCE * scale, equal_nan=True))
 

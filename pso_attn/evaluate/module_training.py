@@ -69,6 +69,11 @@ class ModuleTraining:
             log.info("%s: modules that are alike train one by one: %s", factory.name, self.reason)
 
     @property
+    def groups(self) -> list[list[int]]:
+        """The members of each group."""
+        return [rows for rows, _ in self._groups]
+
+    @property
     def rows(self) -> list[int]:
         """Which of the members stands at each position."""
         return [row for rows, _ in self._groups for row in rows]

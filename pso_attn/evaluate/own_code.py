@@ -45,7 +45,7 @@ def own_code(seed: int, device: torch.device) -> Iterator[None]:
 
 
 def is_of_own_code(error: Exception) -> bool:
-    """Tell whether an error is a user's code's, or of the memory that it wanted; not this run's."""
+    """Tell whether an error is of a user's code or of the memory it wanted, not of the run."""
     return not isinstance(error, PsoAttnError) or isinstance(
         error, OwnCodeError | ConfigurationError
     )

@@ -91,7 +91,7 @@ class OwnFactory:
 
     def _measured(self, settings: Settings) -> dict[str, int]:
         module = self.make(settings, 0)
-        inputs = self.task.train.inputs[:LOOKED_AT]
+        inputs = self.task.train.inputs[:LOOKED_AT].clone()  # of its own: its size is counted
         kept: dict[int, int] = {}
 
         def pack(tensor: torch.Tensor) -> torch.Tensor:
