@@ -3,20 +3,24 @@
 The one place that knows every part by name; third parties' come in as "module:Name".
 """
 
-import importlib
-import os
-import sys
-from collections.abc import Callable, Iterator, Mapping
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pso_attn.config import Configuration
 from pso_attn.errors import ConfigurationError, nearest
-from pso_attn.space import Knob, Space, read_space
-from pso_attn.types import Evaluator, Objective, Sampler, Settings
+from pso_attn.imports import load_function, refuse_imports
+from pso_attn.seeding import generator
+from pso_attn.space import Knob, Space, own_knobs, read_space
+from pso_attn.types import Evaluator, Generation, Objective, Sampler, Settings
+
+if TYPE_CHECKING:  # what loads torch would slow down --help
+    from pso_attn.evaluate import LongTraining, OwnFactory, OwnObjective, Scored
 
 SAMPLERS: Mapping[str, str] = MappingProxyType(
     {
@@ -34,6 +38,8 @@ SAMPLERS: Mapping[str, str] = MappingProxyType(
         "qmc": "pso_attn.baselines:QuasiMonteCarlo",
     }
 )
+OWN_TRIED = 4  # settings for which a factory is asked before it is given up
+OWN_KNOBS = {"objective", "model.family"}  # whose code reads keys that only the file declares
 _TASK_NAMES = (
     *("name", "info", "metrics", "train", "validation", "test", "fingerprint"),
     *("describe", "preprocessing", "loss", "score", "baselines"),
@@ -42,12 +48,23 @@ _TASK_NAMES = (
 
 @dataclass(frozen=True, eq=False)
 class Parts:
-    """What a search is made of. task: a `pso_attn.tasks.Task`, its data read."""
+    """What a search is made of.
+
+    task: a `pso_attn.tasks.Task`, its data read; None where `function`, an objective of one's
+    own, stands in its place. factory: of modules of one's own, in place of built-in ones.
+    """
 
     configuration: Configuration
     task: Any
     space: Space
     objectives: tuple[Objective, ...]
+    function: Callable[..., Any] | None = None
+    factory: "OwnFactory | None" = None
+
+    @property
+    def fingerprint(self) -> str | None:
+        """SHA-256 of the data; None for an objective of one's own, whose data nobody sees."""
+        return None if self.task is None else str(self.task.fingerprint)
 
     def sampler(self) -> Sampler:
         """Return the sampler, as the first invocation made it."""
@@ -58,13 +75,33 @@ class Parts:
         on_progress: Callable[[Any], None] | None = None,
         on_best: Callable[..., None] | None = None,
         on_forecast: Callable[[Any], None] | None = None,
+        checkpoints: Path | None = None,
     ) -> Evaluator:
-        """Return the evaluator on the configuration's device; DeviceError if it is absent."""
-        from pso_attn.evaluate import SwarmEvaluator, resolve_device
+        """Return the evaluator on the configuration's device; DeviceError if it is absent.
 
-        return SwarmEvaluator(
+        checkpoints: the run's folder of models, for what trials of one's own keep.
+        """
+        from pso_attn.evaluate import (
+            ModuleEvaluator,
+            ObjectiveEvaluator,
+            SwarmEvaluator,
+            resolve_device,
+        )
+
+        if self.function is not None:
+            return ObjectiveEvaluator(
+                self.space,
+                self.own_objective(),
+                self.objectives,
+                self.configuration.budget,
+                self.configuration.seed,
+                checkpoints,
+                on_progress,
+            )
+        kind: Any = SwarmEvaluator if self.factory is None else ModuleEvaluator
+        evaluator: Evaluator = kind(
             self.space,
-            self.task,
+            self.task if self.factory is None else self.factory,
             self.objectives,
             self.configuration.budget,
             self.configuration.seed,
@@ -73,42 +110,156 @@ class Parts:
             on_best=on_best,
             on_forecast=on_forecast,
         )
+        return evaluator
+
+    def own_objective(self) -> "OwnObjective":
+        """Return the objective of one's own, on the configuration's device."""
+        from pso_attn.evaluate import OwnObjective, resolve_device
+
+        assert self.function is not None
+        assert self.configuration.objective is not None
+        device = resolve_device(self.configuration.device)
+        batched = self.configuration.objective_batched
+        return OwnObjective(self.function, self.configuration.objective, batched, device)
+
+    def rehearsed(self, generation: Generation) -> dict[str, Any]:
+        """Return what a search will take, from some training of its first generation."""
+        from pso_attn.evaluate import (
+            rehearse,
+            rehearse_modules,
+            rehearse_objective,
+            resolve_device,
+        )
+
+        budget = self.configuration.budget
+        if self.function is not None:
+            objective = self.objectives[0]
+            return rehearse_objective(self.own_objective(), generation, budget, objective)
+        device = resolve_device(self.configuration.device)
+        if self.factory is not None:
+            return rehearse_modules(self.factory, generation, budget, device)
+        return rehearse(generation, self.task, budget, device)
+
+    def refusal(self, settings: Settings) -> str | None:
+        """Return why settings cannot be trained, in one sentence, or None."""
+        from pso_attn.reach import why_refused
+
+        if self.factory is None:
+            return why_refused(settings, self.task)
+        try:
+            self.factory.cost(settings)
+        except ConfigurationError as error:
+            return str(error)
+        return None
+
+    def training(self, settings: Settings, seed: int, steps: int, device: str) -> "LongTraining":
+        """Return one training by itself, not begun."""
+        import torch
+
+        from pso_attn.evaluate import ModuleMember, ModuleTraining, SwarmTraining, read_member
+
+        if self.factory is not None:
+            member = ModuleMember.of(settings, seed)
+            return ModuleTraining(self.factory, [member], steps, torch.device(device))
+        members = [read_member(settings, seed, self.task)]
+        return SwarmTraining(self.task, members, steps, torch.device(device))
+
+    def scored(
+        self,
+        settings: Sequence[Settings],
+        seeds: Sequence[int],
+        split: str,
+        report: Callable[[int, int], None] | None = None,
+    ) -> "list[Scored]":
+        """Return each (settings, seed) pair's training at full length, scored on a split."""
+        from pso_attn.evaluate import resolve_device, score_objective, train_modules, train_swarm
+
+        budget = self.configuration.budget
+        if self.function is not None:
+            function, objective = self.own_objective(), self.objectives[0]
+            return score_objective(function, settings, seeds, budget, objective, split, report)
+        device = resolve_device(self.configuration.device)
+        if self.factory is not None:
+            own = self.factory
+            return train_modules(own, settings, seeds, budget.steps, device, split, report)
+        return train_swarm(self.task, settings, seeds, budget.steps, device, split, report)
 
 
-def assemble(configuration: Configuration, allow_import: bool = True) -> Parts:
+def assemble(
+    configuration: Configuration,
+    allow_import: bool = True,
+    function: Callable[..., Any] | None = None,
+) -> Parts:
     """Return the parts that a configuration names, data read and space checked.
 
+    function: the objective of one's own, where it is at hand.
     The configuration in them has the data's fingerprint and the objective's direction.
     Everything that a person can get wrong is found here, before any training. Raises
     ConfigurationError, and DataError for data that is missing or cannot work.
     """
     if not allow_import:
         refuse_imports(configuration)
+    if configuration.objective is not None:
+        return _own_parts(configuration, function)
     with _naming(configuration.source):
         task = make_task(configuration)
         make_sampler(configuration)
     objectives = tuple(_objective(name, task, configuration) for name in configuration.objectives)
-    from pso_attn.reach import check_reach
-
-    space = make_space(configuration, task)
-    notes = check_reach(space, task, configuration.model, configuration.source)
+    factory = make_factory(configuration, task)
+    space = make_space(configuration, task, factory)
+    notes = _checked(space, task, factory, configuration)
     _check_precision(space, configuration)
     space = replace(space, notes=(*space.notes, *notes))
     found = {"fingerprint": task.fingerprint, "direction": objectives[0].direction}
-    return Parts(replace(configuration, **found), task, space, objectives)
+    return Parts(replace(configuration, **found), task, space, objectives, factory=factory)
 
 
-def declared_knobs() -> dict[str, Knob]:
-    """Return every knob that a space file may name, by name: the model's, then the training's."""
+def declared_knobs(configuration: Configuration | None = None) -> dict[str, Knob]:
+    """Return every knob that a space file may name, by name: the model's, then the training's.
+
+    With a configuration those that it may name: what an objective or a factory of one's own
+    reads, nobody but the file declares.
+    """
     from pso_attn.evaluate import TRAINING_KNOBS
     from pso_attn.models import MODEL_KNOBS
 
-    return {**MODEL_KNOBS, **TRAINING_KNOBS}
+    if configuration is None or not OWN_KNOBS & configuration.own_code.keys():
+        return {**MODEL_KNOBS, **TRAINING_KNOBS}
+    declared = {} if configuration.objective is not None else TRAINING_KNOBS
+    search, fixed = configuration.search, configuration.fixed
+    return {**own_knobs(search, fixed, declared, configuration.source), **declared}
 
 
-def make_space(configuration: Configuration, task: Any) -> Space:
-    """Return the space of a configuration; what expressions derive is as on this task."""
-    return _read(configuration, partial(_derived, task))
+def make_space(
+    configuration: Configuration, task: Any, factory: "OwnFactory | None" = None
+) -> Space:
+    """Return the space of a configuration; what expressions derive is as on this task.
+
+    Nothing is derived of an objective of one's own, which has no task.
+    """
+    if task is None:
+        return _read(configuration, None)
+    if factory is None:
+        return _read(configuration, partial(_derived, task))
+
+    def derive(settings: Settings) -> Mapping[str, Any]:
+        with _naming(configuration.source):
+            return factory.cost(settings)
+
+    return _read(configuration, derive)
+
+
+def make_factory(configuration: Configuration, task: Any) -> "OwnFactory | None":
+    """Return the factory of one's own that the configuration names, None for a built-in family."""
+    from pso_attn.evaluate import OwnFactory
+
+    name, key = configuration.family, "model.family"
+    if key not in configuration.own_code:
+        return None
+    with _naming(configuration.source):
+        function = load_function(name, key, configuration.code)
+        _check_call(function, name, "settings, task_info", 2)
+    return OwnFactory(function, name, task)
 
 
 def make_bare_space(configuration: Configuration) -> Space:
@@ -123,7 +274,8 @@ def make_task(configuration: Configuration) -> Any:
     """Return the task, built in or "module:Class", with its data read."""
     options = configuration.task_options
     if ":" in configuration.task:
-        task = _call(load_name(configuration.task, "task"), configuration.task, options)
+        made = load_function(configuration.task, "task", configuration.code)
+        task = _call(made, configuration.task, options)
         missing = [name for name in _TASK_NAMES if not hasattr(task, name)]
         if missing:
             raise ConfigurationError(
@@ -143,7 +295,7 @@ def make_sampler(configuration: Configuration) -> Sampler:
     name = configuration.sampler
     if ":" not in name and name not in SAMPLERS:
         raise ConfigurationError(f'"{name}" is not a sampler{nearest(name, SAMPLERS)}')
-    made = load_name(SAMPLERS.get(name, name), "sampler")
+    made = load_function(SAMPLERS.get(name, name), "sampler", configuration.code)
     arguments = {
         "seed": configuration.seed,
         "particles": configuration.budget.particles,
@@ -157,41 +309,6 @@ def make_sampler(configuration: Configuration) -> Sampler:
     return sampler  # type: ignore[no-any-return]  # checked above, as far as a protocol can be
 
 
-def load_name(reference: str, what: str) -> Any:
-    """Return what "module:Name" refers to; modules in the current folder are found as well.
-
-    Raises ConfigurationError where it does not import or has no such name.
-    """
-    module, _, name = reference.partition(":")
-    if not module or not name.isidentifier():
-        raise ConfigurationError(f'{what} = "{reference}" is not of the form "module:Name"')
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())
-    try:
-        imported = importlib.import_module(module)
-    except Exception as error:  # a user's module may raise anything while it loads
-        raise ConfigurationError(
-            f'{what} = "{reference}": importing {module} failed with '
-            f"{type(error).__name__}: {error}"
-        ) from error
-    if not hasattr(imported, name):
-        public = [known for known in vars(imported) if not known.startswith("_")]
-        raise ConfigurationError(
-            f'{what} = "{reference}": {module} has no {name}{nearest(name, public)}'
-        )
-    return getattr(imported, name)
-
-
-def refuse_imports(configuration: Configuration) -> None:
-    """Raise ConfigurationError if the configuration names anything as "module:Name"."""
-    for what, name in (("task", configuration.task), ("sampler", configuration.sampler)):
-        if ":" in name:
-            raise ConfigurationError(
-                f'{what} = "{name}" would import code, which --no-import refuses; '
-                "leave out the flag if you trust it"
-            )
-
-
 @contextmanager
 def _naming(source: str) -> Iterator[None]:
     """Put the space file's name before what is wrong with the task or the sampler it names."""
@@ -201,13 +318,71 @@ def _naming(source: str) -> Iterator[None]:
         raise ConfigurationError(f"{source}: {error}") from error
 
 
+def _checked(
+    space: Space, task: Any, factory: "OwnFactory | None", configuration: Configuration
+) -> tuple[str, ...]:
+    """Return what a person should hear of a space; ConfigurationError where none of it works.
+
+    Of a factory of one's own a few settings are made, for each may take long.
+    """
+    if factory is None:
+        from pso_attn.reach import check_reach
+
+        return check_reach(space, task, configuration.model, configuration.source)
+    rng = generator(0, "reach")
+    others = rng.random((OWN_TRIED - 1, space.dimension))
+    refusals = []
+    for position in (space.starts[0], *others):
+        try:
+            factory.cost(space.settings(space.decode(position)))
+        except ConfigurationError as error:
+            refusals.append(str(error))
+        else:
+            return (f"the defaults cannot be trained: {refusals[0]}",) if refusals else ()
+    raise ConfigurationError(f"{configuration.source}: {refusals[0]}")
+
+
+def _own_parts(configuration: Configuration, function: Callable[..., Any] | None) -> Parts:
+    """Return the parts of a search whose objective is somebody's own function."""
+    assert configuration.objective is not None
+    with _naming(configuration.source):
+        if function is None:
+            function = load_function(configuration.objective, "objective", configuration.code)
+        _check_call(function, configuration.objective, "settings, trial", 2)
+        make_sampler(configuration)
+    objectives = own_objectives(configuration)
+    space = make_space(configuration, None)
+    found = replace(configuration, direction=objectives[0].direction)
+    return Parts(found, None, space, objectives, function)
+
+
+def own_objectives(configuration: Configuration) -> tuple[Objective, ...]:
+    """Return the objectives of one's own, with the directions that the file declares."""
+    return tuple(
+        Objective(name, "maximize" if name in configuration.maximize else "minimize")
+        for name in configuration.objectives
+    )
+
+
+def _check_call(function: Callable[..., Any], name: str, arguments: str, count: int) -> None:
+    """Raise ConfigurationError for a function that cannot be called with so many arguments."""
+    try:
+        inspect.signature(function).bind(*range(count))
+    except TypeError as error:
+        raise ConfigurationError(
+            f'"{name}" cannot be called with ({arguments}): {error}'
+        ) from error
+    except ValueError:  # of a builtin, whose signature nobody knows
+        return
+
+
 def _read(
     configuration: Configuration, derive: Callable[[Settings], Mapping[str, Any]] | None
 ) -> Space:
     return read_space(
         search=configuration.search,
-        fixed={name: value for name, value in configuration.model.items() if name != "family"},
-        knobs=declared_knobs(),
+        fixed=configuration.fixed,
+        knobs=declared_knobs(configuration),
         constraints=configuration.constraints,
         starts=configuration.starts,
         derive=derive,
@@ -267,8 +442,6 @@ def _objective(name: str, task: Any, configuration: Configuration) -> Objective:
 def _call(made: Callable[..., Any], name: str, arguments: Mapping[str, Any]) -> Any:
     """Call a third party's class; a mismatch of its arguments is a sentence."""
     try:
-        import inspect
-
         bound = partial(made, **arguments)
         inspect.signature(made).bind(**arguments)
     except (TypeError, ValueError) as error:

@@ -70,12 +70,13 @@ def confirm(
     settings = [trial.candidate.settings for _, _, trial in contenders]
     results = _train(parts, settings, fresh, report)
     objective = history.objectives[0]
+    metrics = _measured(parts, objective, results)
     rows = [
-        _row(role, rank, trial, parts.task.metrics, result)
+        _row(role, rank, trial, metrics, result)
         for (role, rank, trial), result in zip(contenders, results, strict=True)
     ]
     gain = measure_gain(objective, _scores(rows[0], objective), _scores(rows[1], objective))
-    baselines = parts.task.baselines()
+    baselines = {} if parts.task is None else parts.task.baselines()
     return {
         "schema": SCHEMA,
         "run": name,
@@ -173,20 +174,15 @@ def _train(
     parts: Parts, settings: Sequence[Settings], seeds: Sequence[int], report: Report | None
 ) -> list[list[Any]]:
     """Train each of the settings on each seed, equal settings once; results by settings."""
-    from pso_attn.evaluate import resolve_device, train_swarm
-
     distinct: list[Settings] = []
     for one in settings:
         if one not in distinct:
             distinct.append(one)
-    results = train_swarm(
-        parts.task,
+    results = parts.scored(
         [one for one in distinct for _ in seeds],
         [seed for _ in distinct for seed in seeds],
-        parts.configuration.budget.steps,
-        resolve_device(parts.configuration.device),
-        split="test",
-        report=report,
+        "test",
+        report,
     )
     by_settings = [
         list(results[index * len(seeds) : (index + 1) * len(seeds)])
@@ -195,11 +191,20 @@ def _train(
     return [by_settings[distinct.index(one)] for one in settings]
 
 
+def _measured(parts: Parts, objective: Objective, results: Sequence[Sequence[Any]]) -> list[str]:
+    """Return the metrics by name: the task's, or what an objective of one's own gave always."""
+    if parts.task is not None:
+        return list(parts.task.metrics)
+    given = [result.metrics for row in results for result in row if result.metrics is not None]
+    shared = [name for name in given[0] if all(name in one for one in given)] if given else []
+    return list(dict.fromkeys([objective.name, *shared]))
+
+
 def _row(
     role: str,
     rank: int,
     trial: Trial,
-    metrics: Sequence[str] | Mapping[str, Any],
+    metrics: Sequence[str],
     results: Sequence[Any],
 ) -> dict[str, Any]:
     search = trial.outcome.values[0] if trial.outcome.values else None

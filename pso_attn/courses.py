@@ -12,7 +12,8 @@ import torch
 from pso_attn import __version__
 from pso_attn.checkpoints import TRAINED, Checkpoint, load_checkpoint, save_checkpoint
 from pso_attn.errors import StorageError
-from pso_attn.evaluate.training import SwarmTraining, divergence
+from pso_attn.evaluate import LongTraining
+from pso_attn.evaluate.training import divergence
 from pso_attn.types import Objective, Settings
 
 SCORINGS = 40  # on the validation split, evenly spread
@@ -97,7 +98,7 @@ class TrainingFiles:
     def _going(self) -> Path:
         return self.folder / f"training-{self.plan.identity}.safetensors"
 
-    def begun(self, training: SwarmTraining) -> tuple[Course, dict[str, torch.Tensor]]:
+    def begun(self, training: LongTraining) -> tuple[Course, dict[str, torch.Tensor]]:
         """Put the training where it was left; return its course and its best weights so far."""
         found = load_checkpoint(self._going)
         if found is None:
@@ -110,7 +111,7 @@ class TrainingFiles:
         return _course(found), parts["best"]
 
     def keep(
-        self, training: SwarmTraining, course: Course, best: Mapping[str, torch.Tensor]
+        self, training: LongTraining, course: Course, best: Mapping[str, torch.Tensor]
     ) -> None:
         """Save all that going on needs."""
         tensors = {f"state/{name}": tensor for name, tensor in training.state.items()}

@@ -69,7 +69,9 @@ class DrivenRun:
         return run_search(
             Search(self.parts.space, self.generations, deadline_s),
             sampler or self.parts.sampler(),
-            self.parts.evaluator(on_progress, self._keep_best, on_forecast),
+            self.parts.evaluator(
+                on_progress, self._keep_best, on_forecast, self.folder.checkpoints
+            ),
             self.store,
             [observer] if observer else [],
         )
@@ -82,12 +84,19 @@ class DrivenRun:
         save_best(self.folder.checkpoints, outcome.trial, settings, weights)
 
 
-def prepare(configuration: Configuration, allow_import: bool = True) -> Parts:
-    """Return the parts of a new search, on the device that its name stands for."""
+def prepare(
+    configuration: Configuration,
+    allow_import: bool = True,
+    function: Callable[..., Any] | None = None,
+) -> Parts:
+    """Return the parts of a new search, on the device that its name stands for.
+
+    function: the objective of one's own, where it is at hand.
+    """
     from pso_attn.evaluate import resolve_device
 
     device = str(resolve_device(configuration.device))
-    return assemble(replace(configuration, device=device), allow_import)
+    return assemble(replace(configuration, device=device), allow_import, function)
 
 
 def new_name(configuration: Configuration, name: str | None, runs_dir: Path) -> str:
@@ -138,16 +147,17 @@ def resume_run(
     device: str | None = None,
     break_lock: bool = False,
     allow_import: bool = True,
+    function: Callable[..., Any] | None = None,
 ) -> Iterator[DrivenRun]:
     """Take up a run where it was left and hold it inside the block.
 
     run: a name, a path, or URL#NAME for a run on a database that another machine began.
     generations: the total from now on; never less than what is done. device: for this
-    invocation. Raises RunError where the run is in use, its data have changed, or the total is
-    too small.
+    invocation. function: the objective of one's own, where it is at hand. Raises RunError where
+    the run is in use, its data have changed, or the total is too small.
     """
     loaded = LoadedRun(_adopted(run, runs_dir)) if "://" in run else load_run(run, runs_dir)
-    parts = loaded.assembled(device, allow_import)
+    parts = loaded.assembled(device, allow_import, function)
     with OptunaStore.load(
         loaded.started.storage,
         loaded.folder,

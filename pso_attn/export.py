@@ -43,6 +43,8 @@ def export_run(run: LoadedRun, out: Path, allow_import: bool = True) -> Exported
     ConfigurationError where `out` holds something, RunError where the run has no model yet, and
     StorageError where `out` cannot be written.
     """
+    run.refuse_objective("exported")
+    _refuse_factory(run)
     _refuse_taken(out)
     source, checkpoint = _model(run)
     parts = run.assembled("cpu", allow_import)
@@ -85,6 +87,17 @@ def exported_files(
         "preprocessing.json": (json.dumps(preprocessing, indent=2) + "\n").encode(),
         "sample.safetensors": as_safetensors(told),
     }
+
+
+def _refuse_factory(run: LoadedRun) -> None:
+    """Raise ConfigurationError where the model's code is somebody's own."""
+    family = run.started.family
+    if "model.family" in run.started.own_code:
+        name = TRAINED if (run.folder.checkpoints / TRAINED).exists() else BEST
+        raise ConfigurationError(
+            f"run {run.name} has models of {family}, whose code cannot be exported; load the "
+            f"weights in {run.folder.checkpoints / name} into what {family} makes of its settings"
+        )
 
 
 def _model(run: LoadedRun) -> tuple[str, Checkpoint]:

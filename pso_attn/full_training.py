@@ -15,11 +15,9 @@ from pso_attn.assembly import Parts
 from pso_attn.checkpoints import TRAINED
 from pso_attn.courses import Course, Plan, TrainingFiles
 from pso_attn.errors import ConfigurationError, DeviceError, TrainingError
-from pso_attn.evaluate import resolve_device
+from pso_attn.evaluate import LongTraining, resolve_device
 from pso_attn.evaluate.device import is_out_of_memory
 from pso_attn.evaluate.precision import check_precision
-from pso_attn.evaluate.training import SwarmTraining, read_member
-from pso_attn.reach import why_refused
 from pso_attn.runs import LoadedRun
 from pso_attn.seeding import training_seed
 from pso_attn.types import Settings
@@ -67,7 +65,7 @@ def plan_training(
         fingerprint=parts.task.fingerprint,
         device=str(device),
     )
-    refusal = why_refused(plan.settings, parts.task)
+    refusal = parts.refusal(plan.settings)
     if refusal is not None:
         raise ConfigurationError(f"{given_in}: {refusal}")
     return plan
@@ -94,6 +92,7 @@ def train_run(
 
     Raises RunError while the run is being driven and TrainingError where nothing is left to keep.
     """
+    run.refuse_objective("trained at full length")
     parts = run.assembled(device, allow_import)
     with run.folder.lock():
         plan = plan_training(run, parts, steps, patience, given, given_in, precision)
@@ -115,9 +114,7 @@ def train_run(
 
 def _train(plan: Plan, parts: Parts, saved: TrainingFiles, report: Report | None) -> Course:
     """Train until the plan's end and save the model; from where it was left, if it was begun."""
-    device = torch.device(plan.device)
-    member = read_member(plan.settings, plan.seed, parts.task)
-    training = SwarmTraining(parts.task, [member], plan.steps, device)
+    training = parts.training(plan.settings, plan.seed, plan.steps, plan.device)
     course, best = saved.begun(training)
     for until in plan.scored:
         if course.stopped or until <= course.step:
@@ -126,7 +123,7 @@ def _train(plan: Plan, parts: Parts, saved: TrainingFiles, report: Report | None
         (metrics,), (bad,) = training.score(), training.first_bad_steps()
         course = course.after(until, metrics, bad, plan)
         if course.best_step == until:
-            best = training.swarm.storage.true_parameters(0)
+            best = training.true_parameters(0)
         saved.keep(training, course, best)
     if not course.best_step:
         saved.clear()
@@ -138,7 +135,7 @@ def _train(plan: Plan, parts: Parts, saved: TrainingFiles, report: Report | None
 
 
 def _advance(
-    training: SwarmTraining,
+    training: LongTraining,
     until: int,
     saved: TrainingFiles,
     course: Course,

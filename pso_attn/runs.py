@@ -4,14 +4,15 @@ import fcntl
 import shlex
 import socket
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from pso_attn.assembly import Parts, assemble, make_bare_space
+from pso_attn.assembly import Parts, assemble, make_bare_space, make_space
 from pso_attn.config import Configuration, configuration_from
-from pso_attn.errors import RunError
+from pso_attn.errors import ConfigurationError, RunError
 from pso_attn.space import Space
 from pso_attn.store import OptunaStore, RunFolder, load_study
 from pso_attn.store.lease import LEASE
@@ -70,11 +71,23 @@ class LoadedRun:
 
     @cached_property
     def space(self) -> Space:
-        """The run's space; reads the data, since constraints may need their shapes."""
+        """The run's space; reads the data, since constraints may need their shapes.
+
+        An objective of one's own is not asked for: no constraint is about it.
+        """
+        if self.started.objective is not None:
+            return make_space(self.started, None)
         return self.assembled().space
 
-    def assembled(self, device: str | None = None, allow_import: bool = True) -> Parts:
+    def assembled(
+        self,
+        device: str | None = None,
+        allow_import: bool = True,
+        function: Callable[..., Any] | None = None,
+    ) -> Parts:
         """Return the parts that the run began with, on its own device unless another is named.
+
+        function: the objective of one's own, where it is at hand.
 
         Reads the data, and nothing of the study, which a run that was killed at once has not.
         RunError if the data are not those that the run began with.
@@ -82,7 +95,7 @@ class LoadedRun:
         from pso_attn.evaluate import resolve_device
 
         chosen = str(resolve_device(device or self.started.device))
-        parts = assemble(replace(self.started, device=chosen), allow_import)
+        parts = assemble(replace(self.started, device=chosen), allow_import, function)
         return same_data(self.name, parts, self.started)
 
     def report_input(self) -> "ReportInput":
@@ -120,6 +133,18 @@ class LoadedRun:
             f"of its space, or go on with `{again} --generations {2 * len(history)}`"
         )
 
+    def refuse_objective(self, what: str) -> None:
+        """Raise ConfigurationError where the run tunes an objective of one's own.
+
+        what: what can only be done with a model that this package trains.
+        """
+        if self.started.objective is not None:
+            raise ConfigurationError(
+                f"run {self.name} tunes {self.started.subject}, whose model only its own code "
+                f"knows, so it cannot be {what}; call that code with the settings that "
+                f"`{self.again('best')} --json` prints"
+            )
+
     def state(self) -> str:
         """Return "running", "locked" (by another host), "finished" or "interrupted"."""
         if _is_driven(self.folder):
@@ -142,10 +167,10 @@ def load_run(run: str | Path, runs_dir: str | Path = RUNS_DIR) -> LoadedRun:
 
 def same_data(name: str, parts: Parts, recorded: Configuration) -> Parts:
     """Return the parts if their data are those that the run began with, else raise RunError."""
-    if recorded.fingerprint != parts.task.fingerprint:
+    if recorded.fingerprint != parts.fingerprint:
         raise RunError(
             f"run {name} began with other data: its {recorded.task} data had the SHA-256 "
-            f"{str(recorded.fingerprint)[:12]}…, now it is {parts.task.fingerprint[:12]}…; "
+            f"{str(recorded.fingerprint)[:12]}…, now it is {str(parts.fingerprint)[:12]}…; "
             "restore the data, or begin a new run"
         )
     return parts

@@ -22,8 +22,8 @@ def read_settings_file(path: Path, configuration: Configuration) -> dict[str, An
     given = document.get("settings", document) if isinstance(document, dict) else document
     if not isinstance(given, dict) or not given:
         raise ConfigurationError(f"{path} holds no settings; write one knob a line, as heads = 4")
-    fixed = {name: value for name, value in configuration.model.items() if name != "family"}
-    return read_settings({**fixed, **given}, declared_knobs(), str(path))
+    knobs = declared_knobs(configuration)
+    return read_settings({**configuration.fixed, **given}, knobs, str(path))
 
 
 def _document(path: Path) -> Any:

@@ -68,7 +68,7 @@ def show(run: Run, runs_dir: RunsDir = RUNS, as_json: Json = False, quiet: Quiet
     budget = configuration.budget
     lines: list[Any] = [
         f"run {loaded.name}: {overview['state']}, {_progress(overview)}",
-        f"space {configuration.source}, task {configuration.task}, "
+        f"space {configuration.source}, {configuration.subject}, "
         f"{count(len(configuration.search), 'knob')}, sampler {configuration.sampler}, "
         f"seed {configuration.seed}, device {configuration.device}",
         f"budget: {count(budget.particles, 'particle')} in batches of {budget.batch}, "
@@ -201,7 +201,8 @@ def _overview(loaded: "LoadedRun") -> dict[str, Any]:
         "run": loaded.name,
         "state": state,
         "space": loaded.configuration.source,
-        "task": loaded.configuration.task,
+        "task": loaded.configuration.task or None,
+        "objective": loaded.configuration.objective,
         "sampler": loaded.configuration.sampler,
         "generations": {"done": len(history), "total": budget.generations},
         "particles": {"done": done, "total": budget.generations * budget.batch},

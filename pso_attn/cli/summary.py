@@ -100,22 +100,19 @@ def settings_table(history: History, best: Trial, defaults: Trial | None) -> Any
 
 def rehearsal(parts: "Parts") -> tuple[dict[str, Any], list[Any]]:
     """Return what a search will take: the defaults and the first generation, for a few steps."""
-    from pso_attn.evaluate import rehearse, resolve_device
-
     configuration = parts.configuration
     before = History(parts.objectives)
     generation = parts.evaluator().plan(parts.sampler().propose(parts.space, before), before)
-    device = resolve_device(configuration.device)
-    measured = rehearse(generation, parts.task, configuration.budget, device)
-    document = {"space": configuration.source, "device": str(device), **measured}
-    lines = [f"space {configuration.source} on {device}; nothing was written"]
+    measured = parts.rehearsed(generation)
+    document = {"space": configuration.source, "device": configuration.device, **measured}
+    lines = [f"space {configuration.source} on {configuration.device}; nothing was written"]
     lines += [
         f"{_WORDS[name][0]:<32}{_WORDS[name][1](value)}"
         for name, value in measured.items()
         if name in _WORDS
     ]
-    lines += [f"planned: {plan}" for plan in dict.fromkeys(measured["plans"])]
-    if measured["batching_gain"] < 1:
+    lines += [f"planned: {plan}" for plan in dict.fromkeys(measured.get("plans", ()))]
+    if measured.get("batching_gain", 1) < 1:
         lines.append(
             "at these sizes one training after another would be as fast: a smaller batch_size "
             "or d_model gains more from the batch"

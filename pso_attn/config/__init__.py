@@ -5,7 +5,7 @@ file or built-in name ──> --set ──> flags ──> Configuration ──> 
 
 from pso_attn.config.builtin import builtin_spaces, find_space
 from pso_attn.config.configuration import Configuration
-from pso_attn.config.reading import apply_overrides, read_configuration, read_toml
+from pso_attn.config.reading import apply_overrides, configured, read_configuration, read_toml
 from pso_attn.config.schema import check_document, configuration_from
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "builtin_spaces",
     "check_document",
     "configuration_from",
+    "configured",
     "find_space",
     "read_configuration",
     "read_toml",

@@ -11,7 +11,10 @@ from pso_attn.types import Budget, Direction
 class Configuration:
     """Everything that decides what a run does; two runs with equal ones do the same.
 
-    source: the space's name or path, for messages. task: a built-in name or "module:Class".
+    source: the space's name or path, for messages. code: the folder, beside the working one, in
+    which modules of "module:Name" are looked for. task: a built-in name or "module:Class"; empty
+    where `objective`, a "module:function", stands in its place: batched where it takes lists, and
+    maximize: those of its metrics of which more is better.
     data, target, group, time: what a task reads, and which columns; absolute path or None.
     model: fixed settings. search: what varies, as written. constraints: expressions.
     starts: settings to try first. swarm: the sampler's options. storage: an Optuna URL, or None
@@ -22,7 +25,11 @@ class Configuration:
     """
 
     source: str
-    task: str
+    task: str = ""
+    objective: str | None = None
+    objective_batched: bool = False
+    maximize: tuple[str, ...] = ()
+    code: str | None = None
     data: str | None = None
     target: str | None = None
     group: str | None = None
@@ -43,6 +50,32 @@ class Configuration:
     planned_generations: int = Budget.generations
 
     @property
+    def subject(self) -> str:
+        """What is tuned, for people: "task digits", "objective mine:loss"."""
+        return f"task {self.task}" if self.objective is None else f"objective {self.objective}"
+
+    @property
+    def family(self) -> str:
+        """What models are: a built-in name or "module:factory"."""
+        return str(self.model.get("family", "transformer"))
+
+    @property
+    def fixed(self) -> dict[str, Any]:
+        """The fixed settings: [model] without the family."""
+        return {name: value for name, value in self.model.items() if name != "family"}
+
+    @property
+    def own_code(self) -> dict[str, str]:
+        """What is named as "module:Name", by key."""
+        named = {
+            "task": self.task,
+            "objective": self.objective or "",
+            "model.family": self.family,
+            "sampler": self.sampler,
+        }
+        return {key: name for key, name in named.items() if ":" in name}
+
+    @property
     def task_options(self) -> dict[str, str]:
         """What the task is constructed with: those of data, target, group and time given."""
         given = {name: getattr(self, name) for name in ("data", "target", "group", "time")}
@@ -53,6 +86,7 @@ class Configuration:
         budget = asdict(self.budget)
         run = {
             "source": self.source,
+            "code": self.code,
             "sampler": self.sampler,
             "seed": self.seed,
             "device": self.device,
@@ -61,8 +95,15 @@ class Configuration:
             "direction": self.direction,
             "planned_generations": self.planned_generations,
         }
+        subject: dict[str, Any] = {"task": self.task}
+        if self.objective is not None:
+            subject = {
+                "objective": self.objective,
+                "objective_batched": self.objective_batched,
+                "maximize": list(self.maximize),
+            }
         return {
-            "task": self.task,
+            **subject,
             **self.task_options,
             "objectives": list(self.objectives),
             "model": _plain(self.model),

@@ -4,6 +4,7 @@ import copy
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,19 +36,35 @@ def read_configuration(
     """
     path = find_space(space)
     where = space if space in builtin_spaces() else str(path)
-    document = read_toml(path)
+    return configured(read_toml(path), where, path.parent, sets, flags)
+
+
+def configured(
+    document: Mapping[str, Any],
+    where: str,
+    folder: Path,
+    sets: Sequence[str] = (),
+    flags: Mapping[str, Any] | None = None,
+) -> Configuration:
+    """Return the configuration of a space file's document, as `read_configuration` does.
+
+    where: what it is called in messages, and its run after it. folder: where it lies.
+    """
     check_document(document, where)
     overrides = [_parse_set(text) for text in sets]
     overrides += [
         (FLAGS[name], value) for name, value in (flags or {}).items() if value is not None
     ]
-    document = _locate_data(document, path.parent)
+    document = _locate_data(document, folder)
     document = _locate_data(apply_overrides(document, overrides), Path.cwd())
     document.setdefault("run", {})
-    for fixed_by_the_run in ("fingerprint", "direction", "planned_generations"):
+    for fixed_by_the_run in ("fingerprint", "direction", "planned_generations", "code"):
         document["run"].pop(fixed_by_the_run, None)
     document["run"]["source"] = where
-    return configuration_from(document, f"{where} with --set and flags" if overrides else where)
+    read = configuration_from(document, f"{where} with --set and flags" if overrides else where)
+    if not read.own_code or where in builtin_spaces():
+        return read
+    return replace(read, code=str(folder.resolve()))
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -108,9 +125,9 @@ def _parse_set(text: str) -> tuple[tuple[str, ...], Any]:
     return keys, parsed["value"] if set(parsed) == {"value"} else value.strip()
 
 
-def _locate_data(document: dict[str, Any], folder: Path) -> dict[str, Any]:
+def _locate_data(document: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Make `data` absolute if it names something in `folder`, so that any folder may resume."""
     data = document.get("data")
     if isinstance(data, str) and (folder / Path(data).expanduser()).exists():
         return {**document, "data": str((folder / Path(data).expanduser()).resolve())}
-    return document
+    return dict(document)

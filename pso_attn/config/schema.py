@@ -13,8 +13,8 @@ Document = Mapping[str, Any]
 _COLUMNS = ("target", "group", "time")
 _TEXT_KEYS = ("task", "data", *_COLUMNS)
 _TABLES = ("model", "search", "constraints", "budget", "swarm", "run")
-_TOP = (*_TEXT_KEYS, "objectives", *_TABLES, "start")
-_LATER = ("objective", "objective_batched")
+_OBJECTIVE = ("objective", "objective_batched", "maximize")
+_TOP = (*_TEXT_KEYS, *_OBJECTIVE, "objectives", *_TABLES, "start")
 _BUDGET = (
     "particles",
     "batch",
@@ -25,7 +25,7 @@ _BUDGET = (
     "common_random_numbers",
 )
 _LARGEST = {"particles": 100_000, "generations": 10**9, "steps": 10**9, "seeds": 10_000}
-_RUN_TEXT = ("source", "sampler", "device", "storage", "fingerprint", "direction")
+_RUN_TEXT = ("source", "code", "sampler", "device", "storage", "fingerprint", "direction")
 _RUN = (*_RUN_TEXT, "seed", "planned_generations")
 
 
@@ -51,14 +51,21 @@ def configuration_from(document: Document, where: str) -> Configuration:
     Raises ConfigurationError, naming `where`, for anything that cannot be meant.
     """
     check_document(document, where)
-    if "task" not in document:
-        raise ConfigurationError(f'{where}: "task" is missing; name one, such as task = "digits"')
+    if "task" not in document and "objective" not in document:
+        raise ConfigurationError(
+            f'{where}: "task" is missing; name one, such as task = "digits", or an objective of '
+            'your own, as objective = "module:function"'
+        )
     run = document.get("run", {})
     budget = _budget(document.get("budget", {}), where)
     planned = run.get("planned_generations", budget.generations)
     return Configuration(
         source=run.get("source", where),
-        task=document["task"],
+        task=document.get("task", ""),
+        objective=document.get("objective"),
+        objective_batched=document.get("objective_batched", False),
+        maximize=tuple(document.get("maximize", ())),
+        code=run.get("code"),
         **{name: document.get(name) for name in ("data", *_COLUMNS)},
         objectives=_objectives(document.get("objectives", ["loss"]), where),
         model=dict(document.get("model", {})),
@@ -78,12 +85,6 @@ def configuration_from(document: Document, where: str) -> Configuration:
 
 
 def _check_top(document: Document, where: str) -> None:
-    for name in _LATER:
-        if name in document:
-            raise ConfigurationError(
-                f'{where}: "{name}" is not in this version; name a task instead, built in or '
-                'your own as task = "module:Class"'
-            )
     _known(document, _TOP, "", where)
     for name in _TEXT_KEYS:
         if name in document:
@@ -94,6 +95,7 @@ def _check_top(document: Document, where: str) -> None:
     starts = document.get("start", [])
     if not isinstance(starts, list) or not all(isinstance(start, Mapping) for start in starts):
         raise _wrong(where, "start", starts, "a list of tables, [[start]]")
+    _check_objective(document, where)
     given = [name for name in _COLUMNS if name in document]
     if given and ":" not in document.get("task", ""):
         raise ConfigurationError(
@@ -102,12 +104,46 @@ def _check_top(document: Document, where: str) -> None:
         )
 
 
+def _check_objective(document: Document, where: str) -> None:
+    """Raise ConfigurationError where an objective of one's own is not all that is measured."""
+    if "objective" not in document:
+        extra = [name for name in _OBJECTIVE[1:] if name in document]
+        if extra:
+            raise ConfigurationError(
+                f'{where}: "{extra[0]}" is for an objective of your own; name it, as '
+                'objective = "module:function", or leave the key out'
+            )
+        return
+    _text(document["objective"], "objective", where)
+    if ":" not in document["objective"]:
+        raise ConfigurationError(
+            f'{where}: "objective" is "{document["objective"]}"; expected "module:function", and '
+            'a loss or metric of a task is named as objectives = ["loss"]'
+        )
+    extra = [name for name in _TEXT_KEYS if name in document]
+    if extra:
+        raise ConfigurationError(
+            f'{where}: "objective" stands in place of a task, and "{extra[0]}" is there as well; '
+            "keep one of them"
+        )
+    if "family" in document.get("model", {}):
+        raise ConfigurationError(
+            f'{where}: "objective" makes its own model, and model.family names one as well; '
+            "keep one of them"
+        )
+    batched = document.get("objective_batched", False)
+    if not isinstance(batched, bool):
+        raise _wrong(where, "objective_batched", batched, "true or false")
+    _texts(document.get("maximize", []), "maximize", where)
+
+
 def _check_model(document: Document, where: str) -> None:
     model = document.get("model", {})
     family = model.get("family", "transformer")
-    if family != "transformer":
+    if family != "transformer" and not (isinstance(family, str) and ":" in family):
         raise ConfigurationError(
-            f'{where}: model.family is {_show(family)}; this version has "transformer" alone'
+            f'{where}: model.family is {_show(family)}; choose "transformer", or a factory of '
+            'your own as "module:factory"'
         )
     both = [name for name in document.get("search", {}) if name in model]
     if both:

@@ -1,22 +1,43 @@
 """How good: batched training, scoring, rungs, and what a training costs."""
 
+from pso_attn.evaluate.chunk import LongTraining
 from pso_attn.evaluate.device import resolve_device
 from pso_attn.evaluate.evaluator import Progress, SwarmEvaluator, cost
+from pso_attn.evaluate.module_evaluator import ModuleEvaluator
+from pso_attn.evaluate.module_runs import rehearse_modules, train_modules
+from pso_attn.evaluate.module_training import ModuleMember, ModuleTraining
 from pso_attn.evaluate.optimiser import KNOBS
+from pso_attn.evaluate.own_factory import OwnFactory
+from pso_attn.evaluate.own_objective import ObjectiveEvaluator, OwnObjective
+from pso_attn.evaluate.own_scoring import rehearse_objective, score_objective
 from pso_attn.evaluate.planner import Forecast
 from pso_attn.evaluate.rehearsal import rehearse
 from pso_attn.evaluate.swarm_runs import Scored, train_swarm
+from pso_attn.evaluate.training import SwarmTraining, read_member
 
 TRAINING_KNOBS = {knob.name: knob for knob in KNOBS}
 
 __all__ = [
     "TRAINING_KNOBS",
     "Forecast",
+    "LongTraining",
+    "ModuleEvaluator",
+    "ModuleMember",
+    "ModuleTraining",
+    "ObjectiveEvaluator",
+    "OwnFactory",
+    "OwnObjective",
     "Progress",
     "Scored",
     "SwarmEvaluator",
+    "SwarmTraining",
     "cost",
+    "read_member",
     "rehearse",
+    "rehearse_modules",
+    "rehearse_objective",
     "resolve_device",
+    "score_objective",
+    "train_modules",
     "train_swarm",
 ]

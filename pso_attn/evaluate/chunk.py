@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Protocol
 
 import torch
 
@@ -10,9 +11,54 @@ from pso_attn.evaluate.rungs import leavers, losses_at, rung_steps, scored_steps
 from pso_attn.evaluate.tiles import Cut, TiledTraining
 from pso_attn.evaluate.training import Member, divergence
 from pso_attn.tasks.task import Task
-from pso_attn.types import Budget, History, Objective, State
+from pso_attn.types import Budget, Candidate, History, Objective, Outcome, State
 
 ONE_TILE = Cut()
+
+
+class Training(Protocol):
+    """Trainings that advance together; positions are those of `rows`, the members still in it."""
+
+    @property
+    def rows(self) -> list[int]:
+        """Which of the members stands at each position."""
+        ...
+
+    def advance(self, until: int, on_step: Callable[[int], None] | None = None) -> None:
+        """Train all up to step `until`; on_step hears of their mean step."""
+        ...
+
+    def score(self, split: str = "validation") -> list[dict[str, float]]:
+        """Return the task's metrics on a split for each position."""
+        ...
+
+    def first_bad_steps(self) -> list[int | None]:
+        """Return for each position the first step, from 1, whose training loss was not finite."""
+        ...
+
+    def true_parameters(self, position: int) -> dict[str, torch.Tensor]:
+        """Return copies of the parameters of one stand-alone model."""
+        ...
+
+    def keep(self, positions: Sequence[int]) -> None:
+        """Go on with these positions alone, in ascending order; schedules stay as they were."""
+        ...
+
+
+class LongTraining(Training, Protocol):
+    """One training by itself that may be put where it was left."""
+
+    steps: int
+    step: int
+
+    @property
+    def state(self) -> dict[str, torch.Tensor]:
+        """All that is carried from step to step; with `step`, what to go on from."""
+        ...
+
+    def restore(self, state: Mapping[str, torch.Tensor], step: int) -> None:
+        """Go on as after `step` steps that left `state`."""
+        ...
 
 
 @dataclass(eq=False)
@@ -30,6 +76,27 @@ class ChunkResult:
     step: int = 0
     error: str | None = None
 
+    def outcome(
+        self,
+        candidate: Candidate,
+        costs: Mapping[str, float],
+        objective: Objective,
+        budget: Budget,
+        seconds: float,
+    ) -> Outcome:
+        """Return it as what is stored of a candidate; costs: metrics known without a training."""
+        failed = self.state is State.FAIL
+        return Outcome(
+            trial=candidate.trial,
+            state=self.state,
+            values=None if failed else (self.metrics[objective.name],),
+            curve=self.curve,
+            metrics={**costs, **self.metrics},
+            seconds=seconds,
+            fidelity=self.step / budget.steps,
+            error=self.error,
+        )
+
 
 def train_chunk(
     task: Task,
@@ -46,10 +113,23 @@ def train_chunk(
     report: called with (step, candidates still training) a hundred times or less. cut: changes
     no result.
     """
-    owner = [row for row, members in enumerate(candidates) for _ in members]
     everyone = [member for members in candidates for member in members]
     training = TiledTraining(task, everyone, budget.steps, device, cut)
-    results = [ChunkResult() for _ in candidates]
+    sizes = [len(members) for members in candidates]
+    return run_chunk(training, sizes, budget, objective, history, report)
+
+
+def run_chunk(
+    training: Training,
+    sizes: Sequence[int],
+    budget: Budget,
+    objective: Objective,
+    history: History,
+    report: Callable[[int, int], None],
+) -> list[ChunkResult]:
+    """Return each candidate's result; sizes: how many of the training's members are its seeds."""
+    owner = [row for row, size in enumerate(sizes) for _ in range(size)]
+    results = [ChunkResult() for _ in sizes]
     rungs, often = set(rung_steps(budget)), max(1, budget.steps // 100)
     for until in scored_steps(budget):
         going = {owner[row] for row in training.rows}
@@ -73,7 +153,7 @@ def _tick(report: Callable[[int, int], None], often: int, particles: int, step: 
 
 
 def _score(
-    training: TiledTraining,
+    training: Training,
     owner: Sequence[int],
     results: Sequence[ChunkResult],
     objective: Objective,
@@ -112,7 +192,7 @@ def _prune(
 
 
 def _take_weights(
-    training: TiledTraining, owner: Sequence[int], results: Sequence[ChunkResult]
+    training: Training, owner: Sequence[int], results: Sequence[ChunkResult]
 ) -> None:
     for position, row in sorted(enumerate(training.rows), key=lambda pair: -pair[1]):
         result = results[owner[row]]

@@ -9,6 +9,7 @@ import torch
 
 from pso_attn.errors import DeviceError
 from pso_attn.evaluate.alone import AloneTraining
+from pso_attn.evaluate.chunk import Training
 from pso_attn.evaluate.device import is_out_of_memory
 from pso_attn.evaluate.packing import memory_bytes
 from pso_attn.evaluate.planner import Planner
@@ -68,7 +69,7 @@ def _rehearsed(
         plans.append(str(forecast))
         threads = forecast.cut.threads
         training = TiledTraining(task, members, STEPS + WARM_UP, device, forecast.cut)
-        batched += _seconds(training, budget, device)
+        batched += whole_seconds(training, budget, device)
         alone += _alone_seconds(task, members, budget, device) * ceil(len(members) / threads)
         memory.append([memory_bytes(member, task.info) for member in members])
         trainings += len(members)
@@ -91,12 +92,14 @@ def _alone_seconds(
     chosen = members[:: max(1, len(members) // ALONE)][:ALONE]
     total = 0.0
     for member in chosen:
-        total += _seconds(AloneTraining(task, member, STEPS + WARM_UP, device), budget, device)
+        total += whole_seconds(
+            AloneTraining(task, member, STEPS + WARM_UP, device), budget, device
+        )
     return total / len(chosen)
 
 
-def _seconds(
-    training: TiledTraining | AloneTraining, budget: Budget, device: torch.device
+def whole_seconds(
+    training: Training | AloneTraining, budget: Budget, device: torch.device
 ) -> float:
     """Return what the full budget would take, from a few steps and one scoring."""
     training.advance(WARM_UP)

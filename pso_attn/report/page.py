@@ -50,7 +50,7 @@ def _diversity(pictures: Mapping[str, Picture]) -> str:
 def _subtitle(run: ReportInput) -> str:
     configuration, sampler = run.configuration, run.configuration.get("run", {}).get("sampler")
     parts = [
-        f"task {configuration['task']}" if "task" in configuration else "",
+        *(f"{key} {configuration[key]}" for key in ("task", "objective") if key in configuration),
         f"sampler {sampler}" if sampler else "",
         count(len(run.history.trials), "trial"),
         "an Optuna study" if run.is_foreign else f"in {count(len(run.history), 'generation')}",
@@ -223,6 +223,7 @@ def _how(run: ReportInput) -> str:
     spent = sum(trial.outcome.seconds for trial in run.history.trials)
     facts = {
         "task": configuration.get("task"),
+        "objective": configuration.get("objective"),
         "data": configuration.get("data"),
         "data fingerprint": inner.get("fingerprint"),
         "space": inner.get("source"),

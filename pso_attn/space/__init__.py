@@ -5,8 +5,9 @@ TOML tables --read_space--> Space;  position --repair, decode--> params --settin
 
 from pso_attn.space.codec import Coordinate
 from pso_attn.space.knob import Knob
+from pso_attn.space.own import own_knobs
 from pso_attn.space.reading import read_settings, read_space
 from pso_attn.space.repair import Repaired
 from pso_attn.space.space import Space
 
-__all__ = ["Coordinate", "Knob", "Repaired", "Space", "read_settings", "read_space"]
+__all__ = ["Coordinate", "Knob", "Repaired", "Space", "own_knobs", "read_settings", "read_space"]

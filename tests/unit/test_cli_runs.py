@@ -287,7 +287,7 @@ def test_deleting_asks_and_removes_only_a_run_that_nobody_drives(tmp_path: Path)
     [
         (["digts"], 2, 'did you mean "digits"'),
         (["digits", "--sampler", "pos"], 2, 'did you mean "pso"'),
-        (["digits", "--sampler", "gone.away:Sampler"], 2, "importing gone.away failed"),
+        (["digits", "--sampler", "gone.away:Sampler"], 2, "there is no module gone in"),
         (["digits", "--sampler", "json:Sampler"], 2, "json has no Sampler"),
         (["digits", "--sampler", "json:dumps", "--no-import"], 2, "--no-import refuses"),
         (["digits", "--set", "task=a:B", "--no-import"], 2, "--no-import refuses"),

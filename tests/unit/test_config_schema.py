@@ -24,10 +24,11 @@ def read(**keys: Any) -> Any:
         ({"objectives": "loss"}, "expected a list of text"),
         ({"objectives": ["loss", "flops"]}, "has 2 names; this version searches for exactly one"),
         ({"objectives": []}, "has 0 names"),
-        ({"objective": "m:f"}, '"objective" is not in this version'),
-        ({"objective_batched": True}, "not in this version"),
-        ({"model": {"family": "lstm"}}, 'model.family is "lstm"; this version has "transformer"'),
-        ({"model": {"family": "m:factory"}}, 'this version has "transformer" alone'),
+        ({"objective": "m:f"}, '"objective" stands in place of a task, and "task" is there'),
+        ({"objective": "f"}, '"objective" is "f"; expected "module:function"'),
+        ({"objective_batched": True}, '"objective_batched" is for an objective of your own'),
+        ({"maximize": ["accuracy"]}, '"maximize" is for an objective of your own'),
+        ({"model": {"family": "rnn"}}, 'model.family is "rnn"; choose "transformer", or a fact'),
         ({"model": {"heads": 2}, "search": {"heads": [1]}}, "fixed in .* and varied in"),
         ({"target": "price"}, '"target" names a column, and task "digits" has none'),
         ({"constraints": {"expressions": "a < 3"}}, "expected a list of text"),
@@ -43,6 +44,29 @@ def test_a_key_or_type_that_cannot_be_meant_is_one_sentence(
 ) -> None:
     with pytest.raises(ConfigurationError, match=sentence):
         read(**keys)
+
+
+@pytest.mark.parametrize(
+    ("keys", "sentence"),
+    [
+        ({"model": {"family": "transformer"}}, "and model.family names one as well"),
+        ({"objective_batched": 1}, '"objective_batched" is 1; expected true or false'),
+        ({"maximize": "loss"}, "expected a list of text"),
+        ({"data": "a.csv"}, '"objective" stands in place of a task, and "data" is there'),
+    ],
+)
+def test_beside_an_objective_of_ones_own_stands_nothing_of_a_task(
+    keys: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=sentence):
+        configuration_from({"objective": "m:f", **keys}, "a.toml")
+
+
+def test_a_document_with_an_objective_of_ones_own_reads_back_equal() -> None:
+    own = {"objective": "m:f", "objective_batched": True, "maximize": ["loss"]}
+    configuration = configuration_from({**own, "run": {"code": "/here"}}, "a.toml")
+    assert configuration_from(configuration.document(), "config.toml") == configuration
+    assert configuration.own_code == {"objective": "m:f"}
 
 
 @pytest.mark.parametrize("name", ["particles", "batch", "generations", "steps", "seeds"])

@@ -1,0 +1,129 @@
+"""Which modules of a user's own train as one batch: those alike, if a first try gives the same.
+
+Modules may have equal shapes and do different things: heads, dropout and activations are plain
+attributes. So those alone are put together whose attributes are equal throughout, and one step of
+them as a batch is held against the same step of some of them by themselves.
+"""
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pso_attn.evaluate.module_stack import ModuleStack
+from pso_attn.tasks.task import Split
+
+TOLERANCE = 1e-4  # of a batch's results to those one by one, relative to the largest
+SCORED, LONGEST = 8, 200  # examples that are scored in the try; characters of a refusal
+
+Make = Callable[[Sequence[nn.Module], Sequence[int]], ModuleStack]
+
+
+def alike(one: nn.Module, other: nn.Module) -> bool:
+    """Tell whether two modules differ in the values of their weights and buffers at most."""
+    theirs = [dict(module.named_modules()) for module in (one, other)]
+    if theirs[0].keys() != theirs[1].keys():
+        return False
+    return all(_alike(module, theirs[1][name]) for name, module in theirs[0].items())
+
+
+def grouped(
+    modules: Sequence[nn.Module], kinds: Sequence[Any], make: Make, train: Split
+) -> tuple[list[tuple[list[int], ModuleStack]], str | None]:
+    """Return groups that train together, by indices, and why some that are alike do not.
+
+    kinds: what must be equal beside the modules. make: modules and their indices -> trainings.
+    """
+    rows: list[list[int]] = []
+    for index, module in enumerate(modules):
+        for row in rows:
+            if kinds[row[0]] == kinds[index] and alike(modules[row[0]], module):
+                row.append(index)
+                break
+        else:
+            rows.append([index])
+    groups, reason = [], None
+    for row in rows:
+        refusal = _refusal([modules[index] for index in row], row, make, train)
+        reason = reason or refusal
+        parts = [[index] for index in row] if refusal else [row]
+        groups += [(part, make([modules[index] for index in part], part)) for part in parts]
+    return groups, reason
+
+
+def _refusal(
+    modules: Sequence[nn.Module], row: Sequence[int], make: Make, train: Split
+) -> str | None:
+    """Return why modules that are alike are not trained as a batch, or None where they are."""
+    if len(modules) == 1:
+        return None
+    data = Split(train.inputs[:SCORED], train.targets[:SCORED])
+    try:
+        together = _step(make(copy.deepcopy(list(modules)), row), data)
+        for index in sorted({0, len(row) // 2, len(row) - 1}):
+            alone = _step(make([copy.deepcopy(modules[index])], [row[index]]), data)
+            pairs = zip(together, alone, strict=True)
+            if not all(_near(mine[index], its[0]) for mine, its in pairs):
+                return "in a batch it gives other results than by itself"
+    except Exception as error:  # torch.func may refuse by any error
+        words = " ".join(str(error).split()).partition(". ")[0]
+        return f"torch.func cannot batch it: {words[:LONGEST]}"
+    return None
+
+
+def _step(stack: ModuleStack, data: Split) -> list[Tensor]:
+    """Return the first step's losses, gradients and buffers, and the scores before it, in rows."""
+    scores = stack.score(data)
+    stack.module.train()
+    losses = stack.losses(0)
+    stack.differentiate(losses.sum())
+    return [
+        losses.detach(),
+        stack.gradients,
+        torch.tensor([list(score.values()) for score in scores]),
+        *(held[None] if stack.is_alone else held for held in stack.held.values()),
+    ]
+
+
+def _near(one: Tensor, other: Tensor) -> bool:
+    one, other = one.double(), other.double()
+    scale = float(other.abs().max()) if other.numel() else 1.0
+    return bool(torch.allclose(one, other, rtol=TOLERANCE, atol=TOLERANCE * scale, equal_nan=True))
+
+
+def _alike(one: nn.Module, other: nn.Module) -> bool:
+    """Tell whether two modules, their children aside, are alike."""
+    if type(one) is not type(other):
+        return False
+    mine, theirs = ({k: v for k, v in vars(m).items() if k not in _TENSORS} for m in (one, other))
+    shapes = [{n: (t.shape, t.dtype, t.requires_grad) for n, t in _own(m)} for m in (one, other)]
+    return shapes[0] == shapes[1] and _equal(mine, theirs)
+
+
+_TENSORS = ("_parameters", "_buffers", "_modules")
+
+
+def _own(module: nn.Module) -> list[tuple[str, Tensor]]:
+    return [
+        *module.named_parameters(recurse=False),
+        *module.named_buffers(recurse=False),
+    ]
+
+
+def _equal(one: Any, other: Any) -> bool:
+    """Tell whether two attributes are surely equal: values, or one and the same object."""
+    if one is other:
+        return True
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, bool | int | float | str | bytes | complex | torch.dtype | torch.Size):
+        return bool(one == other)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(_equal, one, other))
+    if isinstance(one, set | frozenset):
+        return bool(one == other)
+    if isinstance(one, Mapping):
+        return one.keys() == other.keys() and all(_equal(one[key], other[key]) for key in one)
+    return False

@@ -1,0 +1,76 @@
+"""How code of a user's own is run: on random numbers of its own, with a sentence when it fails."""
+
+import contextlib
+import random
+import sys
+import traceback
+from collections.abc import Iterator
+from numbers import Real
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from pso_attn.errors import ConfigurationError, PsoAttnError
+
+LONGEST = 300  # characters of somebody's message that are kept
+
+
+class OwnCodeError(PsoAttnError):
+    """What a user's own code did that fails its particle."""
+
+
+@contextlib.contextmanager
+def random_numbers(seed: int, device: torch.device) -> Iterator[None]:
+    """Let torch, numpy and Python draw from `seed` within the block, and then as before it."""
+    theirs = random.getstate(), np.random.get_state()  # noqa: NPY002 - put back below
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices):
+        torch.manual_seed(seed)
+        random.seed(seed)
+        np.random.seed(seed)  # noqa: NPY002 - for code that draws from the global generator
+        try:
+            yield
+        finally:
+            random.setstate(theirs[0])
+            np.random.set_state(theirs[1])  # noqa: NPY002 - as it was found
+
+
+@contextlib.contextmanager
+def own_code(seed: int, device: torch.device) -> Iterator[None]:
+    """Run a user's code on its seed; what it prints goes to stderr, for stdout holds results."""
+    with random_numbers(seed, device), contextlib.redirect_stdout(sys.stderr):
+        yield
+
+
+def is_of_own_code(error: Exception) -> bool:
+    """Tell whether an error is of a user's code or of the memory it wanted, not of the run."""
+    return not isinstance(error, PsoAttnError) or isinstance(
+        error, OwnCodeError | ConfigurationError
+    )
+
+
+def why(name: str, error: BaseException) -> str:
+    """Return in one sentence what the code of that name raised, and where."""
+    if isinstance(error, OwnCodeError):
+        return str(error)
+    frames = traceback.extract_tb(error.__traceback__)
+    theirs = [frame for frame in frames if not _is_ours(frame.filename)]
+    words = " ".join(str(error).split())[:LONGEST]
+    said = f"{name} raised {type(error).__name__}" + (f": {words}" if words else "")
+    first = next(iter(theirs), None)
+    return f"{said} ({Path(first.filename).name}, line {first.lineno})" if first else said
+
+
+def read_number(value: Any) -> float | None:
+    """Return a number as a float, a tensor or array of one element as well; None for no number."""
+    if isinstance(value, torch.Tensor | np.ndarray | np.generic):
+        size = value.numel() if isinstance(value, torch.Tensor) else value.size
+        value = value.item() if size == 1 else None
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    return float(value) if is_number else None
+
+
+def _is_ours(filename: str) -> bool:
+    return Path(filename).is_relative_to(Path(__file__).parents[1])

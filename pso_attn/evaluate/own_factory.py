@@ -1,0 +1,126 @@
+"""A factory of one's own: `factory(settings, task_info)` makes the module that is trained.
+
+Before anything trains, each module is looked at: whether it can be made, what it gives for two
+examples, and what that costs. What is wrong is one sentence.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from pso_attn.errors import ConfigurationError
+from pso_attn.evaluate.optimiser import read_recipe
+from pso_attn.evaluate.own_code import own_code, why
+from pso_attn.tasks.task import Task
+from pso_attn.types import Settings
+
+LOOKED_AT = 2  # examples; one alone has no variance for a batch norm
+BYTES = 4  # float32
+
+
+class OwnFactory:
+    """Makes modules of a user's own, and knows what each costs."""
+
+    def __init__(self, function: Callable[..., Any], name: str, task: Task) -> None:
+        """name: how messages call it."""
+        self.function, self.name, self.task = function, name, task
+        self._known: dict[str, dict[str, int] | str] = {}  # costs, or why there are none
+
+    def make(self, settings: Settings, seed: int) -> nn.Module:
+        """Return the module of these settings, started from a seed, on the CPU.
+
+        Raises ConfigurationError where the factory raises, returns no module, or one without
+        float32 parameters to train.
+        """
+        try:
+            with own_code(seed, torch.device("cpu")):
+                module = self.function(dict(settings), self.task.info)
+        except (Exception, SystemExit) as error:  # a user's factory may raise anything
+            raise ConfigurationError(why(self.name, error)) from error
+        if not isinstance(module, nn.Module):
+            raise ConfigurationError(
+                f"{self.name} returned a {type(module).__name__}; expected a torch.nn.Module"
+            )
+        trained = [p for p in module.parameters() if p.requires_grad]
+        if not trained:
+            raise ConfigurationError(f"{self.name} returned a module without parameters to train")
+        others = {str(p.dtype) for p in trained if p.dtype != torch.float32}
+        if others:
+            raise ConfigurationError(
+                f"{self.name} returned parameters of {', '.join(sorted(others))}; expected "
+                "torch.float32, and precision is a knob of the training"
+            )
+        return module
+
+    def cost(self, settings: Settings) -> dict[str, int]:
+        """Return `parameters`, `flops` and `memory_bytes`, as `models.transformer_cost` does.
+
+        flops: as PyTorch counts them of the forward pass, and twice as many for the backward.
+        memory_bytes: weights, gradients, two moments, and what autograd keeps for a batch.
+        Raises ConfigurationError where the settings give no module that fits the task.
+        """
+        key = json.dumps(settings, sort_keys=True, default=str)
+        if key not in self._known:
+            try:
+                self._known[key] = self._measured(settings)
+            except ConfigurationError as error:
+                self._known[key] = str(error)
+        known = self._known[key]
+        if isinstance(known, str):
+            raise ConfigurationError(known)
+        return known
+
+    def check_shape(self, logits: Any, examples: int) -> None:
+        """Raise ConfigurationError unless a module gave what the task scores."""
+        info = self.task.info
+        expected = (examples, *([info.length] if info.per_token else []), info.outputs)
+        if not isinstance(logits, torch.Tensor):
+            raise ConfigurationError(
+                f"{self.name}'s module gives a {type(logits).__name__}; expected a tensor of "
+                f"shape {expected}"
+            )
+        if tuple(logits.shape) != expected:
+            raise ConfigurationError(
+                f"{self.name}'s module gives the shape {tuple(logits.shape)} for {examples} "
+                f"examples; task {self.task.name} expects {expected}"
+            )
+
+    def _measured(self, settings: Settings) -> dict[str, int]:
+        module = self.make(settings, 0)
+        inputs = self.task.train.inputs[:LOOKED_AT].clone()  # of its own: its size is counted
+        kept: dict[int, int] = {}
+
+        def pack(tensor: torch.Tensor) -> torch.Tensor:
+            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        counter = FlopCounterMode(display=False)
+        try:
+            with (
+                own_code(0, torch.device("cpu")),
+                torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor),
+                counter,
+            ):
+                logits = module(inputs)
+        except (Exception, SystemExit) as error:  # a user's module may raise anything
+            raise ConfigurationError(why(f"{self.name}'s module", error)) from error
+        self.check_shape(logits, len(inputs))
+        trained = [p for p in module.parameters() if p.requires_grad]
+        for parameter in module.parameters():
+            kept.pop(parameter.untyped_storage().data_ptr(), None)
+        parameters = sum(p.numel() for p in trained)
+        activations = read_recipe(settings).batch_size * sum(kept.values()) // len(inputs)
+        return {
+            "parameters": parameters,
+            "flops": 3 * counter.get_total_flops() // len(inputs),
+            "memory_bytes": BYTES * 4 * parameters + activations,
+        }
+
+
+def state_of(module: nn.Module) -> Mapping[str, torch.Tensor]:
+    """Return a module's parameters, tied ones once, and buffers by name."""
+    return {**dict(module.named_parameters()), **dict(module.named_buffers())}

@@ -1,0 +1,257 @@
+"""Modules of one's own, trained by our trainer: alone, in a batch, and where they cannot be."""
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from pso_attn.errors import ConfigurationError
+from pso_attn.evaluate import ModuleEvaluator, ModuleMember, ModuleTraining, OwnFactory
+from pso_attn.evaluate.module_groups import alike
+from pso_attn.evaluate.training import data_order
+from pso_attn.space import own_knobs, read_space
+from pso_attn.tasks import Task, make_task
+from pso_attn.types import Budget, Candidate, Generation, History, Objective, Outcome, State
+
+CPU = torch.device("cpu")
+LOSS = Objective("loss", "minimize")
+STEPS = 12
+
+
+class Net(nn.Module):
+    """A perceptron with a scale that is a plain attribute."""
+
+    def __init__(self, width: int, scale: float = 1.0, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.scale = scale
+        self.body = nn.Linear(64, width)
+        self.drop = nn.Dropout(dropout) if dropout else nn.Identity()
+        self.head = nn.Linear(width, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.drop(torch.relu(self.body(x.flatten(1)) * self.scale)))
+
+
+def net(settings: Any, info: Any) -> nn.Module:
+    return Net(settings["width"], settings.get("scale", 1.0), settings.get("dropout", 0.0))
+
+
+@pytest.fixture(scope="module")
+def task() -> Task:
+    return make_task("digits")
+
+
+def trained(
+    task: Task, made: Callable[..., Any], rows: list[dict[str, Any]], is_batched: bool = True
+) -> ModuleTraining:
+    members = [ModuleMember.of(settings, 7 + k) for k, settings in enumerate(rows)]
+    training = ModuleTraining(OwnFactory(made, "mine:f", task), members, STEPS, CPU, is_batched)
+    training.advance(STEPS)
+    return training
+
+
+def by_row(training: ModuleTraining) -> list[dict[str, float]]:
+    scores = dict(zip(training.rows, training.score(), strict=True))
+    return [scores[row] for row in range(len(scores))]
+
+
+ROWS = [{"width": 16, "lr": lr, "clip_norm": clip} for lr, clip in ((0.01, 1), (0.02, 0.5))]
+
+
+def test_modules_alike_in_a_batch_get_what_they_get_one_by_one(task: Task) -> None:
+    rows = [*ROWS, {"width": 8, "lr": 0.01}, {"width": 16, "lr": 0.03, "label_smoothing": 0.1}]
+    together, alone = trained(task, net, rows), trained(task, net, rows, is_batched=False)
+    assert sorted(together.groups) == [[0, 1, 3], [2]]
+    assert [len(group) for group in alone.groups] == [1, 1, 1, 1]
+    for mine, its in zip(by_row(together), by_row(alone), strict=True):
+        assert mine["loss"] == pytest.approx(its["loss"], rel=5e-6)
+
+
+def test_one_by_itself_gets_what_torchs_own_optimiser_gives(task: Task) -> None:
+    settings = {"width": 16, "lr": 0.01, "weight_decay": 0.1, "schedule": "constant"}
+    training = trained(task, net, [settings])
+    torch.manual_seed(7)
+    model = Net(16)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=0.01, weight_decay=0.1)
+    for chosen in data_order(np.array([7]), len(task.train), STEPS, 32)[:, 0]:
+        logits = model(task.train.inputs[chosen])
+        optimiser.zero_grad()
+        nn.functional.cross_entropy(logits, task.train.targets[chosen]).backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+    for name, value in training.true_parameters(0).items():
+        torch.testing.assert_close(value, model.state_dict()[name], rtol=1e-4, atol=1e-5)
+
+
+def test_what_draws_random_numbers_trains_one_by_one_and_the_log_says_why(
+    task: Task, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [{**row, "dropout": 0.5} for row in ROWS]
+    with caplog.at_level(logging.INFO):
+        together = trained(task, net, rows)
+    assert together.groups == [[0], [1]]
+    assert "train one by one: torch.func cannot batch it" in caplog.text
+    assert "random" in str(together)
+    (alone,) = by_row(trained(task, net, rows[:1]))
+    assert by_row(together)[0] == alone  # it does not depend on who trains beside it
+
+
+def test_a_module_that_normalises_by_batches_trains_and_keeps_its_buffers(task: Task) -> None:
+    def normed(settings: Any, info: Any) -> nn.Module:
+        return nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64), nn.Linear(64, 10))
+
+    together = trained(task, normed, ROWS)
+    alone = trained(task, normed, ROWS, is_batched=False)
+    assert together.groups == [[0, 1]]
+    for row in (0, 1):
+        kept = together.true_parameters(row)
+        assert int(kept["1.num_batches_tracked"]) == STEPS
+        torch.testing.assert_close(kept, alone.true_parameters(row), rtol=1e-2, atol=1e-3)
+
+
+def test_what_gives_other_results_in_a_batch_trains_one_by_one(task: Task) -> None:
+    class Mixing(Net):
+        def forward(self, x: Tensor) -> Tensor:  # torch.func hands it no plain tensor
+            off = 0.0 if type(self.body.weight) is nn.Parameter else 1.0
+            return super().forward(x) + off * torch.arange(10.0)
+
+    together = trained(task, lambda s, i: Mixing(s["width"]), ROWS)
+    assert together.groups == [[0], [1]]
+    assert together.reason == "in a batch it gives other results than by itself"
+
+
+def test_modules_with_other_attributes_are_not_alike(task: Task) -> None:
+    assert alike(Net(8), Net(8))
+    assert not alike(Net(8), Net(8, scale=2.0))
+    assert not alike(Net(8), Net(9))
+    assert not alike(Net(8, dropout=0.1), Net(8, dropout=0.2))
+    rows = [{"width": 8, "scale": scale} for scale in (1.0, 2.0)]
+    assert trained(task, net, rows).groups == [[0], [1]]
+
+
+def test_frozen_and_unused_parameters_stay_as_they_were(task: Task) -> None:
+    def frozen(settings: Any, info: Any) -> nn.Module:
+        module = Net(settings["width"])
+        module.body.requires_grad_(False)
+        module.unused = nn.Linear(2, 2)
+        return module
+
+    settings = {"width": 8, "weight_decay": 0.0}
+    before = OwnFactory(frozen, "mine:f", task).make(settings, 7)
+    for training in (trained(task, frozen, [settings] * 2), trained(task, frozen, [settings])):
+        after = training.true_parameters(0)
+        torch.testing.assert_close(after["body.weight"], before.body.weight)
+        torch.testing.assert_close(after["unused.weight"], before.unused.weight)
+        assert not torch.equal(after["head.weight"], before.head.weight)
+
+
+def test_a_batch_goes_on_with_those_that_stay(task: Task) -> None:
+    rows = [{"width": 16, "lr": lr} for lr in (0.01, 0.02, 0.03)]
+    members = [ModuleMember.of(settings, 7) for settings in rows]
+    whole = ModuleTraining(OwnFactory(net, "mine:f", task), members, STEPS, CPU)
+    part = ModuleTraining(OwnFactory(net, "mine:f", task), members, STEPS, CPU)
+    for training in (whole, part):
+        training.advance(STEPS // 2)
+    part.keep([0, 2])
+    for training in (whole, part):
+        training.advance(STEPS)
+    assert part.rows == [0, 2]
+    kept = dict(zip(part.rows, part.score(), strict=True))
+    for row, score in kept.items():
+        assert score["loss"] == pytest.approx(by_row(whole)[row]["loss"], rel=1e-5)
+
+
+def test_a_training_goes_on_from_its_state_to_the_same_floats(task: Task) -> None:
+    member = [ModuleMember.of({"width": 16, "dropout": 0.5}, 7)]
+    whole = ModuleTraining(OwnFactory(net, "mine:f", task), member, STEPS, CPU)
+    whole.advance(STEPS // 2)
+    state = {name: tensor.clone() for name, tensor in whole.state.items()}
+    whole.advance(STEPS)
+    again = ModuleTraining(OwnFactory(net, "mine:f", task), member, STEPS, CPU)
+    again.restore(state, STEPS // 2)
+    again.advance(STEPS)
+    assert again.score() == whole.score()
+
+
+def test_parameters_are_those_trained_and_flops_those_that_torch_counts(task: Task) -> None:
+    cost = OwnFactory(net, "mine:f", task).cost({"width": 16})
+    assert cost["parameters"] == 65 * 16 + 17 * 10
+    assert cost["flops"] == 3 * 2 * (64 * 16 + 16 * 10)
+    assert cost["memory_bytes"] > 16 * cost["parameters"]
+
+
+class Wrong(Net):
+    def forward(self, x: Tensor) -> Any:
+        return [super().forward(x)]
+
+
+def _raises(settings: Any, info: Any) -> nn.Module:
+    raise ValueError("no such width")
+
+
+@pytest.mark.parametrize(
+    ("made", "sentence"),
+    [
+        (_raises, r"mine:f raised ValueError: no such width \(test_own_factory.py, line"),
+        (lambda s, i: None, "mine:f returned a NoneType; expected a torch.nn.Module"),
+        (lambda s, i: nn.Flatten(), "a module without parameters to train"),
+        (lambda s, i: Net(8).double(), "parameters of torch.float64; expected torch.float32"),
+        (lambda s, i: nn.Linear(4, 10), r"gives the shape \(2, 16, 10\) for 2 examples; task"),
+        (lambda s, i: nn.Linear(5, 10), "mine:f's module raised RuntimeError"),
+        (lambda s, i: Wrong(8), "mine:f's module gives a list; expected a tensor of shape"),
+    ],
+)
+def test_a_factory_that_makes_nothing_to_train_is_one_sentence(
+    task: Task, made: Callable[..., Any], sentence: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=sentence):
+        OwnFactory(made, "mine:f", task).cost({})
+
+
+SEARCH: dict[str, Any] = {"width": [8, 16]}
+BUDGET = Budget(particles=3, batch=3, generations=1, steps=STEPS)
+
+
+def outcomes(task: Task, made: Callable[..., Any], widths: list[int]) -> list[Outcome]:
+    space = read_space(SEARCH, {}, own_knobs(SEARCH, {}, (), "a"), where="a")
+    factory = OwnFactory(made, "mine:f", task)
+    ours = ModuleEvaluator(space, factory, (LOSS,), BUDGET, 3, CPU)
+    candidates = tuple(
+        Candidate(k, k, torch.zeros(1).numpy(), {"width": w}, {"width": w}, (7,))
+        for k, w in enumerate(widths)
+    )
+    planned = Generation(0, candidates, (tuple(range(len(widths))),))
+    events = ours.evaluate(planned, History((LOSS,)), lambda: False)
+    return sorted((e for e in events if isinstance(e, Outcome)), key=lambda one: one.trial)
+
+
+def test_a_module_that_gives_no_number_fails_alone(task: Task) -> None:
+    def sick(settings: Any, info: Any) -> nn.Module:
+        return Net(settings["width"], float("nan") if settings["width"] == 8 else 1.0)
+
+    one, two, three = outcomes(task, sick, [16, 8, 16])
+    assert (one.state, three.state) == (State.COMPLETE, State.COMPLETE)
+    assert one.values == three.values
+    assert two.state is State.FAIL
+    assert two.error == "diverged: the training loss at step 1 is not a finite number"
+    assert two.metrics["parameters"] == 65 * 8 + 9 * 10
+
+
+def test_a_module_that_raises_while_it_trains_fails_alone(task: Task) -> None:
+    class Late(Net):
+        calls = 0
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.calls += 1
+            if self.calls > 5 and self.body.out_features == 8:
+                raise RuntimeError("worn out")
+            return super().forward(x)
+
+    one, two, three = outcomes(task, lambda s, i: Late(s["width"]), [16, 8, 16])
+    assert (one.state, three.state) == (State.COMPLETE, State.COMPLETE)
+    assert two.error is not None
+    assert two.error.startswith("mine:f's module raised RuntimeError: worn out")
