@@ -98,12 +98,16 @@ def assemble(configuration: Configuration, allow_import: bool = True) -> Parts:
     return Parts(replace(configuration, **found), task, space, objectives)
 
 
-def declared_knobs() -> dict[str, Knob]:
-    """Return every knob that a space file may name, by name: the model's, then the training's."""
-    from pso_attn.evaluate import TRAINING_KNOBS
-    from pso_attn.models import MODEL_KNOBS
+def declared_knobs(family: str | None = None) -> dict[str, Knob]:
+    """Return every knob that a space file of a family may name, by name.
 
-    return {**MODEL_KNOBS, **TRAINING_KNOBS}
+    The family's own come first, then the training's. family: by default the transformer.
+    """
+    from pso_attn.evaluate import TRAINING_KNOBS
+    from pso_attn.models import DEFAULT_FAMILY, FAMILIES, FAMILY_KNOB
+
+    own = (FAMILY_KNOB, *FAMILIES[family or DEFAULT_FAMILY].knobs)
+    return {**{knob.name: knob for knob in own}, **TRAINING_KNOBS}
 
 
 def make_space(configuration: Configuration, task: Any) -> Space:
@@ -204,10 +208,12 @@ def _naming(source: str) -> Iterator[None]:
 def _read(
     configuration: Configuration, derive: Callable[[Settings], Mapping[str, Any]] | None
 ) -> Space:
+    knobs = declared_knobs(configuration.family)
+    _check_family(configuration, knobs)
     return read_space(
         search=configuration.search,
-        fixed={name: value for name, value in configuration.model.items() if name != "family"},
-        knobs=declared_knobs(),
+        fixed=configuration.model,
+        knobs=knobs,
         constraints=configuration.constraints,
         starts=configuration.starts,
         derive=derive,
@@ -215,22 +221,28 @@ def _read(
     )
 
 
+def _check_family(configuration: Configuration, own: Mapping[str, Knob]) -> None:
+    """Raise ConfigurationError for a knob of another family than the file's."""
+    from pso_attn.models import FAMILIES
+
+    for table in ("model", "search"):
+        for name in getattr(configuration, table):
+            others = [f for f, family in FAMILIES.items() if name in {k.name for k in family.knobs}]
+            if name not in own and others:
+                raise ConfigurationError(
+                    f'{configuration.source}: {table}.{name} is a knob of family "{others[0]}", '
+                    f'and this file\'s family is "{configuration.family}"; leave it out, or set '
+                    f'model.family = "{others[0]}"'
+                )
+
+
 def _derived(task: Any, settings: Settings) -> dict[str, Any]:
     """Return what a training costs, and the values of knobs that follow from others."""
     from pso_attn.evaluate import cost
-    from pso_attn.models import read_transformer
+    from pso_attn.models import family_of, read_model
 
-    layers = read_transformer(settings, task.info).attention
-    widest = task.info.length - 1
-    by_layer: dict[str, list[Any]] = {
-        "head_dim": [layer.head_dim for layer in layers],
-        "kv_heads": [layer.kv_heads for layer in layers],
-        "rank": [layer.rank for layer in layers],
-        "top_k": [layer.top_k for layer in layers],
-        "block_tokens": [layer.block or task.info.length for layer in layers],
-        "window_tokens": [_one(list(layer.sight.window_tokens or [widest])) for layer in layers],
-    }
-    return {**cost(settings, task.info), **{name: _one(by_layer[name]) for name in by_layer}}
+    defaults = family_of(settings).defaults(read_model(settings, task.info), task.info)
+    return {**cost(settings, task.info), **defaults}
 
 
 def _check_precision(space: Space, configuration: Configuration) -> None:
@@ -248,11 +260,6 @@ def _check_precision(space: Space, configuration: Configuration) -> None:
             named |= set(coordinate.scale.values)
     for precision in sorted(named):
         check_precision(precision, torch.device(configuration.device))
-
-
-def _one(values: list[Any]) -> Any:
-    """Return the value that all share, or the list."""
-    return values[0] if all(value == values[0] for value in values) else values
 
 
 def _objective(name: str, task: Any, configuration: Configuration) -> Objective:

@@ -43,6 +43,11 @@ class Configuration:
     planned_generations: int = Budget.generations
 
     @property
+    def family(self) -> str:
+        """The family of models that [model] names, the transformer by default."""
+        return str(self.model.get("family", "transformer"))
+
+    @property
     def task_options(self) -> dict[str, str]:
         """What the task is constructed with: those of data, target, group and time given."""
         given = {name: getattr(self, name) for name in ("data", "target", "group", "time")}

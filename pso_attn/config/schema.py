@@ -14,6 +14,7 @@ _COLUMNS = ("target", "group", "time")
 _TEXT_KEYS = ("task", "data", *_COLUMNS)
 _TABLES = ("model", "search", "constraints", "budget", "swarm", "run")
 _TOP = (*_TEXT_KEYS, "objectives", *_TABLES, "start")
+_FAMILIES = ("transformer", "lstm")
 _LATER = ("objective", "objective_batched")
 _BUDGET = (
     "particles",
@@ -105,9 +106,13 @@ def _check_top(document: Document, where: str) -> None:
 def _check_model(document: Document, where: str) -> None:
     model = document.get("model", {})
     family = model.get("family", "transformer")
-    if family != "transformer":
+    if family not in _FAMILIES:
+        hint = nearest(family, _FAMILIES) if isinstance(family, str) else ""
+        expected = f"; choose {' or '.join(_show(known) for known in _FAMILIES)}"
+        raise ConfigurationError(f"{where}: model.family is {_show(family)}{hint or expected}")
+    if "family" in document.get("search", {}):
         raise ConfigurationError(
-            f'{where}: model.family is {_show(family)}; this version has "transformer" alone'
+            f'{where}: "family" is in [search], and all particles are of one; fix it in [model]'
         )
     both = [name for name in document.get("search", {}) if name in model]
     if both:
