@@ -227,7 +227,9 @@ def _check_family(configuration: Configuration, own: Mapping[str, Knob]) -> None
 
     for table in ("model", "search"):
         for name in getattr(configuration, table):
-            others = [f for f, family in FAMILIES.items() if name in {k.name for k in family.knobs}]
+            others = [
+                f for f, family in FAMILIES.items() if name in {k.name for k in family.knobs}
+            ]
             if name not in own and others:
                 raise ConfigurationError(
                     f'{configuration.source}: {table}.{name} is a knob of family "{others[0]}", '

@@ -107,9 +107,8 @@ def _check_model(document: Document, where: str) -> None:
     model = document.get("model", {})
     family = model.get("family", "transformer")
     if family not in _FAMILIES:
-        hint = nearest(family, _FAMILIES) if isinstance(family, str) else ""
-        expected = f"; choose {' or '.join(_show(known) for known in _FAMILIES)}"
-        raise ConfigurationError(f"{where}: model.family is {_show(family)}{hint or expected}")
+        hint = nearest(str(family), _FAMILIES)
+        raise ConfigurationError(f"{where}: model.family is {_show(family)}{hint}")
     if "family" in document.get("search", {}):
         raise ConfigurationError(
             f'{where}: "family" is in [search], and all particles are of one; fix it in [model]'

@@ -1,4 +1,4 @@
-"""What is trained: transformers and LSTMs, as one batched swarm and as plain modules of true size."""
+"""What is trained: transformers and LSTMs, as one batched swarm and as plain modules."""
 
 from pso_attn.models.families import (
     DEFAULT_FAMILY,

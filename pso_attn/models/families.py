@@ -1,4 +1,4 @@
-"""The families of models: what each must give, so that a search trains it. Adding one is a line."""
+"""The families of models: what each gives, so that a search can train it. One more is a line."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -65,7 +65,7 @@ def family_of(settings: Mapping[str, Any]) -> Family:
 
 
 def read_model(settings: Mapping[str, Any], info: TaskInfo) -> ModelSettings:
-    """Return a particle's typed settings; ConfigurationError where they cannot work on the task."""
+    """Return a particle's typed settings; ConfigurationError where they cannot work."""
     return family_of(settings).read(settings, info)
 
 

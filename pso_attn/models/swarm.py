@@ -1,7 +1,7 @@
 """N models of one family as one model: what a batched training asks of any family."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Protocol, Self
 
 import torch
@@ -38,7 +38,6 @@ class Swarm(ABC):
     penalty: what the last forward pass adds to the training losses, (N,), or None.
     """
 
-    parameters_of: ClassVar[Callable[[Any, TaskInfo], Iterable[Parameter]]]
     plain: ClassVar[type[PlainModel]]
     penalty: Tensor | None = None
 
@@ -52,6 +51,11 @@ class Swarm(ABC):
         self.settings, self.info = tuple(settings), info
         tables = [tuple(type(self).parameters_of(s, info)) for s in settings]
         self.storage = FlatStorage(tables, weights, layout)
+
+    @staticmethod
+    @abstractmethod
+    def parameters_of(settings: Any, info: TaskInfo) -> Iterable[Parameter]:
+        """Yield the parameters of one particle in the order of storage."""
 
     @classmethod
     def started(

@@ -13,8 +13,8 @@ from pso_attn.attention import Noise
 from pso_attn.attention.positions import sinusoids
 from pso_attn.counter import DropRates
 from pso_attn.models.info import TaskInfo
-from pso_attn.models.plain_attention import BY_HEAD, Attention, BlockNoise
 from pso_attn.models.plain import PlainModel
+from pso_attn.models.plain_attention import BY_HEAD, Attention, BlockNoise
 from pso_attn.models.settings import TransformerSettings
 
 

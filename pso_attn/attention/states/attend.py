@@ -1,6 +1,7 @@
 """Attention over states for one group of particles: what an LSTM's answer is read from.
 
-P particle, B batch, T token, d columns of a state, R rows of weights (heads or hops), a inner layer.
+P particle, B batch, T token, d columns of a state, R rows of weights (heads or hops), a width of
+the layer inside a score.
 """
 
 from collections.abc import Sequence
@@ -72,7 +73,9 @@ class Attend:
         if first.sentinel and given.memory is not None:
             sentinel = _sentinel(given.memory, learned)[:, :, None]  # (P, B, 1, d)
             extra = self._scores(sentinel, query, "sentinel_map", learned)
-            weights, beta = softmax(torch.cat([scores, extra], -1)).split([scores.shape[-1], 1], -1)
+            weights, beta = softmax(torch.cat([scores, extra], -1)).split(
+                [scores.shape[-1], 1], -1
+            )
             looked = self._read(weights if fade is None else weights * fade[:, :, None], states)
             return looked + self._read(beta, sentinel), None
         weights = softmax(scores)
@@ -94,14 +97,15 @@ class Attend:
             if first.score == "general":
                 query = query @ learned["general"][0]
             products = states * query[:, :, None]
-            return products.unflatten(-1, (first.heads, -1)).sum(-1).transpose(2, 3)
+            scores: Tensor = products.unflatten(-1, (first.heads, -1)).sum(-1)
+            return scores.transpose(2, 3)
         inside = (states.flatten(1, 2) @ learned[key][0]).unflatten(1, states.shape[1:3])
         if first.query:
             inside = inside + (query @ learned["query_map"][0])[:, :, None]
         (score,) = learned["score"]  # (P, a), or (P, a, hops)
         rows = score if first.score == "self_attentive" else score[..., None] * self._owners
-        found = inside.tanh().flatten(1, 2) @ rows
-        return found.unflatten(1, states.shape[1:3]).transpose(2, 3)
+        flat: Tensor = inside.tanh().flatten(1, 2) @ rows
+        return flat.unflatten(1, states.shape[1:3]).transpose(2, 3)
 
     def _sight(
         self, given: States, query: Tensor, learned: LearnedTensors
@@ -130,9 +134,11 @@ class Attend:
     def _read(self, weights: Tensor, states: Tensor) -> Tensor:
         """Return (P, B, hops · d): states (P, B, T, d) under weights (P, B, R, T)."""
         if self._first.heads == 1:
-            return (weights @ states).flatten(2)
-        parts = states.unflatten(-1, (self._first.heads, -1)).transpose(2, 3)  # (P, B, R, T, d/R)
-        return (weights[:, :, :, None] @ parts).flatten(2)
+            read: Tensor = weights @ states
+        else:
+            parts = states.unflatten(-1, (self._first.heads, -1))
+            read = weights[:, :, :, None] @ parts.transpose(2, 3)  # (P, B, R, T, d / R)
+        return read.flatten(2)
 
     def _added(self, weights: Tensor) -> Tensor | None:
         if self._penalty is None:

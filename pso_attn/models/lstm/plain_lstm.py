@@ -3,7 +3,8 @@
 Written apart from the batched form; it is what a swarm's result is exported as.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +20,18 @@ from pso_attn.models.plain import PlainModel
 
 
 class ReadOut(nn.Module):
-    """Attention over the states of an LSTM, for one query an example."""
+    """Attention over the states of an LSTM, for one query an example.
+
+    It has those of the parameters that its settings ask for. score: a vector, or a map to hops.
+    """
+
+    query: nn.Parameter
+    query_map: nn.Linear
+    key_map: nn.Linear
+    general: nn.Linear
+    place_map: nn.Linear
+    place: nn.Parameter
+    score: Any
 
     def __init__(self, settings: StateAttention, inputs: int, hidden: int) -> None:
         """Make the parameters. inputs, hidden: widths of the last LSTM layer."""
@@ -34,30 +46,37 @@ class ReadOut(nn.Module):
             elif len(shape) == 1:
                 self.register_parameter(name, nn.Parameter(torch.zeros(shape)))
             else:
-                self.add_module(name, nn.Linear(*shape, bias=False))
+                self.add_module(name, nn.Linear(shape[0], shape[1], bias=False))
 
     def forward(
-        self, states: Tensor, last: Tensor, lengths: Tensor, memory: list[tuple[Tensor, ...]]
+        self,
+        states: Tensor,
+        last: Tensor,
+        lengths: Tensor | None,
+        memory: Sequence[tuple[Tensor, ...]],
     ) -> tuple[Tensor, Tensor | None]:
         """Return what is read, (B, hops · d), and the penalty, or None.
 
-        states: (B, T, d). last: (B, d). lengths: (B,). memory: for each direction the last input,
-        the state before it and the cell after it, (B, ·) each.
+        states: (B, T, d). last: (B, d). lengths: (B,), None where all have T. memory: for each
+        direction the last input, the state before it and the cell after it, (B, ·) each.
         """
         own = self.settings
-        query = self.query.expand_as(last) if own.query == "learned" else last
+        query = self.query[None] if own.query == "learned" else last
         scores = self._scores("key_map", states, query)  # (B, rows, T)
-        seen, fade = self._sight(query, lengths, states.shape[1])  # (B, T)
+        seen, fade = self._sight(query, lengths, states)  # (B or 1, T) each, or None
+        if seen is not None:
+            scores = scores.masked_fill(~seen[:, None], float("-inf"))
         if own.sentinel:
             sentinel = self._sentinel(memory)[:, None]  # (B, 1, d)
             scores = torch.cat([scores, self._scores("sentinel_map", sentinel, query)], -1)
-            seen, fade = (nn.functional.pad(part, (0, 1), value=1) for part in (seen, fade))
+            fade = nn.functional.pad(fade, (0, 1), value=1) if fade is not None else None
             states = torch.cat([states, sentinel], 1)
-        weights = scores.masked_fill(~seen[:, None], float("-inf")).softmax(-1) * fade[:, None]
+        weights = scores.softmax(-1)
+        if fade is not None:
+            weights = weights * fade[:, None]
         if own.heads > 1:
-            parts = states.chunk(own.heads, -1)
-            read = [(weights[:, h, None] @ part)[:, 0] for h, part in enumerate(parts)]
-            return torch.cat(read, -1), None
+            parts = states.unflatten(-1, (own.heads, -1)).transpose(1, 2)  # (B, H, T, d / H)
+            return (weights[:, :, None] @ parts).flatten(1), None
         return (weights @ states).flatten(1), self._penalty(weights)
 
     def _scores(self, key_map: str, states: Tensor, query: Tensor) -> Tensor:
@@ -71,25 +90,29 @@ class ReadOut(nn.Module):
         else:
             inside = self.query_map(query) + self.get_submodule(key_map)(states)
             parts = self.score * inside.tanh()
-        return torch.stack([part.sum(-1) for part in parts.chunk(own.heads, -1)], 1)
+        return parts.unflatten(-1, (own.heads, -1)).sum(-1).mT
 
-    def _sight(self, query: Tensor, lengths: Tensor, tokens: int) -> tuple[Tensor, Tensor]:
-        """Return which tokens are seen, and by what their weights fade, (B, T) each."""
+    def _sight(
+        self, query: Tensor, lengths: Tensor | None, states: Tensor
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Return which tokens are seen and how their weights fade, None where all and none."""
+        own, tokens = self.settings, states.shape[1]
+        if lengths is None and own.local == "none":
+            return None, None
         place = torch.arange(1, tokens + 1, device=query.device)
-        seen = place <= lengths[:, None]
-        fade = torch.ones(seen.shape, dtype=query.dtype, device=query.device)
-        if self.settings.local == "none":
-            return seen, fade
-        centre = lengths.to(query)
-        if self.settings.local == "predictive":
-            centre = centre * (self.place_map(query).tanh() @ self.place).sigmoid()
-        distance = place - centre[:, None]
-        if self.settings.local == "predictive":
-            deviation = self.settings.window / 2
-            fade = (-distance.square() / (2 * deviation**2)).exp()
-        return seen & (distance.abs() <= self.settings.window), fade
+        last = place[-1:] if lengths is None else lengths  # (1,) or (B,)
+        seen, fade = place <= last[:, None], None
+        if own.local != "none":
+            centre = last
+            if own.local == "predictive":
+                centre = last * (self.place_map(query).tanh() @ self.place).sigmoid()
+            distance = place - centre[:, None]
+            seen = seen & (distance.abs() <= own.window)
+            if own.local == "predictive":
+                fade = (-distance.square() / (2 * (own.window / 2) ** 2)).exp()
+        return seen, fade
 
-    def _sentinel(self, memory: list[tuple[Tensor, ...]]) -> Tensor:
+    def _sentinel(self, memory: Sequence[tuple[Tensor, ...]]) -> Tensor:
         """Return (B, d): each direction's memory cell, gated."""
         found = []
         for way, (inputs, before, cell) in enumerate(memory):
@@ -144,19 +167,20 @@ class AttentiveLstm(PlainModel):
         for index, layer in enumerate(self.encoder):
             states, cells = self._run(layer, x, lengths)
             below, x = x, self._dropped(states, index, keys)
-        if lengths is None:
-            lengths = torch.full(x.shape[:1], x.shape[1], device=x.device)
-        ends = self._ends(x, lengths, 0)
-        befores, reads = self._ends(states, lengths, 1), self._reads(below, lengths)
-        memory = list(zip(reads, befores, cells, strict=True))
-        read, self.penalty = self.attention(x, torch.cat(ends, -1), lengths, memory)
+        last = torch.cat(self._ends(x.chunk(self.settings.directions, -1), lengths, 0), -1)
+        memory: list[tuple[Tensor, ...]] = []
+        if self.settings.attention.sentinel:
+            before = self._ends(states.chunk(self.settings.directions, -1), lengths, 1)
+            asked = self._ends([below] * self.settings.directions, lengths, 0)
+            memory = list(zip(asked, before, cells, strict=True))
+        read, self.penalty = self.attention(x, last, lengths, memory)
         if self.settings.last_state:
-            read = torch.cat([read, *ends], -1)
+            read = torch.cat([read, last], -1)
         logits: Tensor = self.head(read)
         return logits
 
     def _run(self, layer: nn.Module, x: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Return a layer's states (B, T, d), zero beyond an example, and last cells (dirs, B, h)."""
+        """Return a layer's states (B, T, d), zero beyond an example, and cells (dirs, B, h)."""
         if lengths is None:
             states, (_, cells) = layer(x)
             return states, cells
@@ -165,17 +189,16 @@ class AttentiveLstm(PlainModel):
         states, _ = pad_packed_sequence(out, batch_first=True, total_length=x.shape[1])
         return states, cells
 
-    def _ends(self, x: Tensor, lengths: Tensor, back: int) -> list[Tensor]:
-        """Return each direction's state, (B, h), `back` tokens before its last; zero before all."""
-        padded = nn.functional.pad(x, (0, 0, back, back))
-        rows, ways = torch.arange(len(x), device=x.device), padded.chunk(self.settings.directions, -1)
-        ahead = ways[0][rows, lengths - 1]
-        return [ahead, *(way[:, 2 * back] * (lengths > back)[:, None] for way in ways[1:])]
+    def _ends(self, ways: Sequence[Tensor], lengths: Tensor | None, back: int) -> list[Tensor]:
+        """Return what stands `back` tokens before the last that each direction reads, or zero.
 
-    def _reads(self, below: Tensor, lengths: Tensor) -> list[Tensor]:
-        """Return what each direction read last, (B, I)."""
-        rows = torch.arange(len(below), device=below.device)
-        return [below[rows, lengths - 1], below[:, 0]][: self.settings.directions]
+        ways: (B, T, ·) for each direction. lengths: (B,), None where all examples have T.
+        """
+        padded = [nn.functional.pad(way, (0, 0, back, back)) if back else way for way in ways]
+        if lengths is None:
+            return [padded[0][:, -1 - 2 * back], *(way[:, 2 * back] for way in padded[1:])]
+        rows, there = torch.arange(len(lengths)), (lengths > back)[:, None]
+        return [padded[0][rows, lengths - 1], *(way[:, 2 * back] * there for way in padded[1:])]
 
     def _dropped(self, states: Tensor, layer: int, keys: Tensor | None) -> Tensor:
         """Return states (B, T, d) with entries dropped; a swarm counts (T, B, d)."""

@@ -21,8 +21,8 @@ from pso_attn.models.lstm.settings import GATES
 class Weights:
     """One layer's weights, those of the directions side by side in the last axis.
 
-    inputs: (N, I, dirs · 4h). states: (N, h, dirs · 4h). biases: two of (N, dirs · 4h) that add up,
-    as `torch.nn.LSTM` has them.
+    inputs: (N, I, dirs · 4h). states: (N, h, dirs · 4h). biases: two of (N, dirs · 4h), which add
+    up, as `torch.nn.LSTM` has them.
     """
 
     inputs: Tensor
@@ -93,6 +93,7 @@ def _torch_lstm(
         out, _, cells = torch._VF.lstm(data, sizes, states, weights, *options)
         rows = type(packed)(out, sizes, order, back)
         out, _ = pad_packed_sequence(rows, total_length=len(x))
+        assert back is not None  # since lengths were sorted
         cells = cells.index_select(1, back)
     return out, cells.transpose(0, 1).flatten(1)
 
@@ -126,9 +127,7 @@ class _Cells(torch.autograd.Function):
         tokens, particles, batch, width = gates.shape
         hidden = width // GATES
         active = torch.empty_like(gates, memory_format=torch.contiguous_format)
-        states, cells, bent = (
-            gates.new_empty(tokens, particles, batch, hidden) for _ in range(3)
-        )
+        states, cells, bent = (gates.new_empty(tokens, particles, batch, hidden) for _ in range(3))
         with torch.autocast(gates.device.type, enabled=False):
             for t in range(tokens):
                 now = active[t]
@@ -169,8 +168,10 @@ class _Cells(torch.autograd.Function):
         for t in reversed(range(tokens)):
             own = torch.zeros_like(states[t]) if from_states is None else from_states[t]
             state = own if t == tokens - 1 else torch.baddbmm(own, found[t + 1], back)
-            cell = state * through[t] if cell is None else (cell * f[t + 1]).addcmul_(
-                state, through[t]
+            cell = (
+                state * through[t]
+                if cell is None
+                else (cell * f[t + 1]).addcmul_(state, through[t])
             )
             if from_cells is not None:
                 cell = cell + from_cells[t]
