@@ -49,6 +49,13 @@ class Parts:
     space: Space
     objectives: tuple[Objective, ...]
 
+    def with_model(self, more: Mapping[str, Any]) -> "Parts":
+        """Return the parts with these knobs fixed beside those that [model] fixes."""
+        model = {**self.configuration.model, **more}
+        configuration = replace(self.configuration, model=model)
+        space = replace(make_space(configuration, self.task), notes=self.space.notes)
+        return replace(self, configuration=configuration, space=space)
+
     def sampler(self) -> Sampler:
         """Return the sampler, as the first invocation made it."""
         return make_sampler(self.configuration)

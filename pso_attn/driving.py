@@ -83,11 +83,18 @@ class DrivenRun:
 
 
 def prepare(configuration: Configuration, allow_import: bool = True) -> Parts:
-    """Return the parts of a new search, on the device that its name stands for."""
-    from pso_attn.evaluate import resolve_device
+    """Return the parts of a new search, on the device that its name stands for.
 
-    device = str(resolve_device(configuration.device))
-    return assemble(replace(configuration, device=device), allow_import)
+    Where a family has several ways to compute, the one that is quickest here is chosen for good.
+    """
+    from pso_attn.evaluate import resolve_device
+    from pso_attn.evaluate.ways import quickest_way
+
+    device = resolve_device(configuration.device)
+    parts = assemble(replace(configuration, device=str(device)), allow_import)
+    named = {*configuration.model, *configuration.search}
+    found = quickest_way(parts.space, named, parts.task, configuration.budget.batch, device)
+    return parts.with_model(found) if found else parts
 
 
 def new_name(configuration: Configuration, name: str | None, runs_dir: Path) -> str:

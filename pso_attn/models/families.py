@@ -9,7 +9,7 @@ from pso_attn.attention import KNOBS as ATTENTION_KNOBS
 from pso_attn.attention.states import KNOBS as STATE_KNOBS
 from pso_attn.models.info import TaskInfo
 from pso_attn.models.lstm.settings import KNOBS as LSTM_KNOBS
-from pso_attn.models.lstm.settings import lstm_cost, lstm_defaults, read_lstm
+from pso_attn.models.lstm.settings import RECURRENCE, lstm_cost, lstm_defaults, read_lstm
 from pso_attn.models.lstm.swarm_lstm import SwarmLstm
 from pso_attn.models.parameters import Parameter
 from pso_attn.models.settings import KNOBS as TRANSFORMER_KNOBS
@@ -25,7 +25,8 @@ class Family:
 
     read: a particle's settings, typed, or ConfigurationError. cost: (typed settings, task, batch)
     -> `parameters`, `flops`, `memory_bytes`. defaults: (typed settings, task) -> the values of
-    knobs that follow from others. swarm: the batched form, which names the plain one.
+    knobs that follow from others. swarm: the batched form, which names the plain one. ways: the
+    knob that says who computes, where there are several who agree up to rounding.
     """
 
     knobs: tuple[Knob, ...]
@@ -33,6 +34,7 @@ class Family:
     cost: Callable[[Any, TaskInfo, int], dict[str, int]]
     defaults: Callable[[Any, TaskInfo], dict[str, Any]]
     swarm: type[Swarm]
+    ways: Knob | None = None
 
 
 FAMILIES: Mapping[str, Family] = MappingProxyType(
@@ -45,7 +47,12 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
             SwarmTransformer,
         ),
         "lstm": Family(
-            (*LSTM_KNOBS, *STATE_KNOBS), read_lstm, lstm_cost, lstm_defaults, SwarmLstm
+            (*LSTM_KNOBS, *STATE_KNOBS),
+            read_lstm,
+            lstm_cost,
+            lstm_defaults,
+            SwarmLstm,
+            ways=RECURRENCE,
         ),
     }
 )

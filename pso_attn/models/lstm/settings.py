@@ -13,6 +13,15 @@ from pso_attn.space.knob import Knob
 BYTES = 4  # float32
 GATES = 4  # of an LSTM
 
+RECURRENCE = Knob(
+    "recurrence",
+    "categorical",
+    "who computes an LSTM: one loop over all particles, or torch's own kernel for each; the same "
+    "up to rounding, so that a search takes what is quicker where it begins",
+    choices=("batched", "one_by_one"),
+    default="batched",
+)
+
 KNOBS = (
     Knob(
         "layers",
@@ -72,14 +81,7 @@ KNOBS = (
         "the answer is read from the last state as well, and not from attention alone",
         default=False,
     ),
-    Knob(
-        "recurrence",
-        "categorical",
-        "who computes an LSTM: one loop over all particles, or torch's own kernel for each; the "
-        "same up to rounding",
-        choices=("batched", "one_by_one"),
-        default="batched",
-    ),
+    RECURRENCE,
 )
 
 
