@@ -63,7 +63,7 @@ def knobs(as_json: Json = False, quiet: Quiet = False) -> None:
     from pso_attn.evaluate import TRAINING_KNOBS
     from pso_attn.models import FAMILIES, FAMILY_KNOB
 
-    declared: list[tuple[str | None, "Knob"]] = [(None, FAMILY_KNOB)]
+    declared: list[tuple[str | None, Knob]] = [(None, FAMILY_KNOB)]
     declared += [(name, knob) for name, family in FAMILIES.items() for knob in family.knobs]
     declared += [(None, knob) for knob in TRAINING_KNOBS.values()]
     emit(
