@@ -66,6 +66,13 @@ class Parts:
         """SHA-256 of the data; None for an objective of one's own, whose data nobody sees."""
         return None if self.task is None else str(self.task.fingerprint)
 
+    def with_model(self, more: Mapping[str, Any]) -> "Parts":
+        """Return the parts with these knobs fixed beside those that [model] fixes."""
+        model = {**self.configuration.model, **more}
+        configuration = replace(self.configuration, model=model)
+        space = replace(make_space(configuration, self.task), notes=self.space.notes)
+        return replace(self, configuration=configuration, space=space)
+
     def sampler(self) -> Sampler:
         """Return the sampler, as the first invocation made it."""
         return make_sampler(self.configuration)
@@ -217,17 +224,19 @@ def assemble(
 def declared_knobs(configuration: Configuration | None = None) -> dict[str, Knob]:
     """Return every knob that a space file may name, by name: the model's, then the training's.
 
-    With a configuration those that it may name: what an objective or a factory of one's own
+    Without a configuration those of the transformer. What an objective or a factory of one's own
     reads, nobody but the file declares.
     """
     from pso_attn.evaluate import TRAINING_KNOBS
-    from pso_attn.models import MODEL_KNOBS
+    from pso_attn.models import DEFAULT_FAMILY, FAMILIES, FAMILY_KNOB
 
-    if configuration is None or not OWN_KNOBS & configuration.own_code.keys():
-        return {**MODEL_KNOBS, **TRAINING_KNOBS}
-    declared = {} if configuration.objective is not None else TRAINING_KNOBS
-    search, fixed = configuration.search, configuration.fixed
-    return {**own_knobs(search, fixed, declared, configuration.source), **declared}
+    if configuration is not None and OWN_KNOBS & configuration.own_code.keys():
+        declared = {} if configuration.objective is not None else TRAINING_KNOBS
+        search, fixed = configuration.search, configuration.fixed
+        return {**own_knobs(search, fixed, declared, configuration.source), **declared}
+    family = DEFAULT_FAMILY if configuration is None else configuration.family
+    own = (FAMILY_KNOB, *FAMILIES[family].knobs)
+    return {**{knob.name: knob for knob in own}, **TRAINING_KNOBS}
 
 
 def make_space(
@@ -379,10 +388,13 @@ def _check_call(function: Callable[..., Any], name: str, arguments: str, count: 
 def _read(
     configuration: Configuration, derive: Callable[[Settings], Mapping[str, Any]] | None
 ) -> Space:
+    knobs = declared_knobs(configuration)
+    if not OWN_KNOBS & configuration.own_code.keys():
+        _check_family(configuration, knobs)
     return read_space(
         search=configuration.search,
         fixed=configuration.fixed,
-        knobs=declared_knobs(configuration),
+        knobs=knobs,
         constraints=configuration.constraints,
         starts=configuration.starts,
         derive=derive,
@@ -390,22 +402,30 @@ def _read(
     )
 
 
+def _check_family(configuration: Configuration, own: Mapping[str, Knob]) -> None:
+    """Raise ConfigurationError for a knob of another family than the file's."""
+    from pso_attn.models import FAMILIES
+
+    for table in ("model", "search"):
+        for name in getattr(configuration, table):
+            others = [
+                f for f, family in FAMILIES.items() if name in {k.name for k in family.knobs}
+            ]
+            if name not in own and others:
+                raise ConfigurationError(
+                    f'{configuration.source}: {table}.{name} is a knob of family "{others[0]}", '
+                    f'and this file\'s family is "{configuration.family}"; leave it out, or set '
+                    f'model.family = "{others[0]}"'
+                )
+
+
 def _derived(task: Any, settings: Settings) -> dict[str, Any]:
     """Return what a training costs, and the values of knobs that follow from others."""
     from pso_attn.evaluate import cost
-    from pso_attn.models import read_transformer
+    from pso_attn.models import family_of, read_model
 
-    layers = read_transformer(settings, task.info).attention
-    widest = task.info.length - 1
-    by_layer: dict[str, list[Any]] = {
-        "head_dim": [layer.head_dim for layer in layers],
-        "kv_heads": [layer.kv_heads for layer in layers],
-        "rank": [layer.rank for layer in layers],
-        "top_k": [layer.top_k for layer in layers],
-        "block_tokens": [layer.block or task.info.length for layer in layers],
-        "window_tokens": [_one(list(layer.sight.window_tokens or [widest])) for layer in layers],
-    }
-    return {**cost(settings, task.info), **{name: _one(by_layer[name]) for name in by_layer}}
+    defaults = family_of(settings).defaults(read_model(settings, task.info), task.info)
+    return {**cost(settings, task.info), **defaults}
 
 
 def _check_precision(space: Space, configuration: Configuration) -> None:
@@ -423,11 +443,6 @@ def _check_precision(space: Space, configuration: Configuration) -> None:
             named |= set(coordinate.scale.values)
     for precision in sorted(named):
         check_precision(precision, torch.device(configuration.device))
-
-
-def _one(values: list[Any]) -> Any:
-    """Return the value that all share, or the list."""
-    return values[0] if all(value == values[0] for value in values) else values
 
 
 def _objective(name: str, task: Any, configuration: Configuration) -> Objective:

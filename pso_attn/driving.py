@@ -91,12 +91,19 @@ def prepare(
 ) -> Parts:
     """Return the parts of a new search, on the device that its name stands for.
 
+    Where a family has several ways to compute, the one that is quickest here is chosen for good.
     function: the objective of one's own, where it is at hand.
     """
     from pso_attn.evaluate import resolve_device
+    from pso_attn.evaluate.ways import quickest_way
 
-    device = str(resolve_device(configuration.device))
-    return assemble(replace(configuration, device=device), allow_import, function)
+    device = resolve_device(configuration.device)
+    parts = assemble(replace(configuration, device=str(device)), allow_import, function)
+    if parts.task is None or parts.factory is not None:
+        return parts  # a model of one's own has one way
+    named = {*configuration.model, *configuration.search}
+    found = quickest_way(parts.space, named, parts.task, configuration.budget.batch, device)
+    return parts.with_model(found) if found else parts
 
 
 def new_name(configuration: Configuration, name: str | None, runs_dir: Path) -> str:

@@ -2,10 +2,11 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import tomli_w
 import torch
@@ -13,7 +14,7 @@ import torch
 from pso_attn.checkpoints import BEST, TRAINED, Checkpoint, as_safetensors, load_checkpoint
 from pso_attn.errors import ConfigurationError, RunError, StorageError
 from pso_attn.evaluate.device import one_thread
-from pso_attn.models import SwarmTransformer, TaskInfo, Transformer, read_transformer
+from pso_attn.models import PlainModel, TaskInfo, family_of, read_model
 from pso_attn.models.standalone import standalone_source
 from pso_attn.runs import LoadedRun
 from pso_attn.store.atomic import write_folder_atomically
@@ -68,7 +69,9 @@ def exported_files(
 
     weights: by the names of `FlatStorage.true_parameters`.
     """
-    model = Transformer(read_transformer(settings, task.info), task.info)
+    family = family_of(settings)
+    plain = family.swarm.plain
+    model = plain(family.read(settings, task.info), task.info)
     model.load_swarm_parameters(weights)
     sample = _sample(task)
     expected = _batched_loss(task, settings, weights, sample)
@@ -81,7 +84,7 @@ def exported_files(
     told = {**sample, "expected": torch.tensor(expected, dtype=torch.float64)}
     return expected, {
         "model.safetensors": as_safetensors(model.state_dict()),
-        "model.py": standalone_source(TaskInfo, read_transformer, Transformer).encode(),
+        "model.py": _source(family.read, plain).encode(),
         "load.py": files("pso_attn.models").joinpath("load.py").read_bytes(),
         "settings.toml": tomli_w.dumps(dict(settings)).encode(),
         "preprocessing.json": (json.dumps(preprocessing, indent=2) + "\n").encode(),
@@ -98,6 +101,12 @@ def _refuse_factory(run: LoadedRun) -> None:
             f"run {run.name} has models of {family}, whose code cannot be exported; load the "
             f"weights in {run.folder.checkpoints / name} into what {family} makes of its settings"
         )
+
+
+def _source(read: Callable[..., Any], plain: type[PlainModel]) -> str:
+    """Return the code of a family's plain model, which load.py knows as `Model`."""
+    known = f"read_settings, Model = {read.__name__}, {plain.__name__}"
+    return f"{standalone_source(TaskInfo, read, plain)}\n\n{known}\n"
 
 
 def _model(run: LoadedRun) -> tuple[str, Checkpoint]:
@@ -134,7 +143,8 @@ def _batched_loss(
     sample: Mapping[str, torch.Tensor],
 ) -> float:
     """Return the loss on the sample of the model as a swarm of one, which the search trains."""
-    swarm = SwarmTransformer.started([read_transformer(settings, task.info)], task.info, [0])
+    swarm_type = family_of(settings).swarm
+    swarm = swarm_type.started([read_model(settings, task.info)], task.info, [0])
     swarm.storage.take(0, weights)
     return float(task.loss(swarm.forward(sample["inputs"][None]), sample["targets"][None])[0])
 

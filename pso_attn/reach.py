@@ -26,7 +26,7 @@ def check_reach(space: Space, task: Any, fixed: Collection[str], where: str) -> 
     parts of it in which nothing can be trained, or nothing changes.
     """
     for coordinate in space.coordinates:
-        _check_span(coordinate, task.info, where)
+        _check_span(space, coordinate, task.info, where)
     rng = generator(0, "reach")
     others = np.vstack([space.starts[:1], rng.random((TRIED - 1, space.dimension))])
     for column, coordinate in enumerate(space.coordinates):
@@ -138,8 +138,13 @@ def _gaps(space: Space, task: Any, others: Array) -> Iterator[str]:
         )
 
 
-def _last_telling(name: str, info: TaskInfo) -> int | None:
-    """Return the value beyond which a knob that counts tokens changes nothing; None for others."""
+def _last_telling(space: Space, name: str, info: TaskInfo) -> int | None:
+    """Return the value beyond which a knob that counts tokens changes nothing; None for others.
+
+    None in an LSTM, whose window is also the width of a Gaussian.
+    """
+    if any(held.name == "family" and held.value == "lstm" for held in space.held):
+        return None
     return {
         "window_tokens": info.length - 1,
         "dilation": info.length,
@@ -148,9 +153,9 @@ def _last_telling(name: str, info: TaskInfo) -> int | None:
     }.get(name)
 
 
-def _check_span(coordinate: Coordinate, info: TaskInfo, where: str) -> None:
+def _check_span(space: Space, coordinate: Coordinate, info: TaskInfo, where: str) -> None:
     """Raise ConfigurationError for a range in which all values do the same."""
-    name, last = coordinate.path[0], _last_telling(coordinate.path[0], info)
+    name, last = coordinate.path[0], _last_telling(space, coordinate.path[0], info)
     if last is not None and coordinate.scale.values[0] >= last:  # type: ignore[operator]  # numbers
         raise ConfigurationError(
             f"{where}: search.{name} begins at {coordinate.scale.values[0]}, and for sequences of "
@@ -162,7 +167,7 @@ def _spans(space: Space, info: TaskInfo) -> Iterator[str]:
     """Yield which ranges go on where nothing changes any more."""
     largest = {c.path[0]: c.scale.values[-1] for c in space.coordinates if c.scale.levels}
     for name, value in largest.items():
-        last = _last_telling(name, info)
+        last = _last_telling(space, name, info)
         if last is not None and value > last:  # type: ignore[operator]  # numbers
             yield (
                 f"{name}: for sequences of {info.length} tokens all values from {last} to {value} "

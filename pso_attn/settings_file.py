@@ -22,6 +22,11 @@ def read_settings_file(path: Path, configuration: Configuration) -> dict[str, An
     given = document.get("settings", document) if isinstance(document, dict) else document
     if not isinstance(given, dict) or not given:
         raise ConfigurationError(f"{path} holds no settings; write one knob a line, as heads = 4")
+    if given.get("family", configuration.family) != configuration.family:
+        raise ConfigurationError(
+            f'{path}: family is "{given["family"]}", and the run\'s is "{configuration.family}"; '
+            "give settings of that family"
+        )
     knobs = declared_knobs(configuration)
     return read_settings({**configuration.fixed, **given}, knobs, str(path))
 

@@ -1,11 +1,14 @@
 """What there is: built-in spaces, tasks, knobs and samplers."""
 
 import textwrap
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pso_attn.cli.guard import guarded
 from pso_attn.cli.options import Json, Quiet
 from pso_attn.cli.output import emit, table
+
+if TYPE_CHECKING:
+    from pso_attn.space import Knob
 
 
 @guarded
@@ -54,18 +57,21 @@ def tasks(as_json: Json = False, quiet: Quiet = False) -> None:
 
 @guarded
 def knobs(as_json: Json = False, quiet: Quiet = False) -> None:
-    """List what may vary: type, range, default, neutral value, meaning and source."""
+    """List what may vary: family, type, range, default, neutral value, meaning and source."""
     from dataclasses import asdict
 
-    from pso_attn.assembly import declared_knobs
+    from pso_attn.evaluate import TRAINING_KNOBS
+    from pso_attn.models import FAMILIES, FAMILY_KNOB
 
-    declared = declared_knobs()
+    declared: list[tuple[str | None, Knob]] = [(None, FAMILY_KNOB)]
+    declared += [(name, knob) for name, family in FAMILIES.items() for knob in family.knobs]
+    declared += [(None, knob) for knob in TRAINING_KNOBS.values()]
     emit(
-        {"knobs": [{**asdict(knob), "name": name} for name, knob in declared.items()]},
+        {"knobs": [{**asdict(knob), "family": family} for family, knob in declared]},
         as_json=as_json,
         quiet=quiet,
-        lines=[line for knob in declared.values() for line in _described(knob)],
-        essence=declared,
+        lines=[line for family, knob in declared for line in _described(knob, family)],
+        essence=dict.fromkeys(knob.name for _, knob in declared),
     )
 
 
@@ -96,8 +102,11 @@ def _range(knob: Any) -> str:
     return f"{_shown(knob.low)} … {_shown(knob.high)}" + (" (log)" if knob.log else "")
 
 
-def _described(knob: Any) -> list[str]:
-    """Return a knob as a line of figures, and what it means below, 80 columns wide."""
+def _described(knob: Any, family: str | None) -> list[str]:
+    """Return a knob as a line of figures, and what it means below, 80 columns wide.
+
+    family: the one in which it acts, None for all.
+    """
     default = "derived" if knob.default is None else _shown(knob.default)
     figures = [knob.kind, _range(knob), f"default {default}"]
     if knob.neutral is not None:
@@ -109,7 +118,9 @@ def _described(knob: Any) -> list[str]:
         meaning.append(f"per {', '.join(knob.per)}")
     said = "; ".join(meaning) + (f" ({knob.source})" if knob.source else "")
     below = textwrap.indent(textwrap.fill(said, 74), "    ")
-    head = textwrap.fill(f"{knob.name}: {'; '.join(figures)}", 78, subsequent_indent="    ")
+    whose = f" ({family})" if family else ""
+    figured = f"{knob.name}{whose}: {'; '.join(figures)}"
+    head = textwrap.fill(figured, 78, subsequent_indent="    ")
     return [head, below]
 
 

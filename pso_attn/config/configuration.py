@@ -56,13 +56,16 @@ class Configuration:
 
     @property
     def family(self) -> str:
-        """What models are: a built-in name or "module:factory"."""
+        """What models are, the transformer by default: a built-in name or "module:factory"."""
         return str(self.model.get("family", "transformer"))
 
     @property
     def fixed(self) -> dict[str, Any]:
-        """The fixed settings: [model] without the family."""
-        return {name: value for name, value in self.model.items() if name != "family"}
+        """The fixed settings: [model], without the name of a factory of one's own."""
+        fixed = dict(self.model)
+        if "model.family" in self.own_code:
+            del fixed["family"]
+        return fixed
 
     @property
     def own_code(self) -> dict[str, str]:

@@ -15,6 +15,7 @@ _TEXT_KEYS = ("task", "data", *_COLUMNS)
 _TABLES = ("model", "search", "constraints", "budget", "swarm", "run")
 _OBJECTIVE = ("objective", "objective_batched", "maximize")
 _TOP = (*_TEXT_KEYS, *_OBJECTIVE, "objectives", *_TABLES, "start")
+_FAMILIES = ("transformer", "lstm")
 _BUDGET = (
     "particles",
     "batch",
@@ -140,10 +141,15 @@ def _check_objective(document: Document, where: str) -> None:
 def _check_model(document: Document, where: str) -> None:
     model = document.get("model", {})
     family = model.get("family", "transformer")
-    if family != "transformer" and not (isinstance(family, str) and ":" in family):
+    if family not in _FAMILIES and not (isinstance(family, str) and ":" in family):
+        hint = nearest(str(family), _FAMILIES)
         raise ConfigurationError(
-            f'{where}: model.family is {_show(family)}; choose "transformer", or a factory of '
-            'your own as "module:factory"'
+            f"{where}: model.family is {_show(family)}{hint}, or a factory of your own as "
+            '"module:factory"'
+        )
+    if "family" in document.get("search", {}):
+        raise ConfigurationError(
+            f'{where}: "family" is in [search], and all particles are of one; fix it in [model]'
         )
     both = [name for name in document.get("search", {}) if name in model]
     if both:

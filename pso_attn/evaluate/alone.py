@@ -8,7 +8,7 @@ from pso_attn.counter import keys
 from pso_attn.evaluate.device import one_thread
 from pso_attn.evaluate.precision import autocast, products_in
 from pso_attn.evaluate.training import Member, data_order, on_device
-from pso_attn.models import SwarmTransformer
+from pso_attn.models import swarm_type
 from pso_attn.tasks.task import Task
 
 
@@ -29,7 +29,8 @@ class AloneTraining:
     ) -> None:
         """Start from the member's seed; `steps` is the full budget."""
         self.task, self.member, self.steps, self.step = task, member, steps, 0
-        started = SwarmTransformer.started([member.model], task.info, [member.seed], dtype, device)
+        swarm = swarm_type(member.model)
+        started = swarm.started([member.model], task.info, [member.seed], dtype, device)
         self.model = started.extract(0)
         recipe = member.recipe
         self.optimiser = torch.optim.AdamW(
@@ -65,6 +66,8 @@ class AloneTraining:
                         targets.flatten(),
                         label_smoothing=recipe.label_smoothing,
                     )
+                if self.model.penalty is not None:
+                    loss = loss + self.model.penalty
                 self.optimiser.zero_grad()
                 torch.autograd.backward(loss)
                 torch.nn.utils.clip_grad_norm_(parameters, recipe.clip_norm)

@@ -21,7 +21,7 @@ from pso_attn.evaluate.optimiser import read_recipe
 from pso_attn.evaluate.packing import pack
 from pso_attn.evaluate.planner import Forecast, Planner
 from pso_attn.evaluate.training import read_member
-from pso_attn.models import TaskInfo, read_transformer, transformer_cost
+from pso_attn.models import TaskInfo, model_cost, read_model
 from pso_attn.space import Space
 from pso_attn.tasks.task import Task
 from pso_attn.types import (
@@ -57,7 +57,7 @@ def cost(settings: Settings, info: TaskInfo) -> dict[str, int]:
     Raises ConfigurationError where the settings cannot work on the task.
     """
     batch = read_recipe(settings).batch_size
-    return transformer_cost(read_transformer(settings, info), info, batch)
+    return model_cost(read_model(settings, info), info, batch)
 
 
 class SwarmEvaluator:

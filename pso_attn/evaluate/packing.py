@@ -7,7 +7,7 @@ import torch
 from pso_attn.evaluate.device import is_out_of_memory, memory_budget_bytes
 from pso_attn.evaluate.probe import probed_bytes
 from pso_attn.evaluate.training import Member
-from pso_attn.models import transformer_cost
+from pso_attn.models import model_cost
 from pso_attn.models.info import TaskInfo
 from pso_attn.tasks.task import Task
 
@@ -47,7 +47,7 @@ def pack(
 
 def memory_bytes(member: Member, info: TaskInfo) -> int:
     """Return the estimate for one training."""
-    return transformer_cost(member.model, info, member.recipe.batch_size)["memory_bytes"]
+    return model_cost(member.model, info, member.recipe.batch_size)["memory_bytes"]
 
 
 def _probed_scale(

@@ -8,7 +8,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from math import ceil, inf
@@ -85,7 +85,7 @@ class Planner:
             return Forecast(count, Cut(threads, threads), 0.0, 0.0)
         machine = self._known.setdefault(_machine(self._device), {})
         key = _signature(members, self._task, threads)
-        if key not in machine:
+        if ALONE not in machine.get(key, {}):
             machine[key] = self._measured(members, steps, threads)
             _write(self._cache, self._known)
         known = machine[key]
@@ -93,6 +93,24 @@ class Planner:
         quickest = min(cuts, key=lambda cut: known.get(str(cut), inf))
         alone = known[ALONE] * ceil(count / threads)
         return Forecast(count, quickest, known[str(quickest)], alone)
+
+    def quickest(self, ways: Mapping[str, Sequence[Member]]) -> str:
+        """Return the name of those members whose step, as one batch, takes the least time.
+
+        The ways differ in nothing but who computes: the answer is kept as calibrations are.
+        """
+        machine = self._known.setdefault(_machine(self._device), {})
+        key = "; ".join(_signature(members, self._task, 1) for members in ways.values())
+        if key not in machine:
+            machine[key] = {
+                way: _quickest_step(
+                    TiledTraining(self._task, members, TIMED_STEPS + 1, self._device, Cut())
+                )
+                for way, members in ways.items()
+            }
+            _write(self._cache, self._known)
+        known = machine[key]
+        return min(ways, key=lambda way: known.get(way, inf))
 
     def _measured(self, members: Sequence[Member], steps: int, threads: int) -> dict[str, float]:
         """Return the seconds of a step of all, by cut, and of one training alone.
@@ -166,7 +184,7 @@ def _read(file: Path) -> dict[str, dict[str, dict[str, float]]]:
             str(machine): {
                 str(key): {str(size): float(seconds) for size, seconds in times.items()}
                 for key, times in known.items()
-                if ALONE in times and len(times) > 1
+                if len(times) > 1
             }
             for machine, known in read.items()
         }

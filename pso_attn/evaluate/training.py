@@ -16,7 +16,7 @@ from pso_attn.evaluate.graphs import Step, StepGraph, at, put
 from pso_attn.evaluate.optimiser import Recipe, SwarmAdamW, read_recipe
 from pso_attn.evaluate.precision import autocast, check_precision, products_in
 from pso_attn.evaluate.smoothing import Smoothing
-from pso_attn.models import Layout, SwarmTransformer, TransformerSettings, read_transformer
+from pso_attn.models import Layout, ModelSettings, read_model, swarm_type
 from pso_attn.seeding import generator
 from pso_attn.tasks.task import Split, Task
 
@@ -28,7 +28,7 @@ SCORED_TOGETHER = 128  # validation examples per forward pass
 class Member:
     """One training: settings, typed, and the seed of its start, data order and dropout."""
 
-    model: TransformerSettings
+    model: ModelSettings
     recipe: Recipe
     seed: int
 
@@ -40,7 +40,7 @@ class Member:
 
 def read_member(settings: Mapping[str, Any], seed: int, task: Task) -> Member:
     """Return a training of these settings; ConfigurationError where they cannot work."""
-    return Member(read_transformer(settings, task.info), read_recipe(settings), seed)
+    return Member(read_model(settings, task.info), read_recipe(settings), seed)
 
 
 class SwarmTraining:
@@ -67,7 +67,7 @@ class SwarmTraining:
         self.rows = order  # which of `members` each particle of the batch is
         placed = [members[row] for row in order]
         seeds = np.array([member.seed for member in placed], dtype=np.int64)
-        self.swarm = SwarmTransformer.started(
+        self.swarm = swarm_type(placed[0].model).started(
             [member.model for member in placed], task.info, seeds.tolist(), dtype, device, layout
         )
         self.optimiser = SwarmAdamW(
@@ -114,6 +114,8 @@ class SwarmTraining:
             logits = self.swarm.forward(inputs, at(self._keys, step))
         logits = logits.to(weights.dtype)
         losses = self._smooth(self.task.loss(logits, targets), logits)
+        if self.swarm.penalty is not None:
+            losses = losses + self.swarm.penalty
         put(self._losses, step, losses.detach())
         self.swarm.storage.differentiate(losses.sum())  # particles share no weight
         self.optimiser.step(step)
@@ -166,7 +168,7 @@ class SwarmTraining:
         kept = torch.tensor(positions, device=self._keys.device)
         swarm = self.swarm
         weights = swarm.storage.weights[kept]
-        self.swarm = SwarmTransformer(
+        self.swarm = type(swarm)(
             [swarm.settings[i] for i in positions], swarm.info, weights, swarm.storage.layout
         )
         self.optimiser.keep(kept, weights, self.swarm.storage.gradients)

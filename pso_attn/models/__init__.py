@@ -1,28 +1,50 @@
-"""What is trained: transformers, as one batched swarm and as plain modules of true size."""
+"""What is trained: transformers and LSTMs, as one batched swarm and as plain modules."""
 
-from pso_attn.attention import KNOBS as ATTENTION_KNOBS
-from pso_attn.models.info import TaskInfo
-from pso_attn.models.parameters import parameters_of
-from pso_attn.models.settings import (
-    KNOBS,
-    TransformerSettings,
-    read_transformer,
-    transformer_cost,
+from pso_attn.models.families import (
+    DEFAULT_FAMILY,
+    FAMILIES,
+    FAMILY_KNOB,
+    Family,
+    family_of,
+    model_cost,
+    parameters_of,
+    read_model,
+    swarm_type,
 )
+from pso_attn.models.info import TaskInfo
+from pso_attn.models.lstm import AttentiveLstm, LstmSettings, SwarmLstm, read_lstm
+from pso_attn.models.plain import PlainModel
+from pso_attn.models.settings import TransformerSettings, read_transformer, transformer_cost
 from pso_attn.models.storage import Layout
+from pso_attn.models.swarm import ModelSettings, Swarm
 from pso_attn.models.swarm_transformer import SwarmTransformer
 from pso_attn.models.transformer import Transformer
 
-MODEL_KNOBS = {knob.name: knob for knob in (*KNOBS, *ATTENTION_KNOBS)}
+MODEL_KNOBS = {knob.name: knob for knob in FAMILIES[DEFAULT_FAMILY].knobs}
 
 __all__ = [
+    "DEFAULT_FAMILY",
+    "FAMILIES",
+    "FAMILY_KNOB",
     "MODEL_KNOBS",
+    "AttentiveLstm",
+    "Family",
     "Layout",
+    "LstmSettings",
+    "ModelSettings",
+    "PlainModel",
+    "Swarm",
+    "SwarmLstm",
     "SwarmTransformer",
     "TaskInfo",
     "Transformer",
     "TransformerSettings",
+    "family_of",
+    "model_cost",
     "parameters_of",
+    "read_lstm",
+    "read_model",
     "read_transformer",
+    "swarm_type",
     "transformer_cost",
 ]

@@ -28,7 +28,7 @@ def load_model(folder: Path = HERE) -> torch.nn.Module:
     settings = tomllib.loads((folder / "settings.toml").read_text(encoding="utf-8"))
     described = json.loads((folder / "preprocessing.json").read_text(encoding="utf-8"))
     info = code.TaskInfo(**described["info"])
-    model: torch.nn.Module = code.Transformer(code.read_transformer(settings, info), info)
+    model: torch.nn.Module = code.Model(code.read_settings(settings, info), info)
     model.load_state_dict(load_file(folder / "model.safetensors"))
     return model.eval()
 

@@ -41,9 +41,9 @@ def _unscaled(settings: TransformerSettings, info: TaskInfo) -> Iterator[Paramet
     c = settings.d_model
     inputs = info.tokens if info.tokens is not None else info.features or 0
     embedding_std = c**-0.5 if info.tokens is not None else inputs**-0.5
-    yield _whole("embedding", (inputs, c), embedding_std)
+    yield whole("embedding", (inputs, c), embedding_std)
     if settings.positions == "learned":
-        yield _whole("positions", (info.length, c), c**-0.5)
+        yield whole("positions", (info.length, c), c**-0.5)
     residual = (2 * settings.layers) ** -0.5  # GPT-2: keeps the residual stream's variance
     for index, layer in enumerate(settings.attention):
         prefix = f"blocks.{index}"
@@ -60,13 +60,13 @@ def _unscaled(settings: TransformerSettings, info: TaskInfo) -> Iterator[Paramet
         )
         for own in layer.learned(info.length, c):
             name = f"{prefix}.attention.{own.name}"
-            yield replace(_whole(name, own.shape, own.std), mean=own.mean)
-        yield _whole(f"{prefix}.attention.output", (inner, c), inner**-0.5 * residual)
-        yield _whole(f"{prefix}.expand", (c, settings.feedforward), c**-0.5)
+            yield replace(whole(name, own.shape, own.std), mean=own.mean)
+        yield whole(f"{prefix}.attention.output", (inner, c), inner**-0.5 * residual)
+        yield whole(f"{prefix}.expand", (c, settings.feedforward), c**-0.5)
         contract_std = settings.feedforward**-0.5 * residual
-        yield _whole(f"{prefix}.contract", (settings.feedforward, c), contract_std)
-    yield _whole("head", (c, info.outputs), 0.02)
-    yield _whole("head_bias", (info.outputs,), 0.0)
+        yield whole(f"{prefix}.contract", (settings.feedforward, c), contract_std)
+    yield whole("head", (c, info.outputs), 0.02)
+    yield whole("head_bias", (info.outputs,), 0.0)
 
 
 def start(parameter: Parameter, seed: int) -> NDArray[np.float64]:
@@ -83,5 +83,6 @@ def start(parameter: Parameter, seed: int) -> NDArray[np.float64]:
     return values
 
 
-def _whole(name: str, shape: tuple[int, ...], std: float) -> Parameter:
+def whole(name: str, shape: tuple[int, ...], std: float) -> Parameter:
+    """Return a parameter that is stored as the stand-alone model has it, under the same name."""
     return Parameter(name, shape, std, ((name, 0, shape[-1]),))

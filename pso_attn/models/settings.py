@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import Any, ClassVar
 
 from pso_attn.attention import LayerSettings, read_layer
 from pso_attn.attention.block_low_rank import far_and_near
@@ -84,6 +84,7 @@ class TransformerSettings:
     start_scale: float
     positions: str
     attention: tuple[LayerSettings, ...]
+    family: ClassVar[str] = "transformer"
 
     @property
     def outer_shape(self) -> tuple[int, int, int]:
@@ -162,6 +163,25 @@ def transformer_cost(settings: TransformerSettings, info: TaskInfo, batch: int) 
         "flops": 3 * 2 * macs,
         "memory_bytes": BYTES * (4 * parameters + batch * saved),
     }
+
+
+def transformer_defaults(settings: TransformerSettings, info: TaskInfo) -> dict[str, Any]:
+    """Return the values of knobs that follow from others: one for all layers, or a list."""
+    layers, widest = settings.attention, info.length - 1
+    by_layer: dict[str, list[Any]] = {
+        "head_dim": [layer.head_dim for layer in layers],
+        "kv_heads": [layer.kv_heads for layer in layers],
+        "rank": [layer.rank for layer in layers],
+        "top_k": [layer.top_k for layer in layers],
+        "block_tokens": [layer.block or info.length for layer in layers],
+        "window_tokens": [_one(list(layer.sight.window_tokens or [widest])) for layer in layers],
+    }
+    return {name: _one(values) for name, values in by_layer.items()}
+
+
+def _one(values: list[Any]) -> Any:
+    """Return the value that all share, or the list."""
+    return values[0] if all(value == values[0] for value in values) else values
 
 
 def _scored(layer: LayerSettings, length: int, causal: bool) -> int:

@@ -24,7 +24,8 @@ from pso_attn.models.info import TaskInfo
 from pso_attn.models.parameters import parameters_of
 from pso_attn.models.settings import TransformerSettings
 from pso_attn.models.shares import Shares
-from pso_attn.models.storage import FlatStorage, Layout, starting_weights
+from pso_attn.models.storage import Layout
+from pso_attn.models.swarm import Swarm
 from pso_attn.models.transformer import Transformer
 
 # attention weights, attention's output, the MLP's output; one more a layer, for whole heads,
@@ -59,11 +60,15 @@ class _Projection:
     groups: tuple[_Group, ...]
 
 
-class SwarmTransformer:
+class SwarmTransformer(Swarm):
     """N transformers of one depth and width, of any attention, with flat storage.
 
-    settings must be sorted by `group`. Kernel inputs are (P, B, H, T, d).
+    Kernel inputs are (P, B, H, T, d).
     """
+
+    parameters_of = staticmethod(parameters_of)
+    plain = Transformer
+    settings: tuple[TransformerSettings, ...]
 
     def __init__(
         self,
@@ -72,14 +77,8 @@ class SwarmTransformer:
         weights: Tensor,
         layout: Layout,
     ) -> None:
-        """Lay the parameters over `weights` (N, P), which gives dtype and device.
-
-        layout: of the columns of `weights`, which may have been made for more particles.
-        """
-        self.settings, self.info = tuple(settings), info
-        self.storage = FlatStorage(
-            [tuple(parameters_of(s, info)) for s in settings], weights, layout
-        )
+        """Lay the parameters over `weights` (N, P), and prepare each group's kernels."""
+        super().__init__(settings, info, weights, layout)
         self._positions = self._placed()
         self._dropout = _rates([s.dropout for s in settings] * 2 * settings[0].layers, weights)
         self._layers = [self._projections(index) for index in range(settings[0].layers)]
@@ -87,47 +86,13 @@ class SwarmTransformer:
         rows = torch.arange(len(settings), device=weights.device)
         self._first_token = (rows * (info.tokens or 0))[:, None]
 
-    @classmethod
-    def started(
-        cls,
-        settings: Sequence[TransformerSettings],
-        info: TaskInfo,
-        seeds: Sequence[int],
-        dtype: torch.dtype = torch.float32,
-        device: torch.device | str = "cpu",
-        layout: Layout | None = None,
-    ) -> "SwarmTransformer":
-        """Return a swarm whose particles start from their own seeds.
-
-        layout: of the columns, where other particles count too; by default as these need.
-        """
-        tables = [tuple(parameters_of(s, info)) for s in settings]
-        layout = layout or Layout.of(tables)
-        weights = starting_weights(tables, seeds, layout, dtype, torch.device(device))
-        return cls(settings, info, weights, layout)
-
-    def __len__(self) -> int:
-        """Return the number of particles."""
-        return len(self.settings)
-
     @property
     def sites(self) -> int:
         """How many places of the model draw dropout masks."""
         return (SITES_PER_LAYER + 1) * len(self._layers)
 
-    def extract(self, row: int) -> Transformer:
-        """Return one particle as a plain module of its true size, with copies of its weights."""
-        like = self.storage.weights
-        model = Transformer(self.settings[row], self.info).to(device=like.device, dtype=like.dtype)
-        model.load_swarm_parameters(self.storage.true_parameters(row))
-        return model
-
     def forward(self, inputs: Tensor, keys: Tensor | None = None) -> Tensor:
-        """Return logits (N, B, outputs), or (N, B, T, outputs) where each token has a target.
-
-        inputs: (N or 1, B, T) ids or (N or 1, B, T, features). keys: int32 (sites, N) to train
-        with dropout, None to evaluate.
-        """
+        """Return logits, as `Swarm.forward` does."""
         whole = self.storage.whole
         batch, width = inputs.shape[1], self.settings[0].d_model
         x = self._embedded(inputs)

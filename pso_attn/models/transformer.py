@@ -13,6 +13,7 @@ from pso_attn.attention import Noise
 from pso_attn.attention.positions import sinusoids
 from pso_attn.counter import DropRates
 from pso_attn.models.info import TaskInfo
+from pso_attn.models.plain import PlainModel
 from pso_attn.models.plain_attention import BY_HEAD, Attention, BlockNoise
 from pso_attn.models.settings import TransformerSettings
 
@@ -46,15 +47,15 @@ class Block(nn.Module):
         return noise.drop(flat[None])[0].view_as(x)
 
 
-class Transformer(nn.Module):
+class Transformer(PlainModel):
     """A pre-norm transformer for classification, or for the next token at every position."""
 
     positions: Tensor | None  # (T, C)
+    settings: TransformerSettings
 
     def __init__(self, settings: TransformerSettings, info: TaskInfo) -> None:
         """Make the model with torch's own start; `load_swarm_parameters` fills it."""
-        super().__init__()
-        self.settings, self.info = settings, info
+        super().__init__(settings, info)
         if info.tokens is not None:
             self.embedding: nn.Module = nn.Embedding(info.tokens, settings.d_model)
         else:

@@ -84,6 +84,41 @@ FIXED = [  # [model], and what my.toml is told
     ),
 ]
 
+LSTM = [  # [model] of an LSTM, and what my.toml is told
+    ("hidden = 0", "model.hidden is 0; expected a whole number of at least 1"),
+    ('score = "bahdanau"', 'model.score is "bahdanau"; choose one of additive, concat, dot'),
+    (
+        'local = "predictive"\nwindow_tokens = 0',
+        "model.window_tokens is 0; expected a whole number",
+    ),
+    (
+        'score = "self_attentive"\nhops = 0',
+        "model.hops is 0; expected a whole number of at least 1",
+    ),
+    ("hops = 2", 'model.hops can never act: it needs score to be "self_attentive"'),
+    (
+        'score = "self_attentive"\nsentinel = true',
+        "model.sentinel can never act: it needs score to be",
+    ),
+    (
+        "window_tokens = 3",
+        'model.window_tokens can never act: it needs local to be "monotonic" or',
+    ),
+    (
+        "hidden = 6\nheads = 4",
+        "model.heads is 4, which does not divide hidden = 6; choose a divisor",
+    ),
+    (
+        "heads = 4\nattention_dim = 6",
+        "model.heads: heads = 4 do not divide attention_dim's 6 columns; choose a divisor",
+    ),
+    (
+        "d_model = 16",
+        'model.d_model is a knob of family "transformer", and this file\'s family is "lstm";',
+    ),
+    ("bidirectional = 2", "model.bidirectional is 2; expected false or true"),
+]
+
 RANGES = [  # [search], and what my.toml is told
     ("lr = { low = 0, high = 1e-2 }", "search.lr.low is 0; expected a finite number from 1e-08"),
     ("lr = { low = -1, high = 1 }", "search.lr.low is -1; expected a finite number from 1e-08"),
@@ -138,6 +173,31 @@ def refused(text: str, told: str) -> None:
 def test_a_fixed_setting_that_cannot_work_is_named(model: str, told: str) -> None:
     text = written(model)
     refused(text.replace("d_model = 16\n", "") if "\nd_model" in model else text, told)
+
+
+@pytest.mark.parametrize(("model", "told"), LSTM)
+def test_a_fixed_setting_of_an_lstm_that_cannot_work_is_named(model: str, told: str) -> None:
+    text = written().replace("d_model = 16", 'family = "lstm"')
+    refused(text.replace("[search]", f"{model}\n[search]"), told)
+
+
+@pytest.mark.parametrize(
+    ("search", "told"),
+    [
+        (
+            "hops = [1, 2]",
+            'search.hops is a knob of family "lstm", and this file\'s family is',
+        ),
+        ("hopps = [1, 2]", "search.hopps is not a knob"),
+    ],
+)
+def test_a_knob_of_another_family_is_named(search: str, told: str) -> None:
+    refused(written(search=search), told)
+
+
+def test_a_task_that_asks_for_an_answer_at_each_token_is_no_task_of_an_lstm() -> None:
+    text = written('family = "lstm"', task="text").replace("d_model = 16\n", "")
+    refused(text, 'model.family: family "lstm" gives one answer for a sequence')
 
 
 @pytest.mark.parametrize("lr", ["0", "-1e-3", "100", "nan", "inf", '"1e-3"', "[1e-3]", "true"])

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pso_attn.evaluate.alone import AloneTraining
 from pso_attn.evaluate.training import Member, SwarmTraining, on_device, read_member
-from pso_attn.models import Transformer
+from pso_attn.models import swarm_type
 from pso_attn.seeding import generator
 from pso_attn.tasks import Task, make_task
 
@@ -69,6 +69,24 @@ LOW_RANK: list[dict[str, Any]] = [
     {"mechanism": "low_rank", "heads": 2, "rank": 4, "attention_dropout": 0.25, "beta1": 0.93},
     {"mechanism": ["low_rank", "softmax"], "heads": 2, "rank": 7, "temperature": 0.6, "lr": 4e-3},
 ]
+READING: dict[str, dict[str, Any]] = {  # LSTMs, by who computes them
+    "batched": {"layers": 1, "bidirectional": True},
+    "one_by_one": {"layers": 1, "bidirectional": False},
+}
+STATES: list[dict[str, Any]] = [
+    {"lr": 3e-3, "weight_decay": 0.1, "dropout": 0.1},
+    {"heads": 3, "query": "learned", "attention_dim": 9, "warmup": 0.3, "clip_norm": 0.03},
+    {"score": "dot", "heads": 2, "local": "monotonic", "window_tokens": 5, "dropout": 0.3},
+    {"score": "dot", "query": "learned", "sentinel": True, "last_state": True, "lr": 5e-3},
+    {"score": "general", "local": "predictive", "window_tokens": 3, "schedule": "linear"},
+    {"score": "general", "heads": 3, "sentinel": True, "last_state": True, "beta1": 0.8},
+    {"score": "concat", "heads": 2, "sentinel": True, "dropout": 0.2, "label_smoothing": 0.1},
+    {"score": "concat", "query": "learned", "local": "predictive", "sentinel": True},
+    {"local": "monotonic", "window_tokens": 2, "sentinel": True, "attention_dim": 4},
+    {"score": "self_attentive", "hops": 3, "hop_penalty": 0.7, "attention_dim": 5},
+    {"score": "self_attentive", "hops": 3, "last_state": True, "dropout": 0.1, "lr": 2e-3},
+    {"score": "self_attentive", "start_scale": 1.6, "dropout": 0.1, "beta2": 0.93},
+]
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -76,15 +94,26 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-@pytest.fixture(params=["digits", "text"], scope="module")
-def task(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Task:
+@dataclass(frozen=True)
+class Case:
+    """All-different trainings on a task, each with a seed of its own."""
+
+    task: Task
+    members: list[Member]
+
+
+@pytest.fixture(params=["digits", "text", *READING], scope="module")
+def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
+    if request.param in READING:
+        outer = {"family": "lstm", "hidden": 6, "batch_size": 8, "recurrence": request.param}
+        return case_of(make_task("digits"), {**outer, **READING[request.param]}, STATES)
     if request.param == "digits":
-        return make_task("digits")
+        return case_of(make_task("digits"), OUTER, CAUSAL + LOW_RANK)
     rng = generator(0, "corpus")
     words = ["".join(rng.choice(list("abcdefgh"), size=4)) for _ in range(30)]
     path: Path = tmp_path_factory.mktemp("text") / "corpus.txt"
     path.write_text(" ".join(rng.choice(words, size=1200)), encoding="utf-8")
-    return make_task("text", str(path), context=12)
+    return case_of(make_task("text", str(path), context=12), OUTER, CAUSAL + LOOKING_BACK)
 
 
 @dataclass(frozen=True)
@@ -102,12 +131,11 @@ class Comparison:
 
 
 @pytest.fixture(scope="module")
-def compared(task: Task) -> Comparison:
-    members = members_of(task)
-    gradients, parameters = trained_together(task, members)
-    alone = [trained_alone(task, member) for member in members]
+def compared(case: Case) -> Comparison:
+    gradients, parameters = trained_together(case.task, case.members)
+    alone = [trained_alone(case.task, member) for member in case.members]
     plain_gradients, plain_parameters = map(list, zip(*alone, strict=True))
-    return Comparison(members, gradients, plain_gradients, parameters, plain_parameters)
+    return Comparison(case.members, gradients, plain_gradients, parameters, plain_parameters)
 
 
 def test_gradients_of_the_first_step_are_those_of_a_plain_module(compared: Comparison) -> None:
@@ -140,9 +168,9 @@ def test_some_clips_bind_and_others_do_not(compared: Comparison) -> None:
 
 
 def test_validation_loss_after_fifty_steps_in_float32_is_that_of_a_plain_module(
-    task: Task,
+    case: Case,
 ) -> None:
-    members = members_of(task)
+    task, members = case.task, case.members
     swarm = SwarmTraining(task, members, STEPS, CPU)
     swarm.advance(STEPS)
     for row, metrics in zip(swarm.rows, swarm.score(), strict=True):
@@ -151,8 +179,8 @@ def test_validation_loss_after_fifty_steps_in_float32_is_that_of_a_plain_module(
         assert abs(metrics["loss"] - alone.score()["loss"]) <= 5e-6, row
 
 
-def test_an_extracted_particle_computes_what_it_does_in_its_swarm(task: Task) -> None:
-    members = members_of(task)
+def test_an_extracted_particle_computes_what_it_does_in_its_swarm(case: Case) -> None:
+    task, members = case.task, case.members
     training = SwarmTraining(task, members, STEPS, CPU, torch.float64)
     training.advance(5)
     inputs = on_device(task.validation, CPU, torch.float64).inputs[:6]
@@ -163,10 +191,9 @@ def test_an_extracted_particle_computes_what_it_does_in_its_swarm(task: Task) ->
             torch.testing.assert_close(plain(inputs), together[row], rtol=0, atol=1e-12)
 
 
-def members_of(task: Task) -> list[Member]:
-    """Return the trainings that the task admits, each with a seed of its own."""
-    own = CAUSAL + (LOOKING_BACK if task.info.causal else LOW_RANK)
-    return [read_member({**OUTER, **s}, 100 + 7 * row, task) for row, s in enumerate(own)]
+def case_of(task: Task, outer: dict[str, Any], own: list[dict[str, Any]]) -> Case:
+    members = [read_member({**outer, **s}, 100 + 7 * row, task) for row, s in enumerate(own)]
+    return Case(task, members)
 
 
 def trained_together(
@@ -197,7 +224,8 @@ def by_member(
     """Return what lies in storage for each member, under torch's names and in torch's shapes."""
     found: dict[int, dict[str, Tensor]] = {}
     for position, row in enumerate(training.rows):
-        module = Transformer(members[row].model, task.info).double()
+        model = members[row].model
+        module = swarm_type(model).plain(model, task.info).double()
         module.load_swarm_parameters(training.swarm.storage.true_parameters(position))
         found[row] = {name: value.detach() for name, value in module.named_parameters()}
     return [found[row] for row in range(len(members))]

@@ -1,0 +1,162 @@
+"""Attention over states for one group of particles: what an LSTM's answer is read from.
+
+P particle, B batch, T token, d columns of a state, R rows of weights (heads or hops), a width of
+the layer inside a score.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pso_attn.attention.learned import LearnedTensors
+from pso_attn.attention.normalise import softmax
+from pso_attn.attention.states.settings import StateAttention
+
+
+@dataclass(frozen=True)
+class States:
+    """What a group attends to.
+
+    states: (P, B, T, d). last: (P, B, d), the query where it is not learned. lengths: (P or 1, B),
+    how many states of an example there are, None where all T are. memory: what a sentinel is made
+    of, None where nobody has one.
+    """
+
+    states: Tensor
+    last: Tensor
+    lengths: Tensor | None
+    memory: "Memory | None"
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Of the last LSTM layer, where each direction k has read all of an example.
+
+    inputs: (P, B, K, I), the token read last. before: (P, B, K, h), the state before it. cells:
+    (P, B, K, h), the memory cell after it.
+    """
+
+    inputs: Tensor
+    before: Tensor
+    cells: Tensor
+
+    def split(self, sizes: list[int]) -> list["Memory"]:
+        """Return the memory of each group of so many particles."""
+        parts = (part.split(sizes) for part in (self.inputs, self.before, self.cells))
+        return [Memory(*own) for own in zip(*parts, strict=True)]
+
+
+class Attend:
+    """Attends for one group of particles that agree on `StateAttention.group`."""
+
+    def __init__(self, members: Sequence[StateAttention], like: Tensor) -> None:
+        """Prepare the data of each particle; `like` gives dtype and device."""
+        first = self._first = members[0]
+        self._window = like.new_tensor([m.window for m in members])[:, None, None]  # (P, 1, 1)
+        penalties = [member.penalty for member in members]
+        self._penalty = like.new_tensor(penalties) if any(penalties) else None
+        rows = first.heads if first.score != "self_attentive" else 1
+        owner = torch.arange(max(first.inner, 1)) // max(first.inner // rows, 1)
+        self._owners = (owner[:, None] == torch.arange(rows)).to(like)  # (a, R)
+        self._identity = torch.eye(first.hops).to(like)
+
+    def __call__(self, given: States, learned: LearnedTensors) -> tuple[Tensor, Tensor | None]:
+        """Return what is read, (P, B, hops · d), and what it adds to the losses, (P,) or None."""
+        first, states = self._first, given.states
+        query = self._query(given, learned)
+        scores = self._scores(states, query, "key_map", learned)  # (P, B, R, T)
+        seen, fade = self._sight(given, query, learned)
+        if seen is not None:
+            scores = scores.masked_fill(~seen[:, :, None], float("-inf"))
+        if first.sentinel and given.memory is not None:
+            sentinel = _sentinel(given.memory, learned)[:, :, None]  # (P, B, 1, d)
+            extra = self._scores(sentinel, query, "sentinel_map", learned)
+            weights, beta = softmax(torch.cat([scores, extra], -1)).split(
+                [scores.shape[-1], 1], -1
+            )
+            looked = self._read(weights if fade is None else weights * fade[:, :, None], states)
+            return looked + self._read(beta, sentinel), None
+        weights = softmax(scores)
+        if fade is not None:
+            weights = weights * fade[:, :, None]
+        return self._read(weights, states), self._added(weights)
+
+    def _query(self, given: States, learned: LearnedTensors) -> Tensor:
+        """Return (P, B, d), or (P, 1, d) where it is learned."""
+        if self._first.query != "learned":
+            return given.last
+        (query,) = learned["query"]
+        return query[:, None]
+
+    def _scores(self, states: Tensor, query: Tensor, key: str, learned: LearnedTensors) -> Tensor:
+        """Return (P, B, R, T) for states (P, B, T, d)."""
+        first = self._first
+        if not first.inner:
+            if first.score == "general":
+                query = query @ learned["general"][0]
+            products = states * query[:, :, None]
+            scores: Tensor = products.unflatten(-1, (first.heads, -1)).sum(-1)
+            return scores.transpose(2, 3)
+        inside = (states.flatten(1, 2) @ learned[key][0]).unflatten(1, states.shape[1:3])
+        if first.query:
+            inside = inside + (query @ learned["query_map"][0])[:, :, None]
+        (score,) = learned["score"]  # (P, a), or (P, a, hops)
+        rows = score if first.score == "self_attentive" else score[..., None] * self._owners
+        flat: Tensor = inside.tanh().flatten(1, 2) @ rows
+        return flat.unflatten(1, states.shape[1:3]).transpose(2, 3)
+
+    def _sight(
+        self, given: States, query: Tensor, learned: LearnedTensors
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Return which states are seen and by what their weights fade, (P or 1, B or 1, T).
+
+        None where all are, and where none do. Tokens count from 1, as Luong et al. do.
+        """
+        tokens = given.states.shape[2]
+        lengths = given.lengths
+        place = torch.arange(1, tokens + 1, device=given.states.device)
+        there = None if lengths is None else place <= lengths[..., None]
+        if self._first.local == "none":
+            return there, None
+        if self._first.local == "monotonic":  # the query's own token is the last
+            last = place[None, -1:] if lengths is None else lengths
+            near, fade = last[..., None] - place <= self._window, None
+        else:
+            inside = (query @ learned["place_map"][0]).tanh()
+            share = (inside @ learned["place"][0][..., None]).sigmoid()  # (P, B or 1, 1)
+            distance = (place - share * (tokens if lengths is None else lengths[..., None])).abs()
+            near = distance <= self._window
+            fade = (-2 * (distance / self._window).square()).exp()  # σ = D / 2
+        return near if there is None else near & there, fade
+
+    def _read(self, weights: Tensor, states: Tensor) -> Tensor:
+        """Return (P, B, hops · d): states (P, B, T, d) under weights (P, B, R, T)."""
+        if self._first.heads == 1:
+            read: Tensor = weights @ states
+        else:
+            parts = states.unflatten(-1, (self._first.heads, -1))
+            read = weights[:, :, :, None] @ parts.transpose(2, 3)  # (P, B, R, T, d / R)
+        return read.flatten(2)
+
+    def _added(self, weights: Tensor) -> Tensor | None:
+        if self._penalty is None:
+            return None
+        apart = weights @ weights.transpose(2, 3) - self._identity
+        added: Tensor = self._penalty * apart.square().sum((2, 3)).mean(1)
+        return added
+
+
+def _sentinel(memory: Memory, learned: LearnedTensors) -> Tensor:
+    """Return the gated memory of all directions side by side, (P, B, d)."""
+    ways = memory.cells.shape[2]
+    asked = sum(
+        torch.einsum("pbki,pikh->pbkh", values, learned[name][0].unflatten(-1, (ways, -1)))
+        for name, values in (
+            ("sentinel_input", memory.inputs),
+            ("sentinel_state", memory.before),
+        )
+    )
+    assert isinstance(asked, Tensor)
+    return (asked.sigmoid() * memory.cells.tanh()).flatten(2)

@@ -1,0 +1,43 @@
+"""Which of a family's ways of computing is the quicker one here: measured before a search.
+
+The ways agree up to rounding. A search that goes on must not round otherwise than it began, so
+what is chosen is a knob, and stands in the run's configuration like any other.
+"""
+
+from collections.abc import Collection
+
+import torch
+
+from pso_attn.errors import ConfigurationError
+from pso_attn.evaluate.planner import Planner
+from pso_attn.evaluate.training import read_member
+from pso_attn.models import family_of
+from pso_attn.space import Space
+from pso_attn.tasks.task import Task
+
+MOST = 16  # trainings that are timed together
+
+
+def quickest_way(
+    space: Space, named: Collection[str], task: Task, batch: int, device: torch.device
+) -> dict[str, str]:
+    """Return the knob that says who computes the space's defaults, at its quickest value.
+
+    named: the knobs that a person named. batch: how many train at once. Nothing where the family
+    has one way alone, where the knob is named, and on a GPU, where nothing was measured.
+    """
+    defaults = space.settings(space.decode(space.starts[0]))
+    knob = family_of(defaults).ways
+    if knob is None or knob.name in named or device.type == "cuda":
+        return {}
+    try:
+        members = {
+            str(way): [
+                read_member({**defaults, knob.name: way}, seed, task)
+                for seed in range(min(batch, MOST))
+            ]
+            for way in knob.choices
+        }
+    except ConfigurationError:  # the defaults of this space are no model; others may be
+        return {}
+    return {knob.name: Planner(task, device).quickest(members)}

@@ -1,0 +1,187 @@
+"""An LSTM's settings with attention over its states, read and checked; and what they cost."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import Any, ClassVar
+
+from pso_attn.attention.states import StateAttention, read_attention
+from pso_attn.errors import ConfigurationError
+from pso_attn.models.info import TaskInfo
+from pso_attn.space.knob import Knob
+
+BYTES = 4  # float32
+GATES = 4  # of an LSTM
+
+RECURRENCE = Knob(
+    "recurrence",
+    "categorical",
+    "who computes an LSTM: one loop over all particles, or torch's own kernel for each; the same "
+    "up to rounding, so that a search takes what is quicker where it begins",
+    choices=("batched", "one_by_one"),
+    default="batched",
+)
+
+KNOBS = (
+    Knob(
+        "layers",
+        "int",
+        "LSTM layers, each reading the states of the one below",
+        low=1,
+        high=3,
+        minimum=1,
+        maximum=64,
+        default=1,
+        source="Graves et al. 2013, arXiv 1303.5778, eq. 11",
+    ),
+    Knob(
+        "hidden",
+        "ordered",
+        "width of one direction's state; of embeddings as well, where inputs are tokens",
+        choices=(8, 16, 32, 64),
+        minimum=1,
+        default=32,
+        source="Hochreiter & Schmidhuber 1997, doi 10.1162/neco.1997.9.8.1735",
+    ),
+    Knob(
+        "bidirectional",
+        "bool",
+        "each layer also reads from the end, and a state is both directions' side by side",
+        default=False,
+        neutral=False,
+        source="Graves & Schmidhuber 2005, doi 10.1016/j.neunet.2005.06.042",
+    ),
+    Knob(
+        "dropout",
+        "float",
+        "probability with which an entry of a layer's states is dropped on its way up in training",
+        low=0.0,
+        high=0.5,
+        minimum=0.0,
+        maximum=0.95,
+        default=0.0,
+        neutral=0.0,
+        source="Zaremba et al. 2014, arXiv 1409.2329, section 3.2",
+    ),
+    Knob(
+        "start_scale",
+        "float",
+        "multiplies the spread with which every map and embedding starts",
+        low=0.25,
+        high=4.0,
+        log=True,
+        minimum=1e-3,
+        maximum=1e3,
+        default=1.0,
+        neutral=1.0,
+    ),
+    Knob(
+        "last_state",
+        "bool",
+        "the answer is read from the last state as well, and not from attention alone",
+        default=False,
+    ),
+    RECURRENCE,
+)
+
+
+@dataclass(frozen=True)
+class LstmSettings:
+    """What one particle's LSTM is. directions: 1 or 2. attention: over the last layer's states."""
+
+    layers: int
+    hidden: int
+    directions: int
+    dropout: float
+    start_scale: float
+    last_state: bool
+    recurrence: str
+    attention: StateAttention
+    family: ClassVar[str] = "lstm"
+
+    @property
+    def outer_shape(self) -> tuple[int | str, ...]:
+        """What must be equal for particles to train as one batch."""
+        return (self.family, self.layers, self.hidden, self.directions, self.recurrence)
+
+    @property
+    def group(self) -> tuple[Any, ...]:
+        """Sort key: brings together who shares kernels."""
+        return (self.attention.group, self.last_state)
+
+    @property
+    def width(self) -> int:
+        """Columns of a state, both directions' together."""
+        return self.directions * self.hidden
+
+    @property
+    def read(self) -> int:
+        """How wide what the answer is read from is."""
+        return self.attention.read + self.width * self.last_state
+
+    def inputs(self, layer: int, info: TaskInfo) -> int:
+        """Return how wide the inputs of a layer are."""
+        if layer:
+            return self.width
+        return self.hidden if info.tokens is not None else info.features or 0
+
+
+def read_lstm(settings: Mapping[str, Any], info: TaskInfo) -> LstmSettings:
+    """Return the typed settings; ConfigurationError where they cannot work on this task."""
+    given = {**{knob.name: knob.default for knob in KNOBS}, **settings}
+    layers, hidden = int(given["layers"]), int(given["hidden"])
+    if layers < 1 or hidden < 1:
+        raise ConfigurationError(
+            f"layers = {layers} and hidden = {hidden} leave no model; each must be at least 1"
+        )
+    if info.per_token:
+        raise ConfigurationError(
+            'family "lstm" gives one answer for a sequence, and the task asks for one at each '
+            'token; choose family "transformer"'
+        )
+    directions = 2 if given["bidirectional"] else 1
+    return LstmSettings(
+        layers=layers,
+        hidden=hidden,
+        directions=directions,
+        dropout=float(given["dropout"]),
+        start_scale=float(given["start_scale"]),
+        last_state=bool(given["last_state"]),
+        recurrence=given["recurrence"],
+        attention=read_attention(given, directions * hidden),
+    )
+
+
+def lstm_cost(settings: LstmSettings, info: TaskInfo, batch: int) -> dict[str, int]:
+    """Return what a stand-alone training costs, in the terms of `transformer_cost`.
+
+    Products of matrices alone count as flops.
+    """
+    t, h, d = info.length, settings.hidden, settings.width
+    attention = settings.attention
+    parameters = (info.tokens or 0) * h
+    macs, saved = 0, t * settings.inputs(0, info)
+    for layer in range(settings.layers):
+        inputs = settings.inputs(layer, info)
+        parameters += settings.directions * GATES * h * (inputs + h + 2)
+        macs += settings.directions * t * GATES * h * (inputs + h)
+        saved += settings.directions * t * h * 16  # gates, their slopes, states and cells
+    learned = attention.learned(settings.inputs(settings.layers - 1, info), h)
+    parameters += sum(prod(own.shape) for own in learned)
+    parameters += (settings.read + 1) * info.outputs
+    rows = max(attention.heads, attention.hops)
+    for own in learned:
+        times = t if own.name in ("key_map", "score") else 1
+        macs += times * prod(own.shape) if own.name != "query" else 0
+    macs += t * d * (attention.hops + (attention.inner == 0)) + settings.read * info.outputs
+    saved += t * (3 * d + 2 * attention.inner + 4 * rows)
+    return {
+        "parameters": parameters,
+        "flops": 3 * 2 * macs,
+        "memory_bytes": BYTES * (4 * parameters + batch * saved),
+    }
+
+
+def lstm_defaults(settings: LstmSettings, info: TaskInfo) -> dict[str, Any]:
+    """Return the values of knobs that follow from others."""
+    return {"attention_dim": settings.attention.inner or settings.width}

@@ -1,0 +1,102 @@
+"""Swarms of all-different LSTMs against an LSTM by explicit loops, examples of any length."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import scalar_lstm
+import torch
+from torch import Tensor
+
+from pso_attn.counter import DropRates, dropout_scale, keys
+from pso_attn.models import SwarmLstm, TaskInfo, read_lstm
+
+TOLERANCE = 1e-12
+EXAMPLES, LENGTH, HIDDEN = 2, 4, 4
+
+VECTORS = TaskInfo(
+    tokens=None, features=3, length=LENGTH, outputs=4, causal=False, per_token=False
+)
+WORDS = TaskInfo(tokens=7, features=None, length=LENGTH, outputs=3, causal=True, per_token=False)
+
+QUERYING: list[dict[str, Any]] = [
+    {"score": score, "query": query, "local": local, "sentinel": sentinel, "window_tokens": 1 + n}
+    for n, score in enumerate(("additive", "dot", "general", "concat"))
+    for query in ("last", "learned")
+    for local in ("none", "monotonic", "predictive")
+    for sentinel in (False, True)
+]
+OWN: list[dict[str, Any]] = [
+    {**own, "heads": (1, 2, 4)[n % 3], "last_state": n % 4 == 0, "dropout": 0.1 * (n % 5)}
+    for n, own in enumerate(QUERYING)
+]
+OWN += [
+    {"score": "additive", "attention_dim": 6, "heads": 2, "local": "predictive"},
+    {"score": "self_attentive", "attention_dim": 5},
+    {"score": "self_attentive", "hops": 3, "hop_penalty": 0.7, "dropout": 0.2},
+    {"score": "self_attentive", "hops": 2, "hop_penalty": 0.1, "last_state": True},
+]
+
+
+@pytest.mark.parametrize("recurrence", ["batched", "one_by_one"])
+@pytest.mark.parametrize(
+    ("info", "outer", "lengths"),
+    [
+        (VECTORS, {"layers": 1, "bidirectional": False}, None),
+        (VECTORS, {"layers": 1, "bidirectional": True}, [2, 1]),
+        (WORDS, {"layers": 2, "bidirectional": True}, None),
+        (WORDS, {"layers": 1, "bidirectional": False}, [3, LENGTH]),
+    ],
+    ids=["vectors", "vectors both ways, cut", "words both ways, deep", "words, cut"],
+)
+def test_every_particle_computes_what_explicit_loops_do(
+    info: TaskInfo, outer: dict[str, Any], recurrence: str, lengths: list[int] | None
+) -> None:
+    settings = [
+        {"window_tokens": 10, **own, **outer, "hidden": HIDDEN, "recurrence": recurrence}
+        for own in OWN
+    ]
+    order = sorted(range(len(OWN)), key=lambda row: read_lstm(settings[row], info).group)
+    settings = [settings[row] for row in order]
+    swarm = SwarmLstm.started(
+        [read_lstm(own, info) for own in settings], info, order, torch.float64
+    )
+    with torch.no_grad():
+        swarm.storage.weights.mul_(2.0)  # far from where everything is nearly linear
+    drawn = keys(np.array(order), 1, swarm.sites)[0]
+    inputs = examples(info)
+    counted = None if lengths is None else torch.tensor([lengths])
+    with torch.no_grad():
+        found = swarm.forward(inputs[None], drawn, counted)
+        added = swarm.penalty
+    assert added is not None
+    for row, own in enumerate(settings):
+        weights = swarm.storage.true_parameters(row)
+        masks = masks_of(own, drawn[:, row])
+        penalties = []
+        for b in range(EXAMPLES):
+            count = LENGTH if lengths is None else lengths[b]
+            answers, penalty = scalar_lstm.logits(
+                own, weights, inputs[b], count, [mask[:, b] for mask in masks]
+            )
+            torch.testing.assert_close(
+                found[row, b], found.new_tensor(answers), rtol=0, atol=TOLERANCE, msg=f"{own}"
+            )
+            penalties.append(penalty)
+        assert float(added[row]) == pytest.approx(sum(penalties) / EXAMPLES, abs=TOLERANCE)
+
+
+def examples(info: TaskInfo) -> Tensor:
+    random = torch.Generator().manual_seed(0)
+    if info.tokens is not None:
+        return torch.randint(info.tokens, (EXAMPLES, LENGTH), generator=random)
+    shape = (EXAMPLES, LENGTH, info.features or 0)
+    return torch.randn(shape, generator=random, dtype=torch.float64)
+
+
+def masks_of(settings: dict[str, Any], drawn: Tensor) -> list[Tensor]:
+    """Return what multiplies each layer's states, (T, B, d)."""
+    width = HIDDEN * (2 if settings["bidirectional"] else 1)
+    shape = (LENGTH, EXAMPLES, width)
+    rates = DropRates.of(torch.tensor([settings.get("dropout", 0.0)], dtype=torch.float64))
+    return [dropout_scale(key[None], rates, shape)[0] for key in drawn]
