@@ -12,7 +12,7 @@ Document = Mapping[str, Any]
 
 _COLUMNS = ("target", "group", "time")
 _TEXT_KEYS = ("task", "data", *_COLUMNS)
-_TABLES = ("model", "search", "constraints", "budget", "swarm", "run")
+_TABLES = ("columns", "split", "model", "search", "constraints", "budget", "swarm", "run")
 _TOP = (*_TEXT_KEYS, "objectives", *_TABLES, "start")
 _LATER = ("objective", "objective_batched")
 _BUDGET = (
@@ -59,7 +59,12 @@ def configuration_from(document: Document, where: str) -> Configuration:
     return Configuration(
         source=run.get("source", where),
         task=document["task"],
-        **{name: document.get(name) for name in ("data", *_COLUMNS)},
+        data=document.get("data"),
+        target=document.get("target"),
+        group=document.get("group"),
+        time=document.get("time"),
+        columns=dict(document.get("columns", {})),
+        split=dict(document.get("split", {})),
         objectives=_objectives(document.get("objectives", ["loss"]), where),
         model=dict(document.get("model", {})),
         search=dict(document.get("search", {})),
@@ -94,12 +99,6 @@ def _check_top(document: Document, where: str) -> None:
     starts = document.get("start", [])
     if not isinstance(starts, list) or not all(isinstance(start, Mapping) for start in starts):
         raise _wrong(where, "start", starts, "a list of tables, [[start]]")
-    given = [name for name in _COLUMNS if name in document]
-    if given and ":" not in document.get("task", ""):
-        raise ConfigurationError(
-            f'{where}: "{given[0]}" names a column, and task "{document.get("task", "")}" has '
-            "none; leave it out"
-        )
 
 
 def _check_model(document: Document, where: str) -> None:

@@ -15,6 +15,7 @@ from pso_attn.evaluate.device import is_out_of_memory
 from pso_attn.evaluate.optimiser import read_recipe
 from pso_attn.evaluate.packing import pack
 from pso_attn.evaluate.planner import Forecast, Planner
+from pso_attn.evaluate.smoothing import check_smoothing
 from pso_attn.evaluate.training import read_member
 from pso_attn.models import TaskInfo, read_transformer, transformer_cost
 from pso_attn.seeding import training_seed
@@ -54,8 +55,9 @@ def cost(settings: Settings, info: TaskInfo) -> dict[str, int]:
 
     Raises ConfigurationError where the settings cannot work on the task.
     """
-    batch = read_recipe(settings).batch_size
-    return transformer_cost(read_transformer(settings, info), info, batch)
+    recipe = read_recipe(settings)
+    check_smoothing(recipe.label_smoothing, info)
+    return transformer_cost(read_transformer(settings, info), info, recipe.batch_size)
 
 
 class SwarmEvaluator:

@@ -125,7 +125,7 @@ class SwarmTransformer:
     def forward(self, inputs: Tensor, keys: Tensor | None = None) -> Tensor:
         """Return logits (N, B, outputs), or (N, B, T, outputs) where each token has a target.
 
-        inputs: (N or 1, B, T) ids or (N or 1, B, T, features). keys: int32 (sites, N) to train
+        inputs: as `TaskInfo` says, behind an axis of N or 1. keys: int32 (sites, N) to train
         with dropout, None to evaluate.
         """
         whole = self.storage.whole
@@ -154,8 +154,10 @@ class SwarmTransformer:
         table, count = self.storage.whole("embedding"), len(self)
         shape = (count, *inputs.shape[1:3], table.shape[-1])
         if self.info.tokens is not None:
-            ids = inputs.flatten(1, 2) + self._first_token  # (N, B·T), rows of all tables
-            return embedding(ids, table.flatten(0, 1)).view(shape)
+            named = inputs[..., 0].long() if self.info.weighted else inputs
+            ids = named.flatten(1, 2) + self._first_token  # (N, B·T), rows of all tables
+            rows = embedding(ids, table.flatten(0, 1)).view(shape)
+            return rows * inputs[..., 1:] if self.info.weighted else rows
         return (inputs.flatten(1, 2).expand(count, -1, -1) @ table).view(shape)
 
     def _placed(self) -> Blend | None:

@@ -67,10 +67,10 @@ class Transformer(nn.Module):
     def forward(self, inputs: Tensor, keys: Tensor | None = None) -> Tensor:
         """Return logits (B, outputs) or (B, T, outputs).
 
-        inputs: (B, T) ids or (B, T, features). keys: int32 (sites, 1), to drop what a swarm drops
+        inputs: as `TaskInfo` says. keys: int32 (sites, 1), to drop what a swarm drops
         for the same seed and step; None for torch's own dropout, while in training mode.
         """
-        x = self.embedding(inputs)
+        x = self._embedded(inputs)
         if self.positions is not None:
             x = x + self.positions.to(x)
         for index, block in enumerate(self.blocks):
@@ -78,6 +78,14 @@ class Transformer(nn.Module):
         x = self.norm(x)
         logits: Tensor = self.head(x if self.info.per_token else x.mean(1))
         return logits
+
+    def _embedded(self, inputs: Tensor) -> Tensor:
+        """Return (B, T, C)."""
+        if self.info.weighted:
+            rows: Tensor = self.embedding(inputs[..., 0].long())
+            return rows * inputs[..., 1:]
+        embedded: Tensor = self.embedding(inputs)
+        return embedded
 
     def _place(self, settings: TransformerSettings) -> None:
         """Make what is added to embeddings: a parameter, a constant, or nothing."""

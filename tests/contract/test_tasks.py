@@ -14,6 +14,16 @@ class TestDigits(TaskContract):
         return make_task("digits")
 
 
+class TestTable(TaskContract):
+    def make(self) -> Task:
+        return make_task("table")
+
+
+class TestTableOfNumbers(TaskContract):
+    def make(self) -> Task:
+        return make_task("table", "sklearn:diabetes")
+
+
 class TestText(TaskContract):
     """On a text in which no window recurs, so that an example tells where it was cut."""
 

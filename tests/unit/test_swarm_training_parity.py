@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -69,6 +68,13 @@ LOW_RANK: list[dict[str, Any]] = [
     {"mechanism": "low_rank", "heads": 2, "rank": 4, "attention_dropout": 0.25, "beta1": 0.93},
     {"mechanism": ["low_rank", "softmax"], "heads": 2, "rank": 7, "temperature": 0.6, "lr": 4e-3},
 ]
+ON_FILES: list[dict[str, Any]] = [
+    {"heads": 2, "lr": 3e-3, "dropout": 0.1, "attention_dropout": 0.1, "clip_norm": 0.03},
+    {"heads": 4, "kv_heads": 2, "head_dim": 5, "temperature": 0.6, "weight_decay": 0.1},
+    {"mechanism": "linear", "heads": 3, "lr": 2e-3, "clip_norm": 100.0},
+    {"mechanism": "low_rank", "heads": 2, "rank": 3, "dropout": 0.2},
+    {"mechanism": "sparse", "heads": 2, "start_scale": 1.5},
+]
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -76,13 +82,17 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-@pytest.fixture(params=["digits", "text"], scope="module")
+@pytest.fixture(params=["digits", "text", "classes", "numbers"], scope="module")
 def task(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Task:
     if request.param == "digits":
         return make_task("digits")
+    if request.param in ("classes", "numbers"):
+        path = tmp_path_factory.mktemp("table") / "table.csv"
+        path.write_text(table(), encoding="utf-8")
+        return make_task("table", str(path), target=request.param)
     rng = generator(0, "corpus")
     words = ["".join(rng.choice(list("abcdefgh"), size=4)) for _ in range(30)]
-    path: Path = tmp_path_factory.mktemp("text") / "corpus.txt"
+    path = tmp_path_factory.mktemp("text") / "corpus.txt"
     path.write_text(" ".join(rng.choice(words, size=1200)), encoding="utf-8")
     return make_task("text", str(path), context=12)
 
@@ -163,9 +173,22 @@ def test_an_extracted_particle_computes_what_it_does_in_its_swarm(task: Task) ->
             torch.testing.assert_close(plain(inputs), together[row], rtol=0, atol=1e-12)
 
 
+def table() -> str:
+    """Return a table of numbers and labels, some of them missing, as CSV."""
+    rng, lines = generator(0, "table"), ["size,weight,colour,classes,numbers"]
+    for _ in range(120):
+        size, weight, colour = rng.normal(), rng.normal(), str(rng.choice(["red", "green", ""]))
+        wanted = size * weight + (colour == "red") + 0.1 * rng.normal()
+        shown = "" if rng.random() < 0.2 else f"{size:.4f}"
+        lines.append(f"{shown},{weight:.4f},{colour},{'ab'[int(wanted > 0)]},{wanted:.4f}")
+    return "\n".join(lines)
+
+
 def members_of(task: Task) -> list[Member]:
     """Return the trainings that the task admits, each with a seed of its own."""
     own = CAUSAL + (LOOKING_BACK if task.info.causal else LOW_RANK)
+    if task.name not in ("digits", "text"):
+        own = ON_FILES
     return [read_member({**OUTER, **s}, 100 + 7 * row, task) for row, s in enumerate(own)]
 
 
