@@ -13,6 +13,8 @@ class TaskInfo:
     (B, T) rather than (B,).
     weighted: with `tokens`, inputs are floats (B, T, 2), a row of the embedding and its weight,
     and not int64 ids (B, T): the columns of a table, whose order says nothing.
+    padded: sequences end in padding where they are shorter than T, to which nobody attends: ids
+    of 0, or vectors whose last entry is 0 and not 1.
     """
 
     tokens: int | None
@@ -22,3 +24,4 @@ class TaskInfo:
     causal: bool
     per_token: bool
     weighted: bool = False
+    padded: bool = False

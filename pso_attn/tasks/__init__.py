@@ -12,6 +12,7 @@ from typing import Any
 from pso_attn.errors import ConfigurationError, nearest
 from pso_attn.tasks.digits import make_digits
 from pso_attn.tasks.new_rows import NewRows
+from pso_attn.tasks.series import make_series, read_new_series
 from pso_attn.tasks.table import make_table, read_new_table
 from pso_attn.tasks.task import Split, Task, TaskInfo
 from pso_attn.tasks.text import make_text
@@ -41,6 +42,11 @@ TASKS: Mapping[str, BuiltIn] = MappingProxyType(
             make_table,
             "a column of a table from the others; data = CSV or Parquet, target = COLUMN",
             read_new_table,
+        ),
+        "series": BuiltIn(
+            make_series,
+            "a class or a number from a series; data = CSV, Parquet or npz",
+            read_new_series,
         ),
         "text": BuiltIn(
             make_text, "the next character of a text; data = any UTF-8 file, else Python's manual"

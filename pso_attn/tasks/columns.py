@@ -72,13 +72,19 @@ class ColumnOptions:
     drop: tuple[str, ...] = ()
 
     @classmethod
-    def read(cls, given: Mapping[str, Any], known: Sequence[str]) -> "ColumnOptions":
-        """Return the table, checked against the names of the data's columns."""
+    def read(
+        cls, given: Mapping[str, Any], known: Sequence[str], more: Sequence[str] = ()
+    ) -> "ColumnOptions":
+        """Return the table, checked against the names of the data's columns.
+
+        more: keys that the task reads by itself.
+        """
         listed: dict[str, str] = {}
-        for key, names in given.items():
+        own = {key: names for key, names in given.items() if key not in more}
+        for key, names in own.items():
             if key not in cls.__dataclass_fields__:
                 raise ConfigurationError(
-                    f"columns.{key} is not a key{nearest(key, cls.__dataclass_fields__)}"
+                    f"columns.{key} is not a key{nearest(key, [*cls.__dataclass_fields__, *more])}"
                 )
             if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
                 raise ConfigurationError(
@@ -95,7 +101,7 @@ class ColumnOptions:
                         "keep one of them"
                     )
                 listed[name] = key
-        return cls(**{key: tuple(names) for key, names in given.items()})
+        return cls(**{key: tuple(names) for key, names in own.items()})
 
     def kind(self, values: pd.Series, source: str) -> Kind | None:
         """Return how a column is read, None where it holds neither numbers nor labels.

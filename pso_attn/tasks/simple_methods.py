@@ -1,6 +1,7 @@
 """What simple methods of scikit-learn reach on a task's test split, fitted on train alone."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,15 +15,15 @@ MOST_FITTED = 20_000  # training rows; of more, an even choice at random
 Features = Any  # (n, F), whatever an estimator takes
 
 
-def simple_scores(
-    target: Target,
-    methods: Mapping[str, tuple[Callable[[], Any], Features, Features]],
-    train: Tensor,
-    test: Tensor,
-) -> dict[str, dict[str, float]]:
-    """Return method -> metric -> value on the test targets.
+# name -> a new estimator, and its features of the training and of the test rows
+Methods = Mapping[str, tuple[Callable[[], Any], Features, Features]]
 
-    methods: name -> a new estimator, and its features of the training and of the test rows.
+
+def simple_scores(
+    target: Target, methods: Methods, train: Tensor, test: Tensor
+) -> dict[str, dict[str, float]]:
+    """Return method -> metric -> value on the test targets, the commonest answer first.
+
     train, test: targets, (n,). The nearest neighbour gives no probabilities, and so no loss.
     """
     rng = generator(0, "simple methods")
@@ -38,24 +39,24 @@ def simple_scores(
     return found
 
 
-def linear_method(target: Target) -> tuple[str, Callable[[], Any]]:
+def linear_method(target: Target, train: Features, test: Features) -> Methods:
     """Return logistic regression for classes, ridge regression for a number."""
     from sklearn.linear_model import LogisticRegression, Ridge
 
     if target.outputs > 1:
-        return "logistic regression", lambda: LogisticRegression(max_iter=2000)
-    return "ridge regression", Ridge
+        return {"logistic regression": (lambda: LogisticRegression(max_iter=5000), train, test)}
+    return {"ridge regression": (Ridge, train, test)}
 
 
-def neighbour_method(target: Target) -> tuple[str, Callable[[], Any]]:
+def neighbour_method(target: Target, train: Features, test: Features) -> Methods:
     """Return the nearest neighbour."""
     from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 
     made = KNeighborsClassifier if target.outputs > 1 else KNeighborsRegressor
-    return "1-nearest neighbour", lambda: made(n_neighbors=1)
+    return {"1-nearest neighbour": (lambda: made(n_neighbors=1), train, test)}
 
 
-def boosting_method(target: Target, labelled: Any) -> tuple[str, Callable[[], Any]]:
+def boosting_method(target: Target, train: Features, test: Features, labelled: Any) -> Methods:
     """Return gradient boosting; labelled: (F,) bool, which features are codes of labels."""
     from sklearn.ensemble import (
         HistGradientBoostingClassifier,
@@ -63,7 +64,8 @@ def boosting_method(target: Target, labelled: Any) -> tuple[str, Callable[[], An
     )
 
     made = HistGradientBoostingClassifier if target.outputs > 1 else HistGradientBoostingRegressor
-    return "gradient boosting", lambda: made(categorical_features=labelled, random_state=0)
+    make = partial(made, categorical_features=labelled, random_state=0)
+    return {"gradient boosting": (make, train, test)}
 
 
 def _answers(target: Target, model: Any, asked: Features, is_sure: bool) -> Tensor:
