@@ -16,7 +16,7 @@ _KEYS = ("x", "y", "lengths", "group", "split")  # x must be there, y to train
 
 @dataclass(frozen=True, eq=False)
 class Arrays:
-    """inputs: (n, …), numbers. lengths: (n,), or None. frame: target, group and split, if given."""
+    """inputs: (n, …), numbers. lengths: (n,), or None. frame: y, group and split, if given."""
 
     inputs: np.ndarray[Any, Any]
     lengths: np.ndarray[Any, Any] | None
@@ -27,9 +27,10 @@ def read_arrays(path: Path) -> Arrays:
     """Return the arrays of an npz file; DataError for keys or shapes that are not expected."""
     check_file(path, MOST_BYTES)
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # opened here, since numpy leaves a file that it cannot read open
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             found = {name.lower(): file[name] for name in file.files}
-    except (OSError, ValueError, zipfile.BadZipFile, AttributeError) as error:
+    except (OSError, ValueError, zipfile.BadZipFile, AttributeError, TypeError) as error:
         raise DataError(
             f"{path} is not an npz file of plain arrays ({str(error).splitlines()[0]}); write it "
             "with numpy.savez(path, x=…, y=…)"
@@ -46,10 +47,8 @@ def read_arrays(path: Path) -> Arrays:
             f"{path}: x has shape {inputs.shape} of {inputs.dtype}; expected numbers, one example "
             "a row"
         )
-    frame: dict[str, Any] = {}
-    for name, column in (("y", "target"), ("group", "group"), ("split", "split")):
-        if name in found:
-            frame[column] = _column(path, name, found[name], len(inputs))
+    named = [name for name in ("y", "group", "split") if name in found]
+    frame = {name: _column(path, name, found[name], len(inputs)) for name in named}
     lengths = found.get("lengths")
     if lengths is not None:
         lengths = _column(path, "lengths", lengths, len(inputs))
@@ -59,6 +58,6 @@ def read_arrays(path: Path) -> Arrays:
 def _column(path: Path, name: str, values: Any, rows: int) -> Any:
     if values.shape != (rows,):
         raise DataError(
-            f"{path}: {name} has shape {values.shape}, and x has {rows} examples; expected ({rows},)"
+            f"{path}: {name} has shape {values.shape}, and x {rows} examples; expected ({rows},)"
         )
     return values

@@ -195,8 +195,8 @@ def as_numbers(values: pd.Series, source: str) -> Array:
     if len(odd):
         raise DataError(
             f'{source}: column "{values.name}" holds "{values.iloc[odd[0]]}" in row {odd[0] + 1}, '
-            f"and is read as numbers; mend {_rows(len(odd))}, or list it in columns.categorical "
-            "if its values are labels"
+            f"and is read as numbers; mend {_rows(len(odd))}, or list the column in "
+            "columns.categorical or columns.drop"
         )
     found = numbers.to_numpy(dtype=np.float64, na_value=np.nan)
     endless = np.flatnonzero(np.isinf(found))

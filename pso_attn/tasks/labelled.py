@@ -139,18 +139,19 @@ def labelled_task(
     )
 
 
-def target_column(task: str, given: str | None, data: str, known: Sequence[Any]) -> str:
+def target_column(task: str, given: str | None, data: str) -> str:
     """Return which column is predicted; ConfigurationError where nobody says it.
 
-    Data of a library and arrays have it under the name "target".
+    Data of a library has it under the name "target", arrays under the name "y".
     """
     if given is not None:
         return given
-    if data.startswith(("sklearn:", "aeon:")) or data.lower().endswith(".npz"):
+    if data.startswith(("sklearn:", "aeon:")):
         return "target"
+    if data.lower().endswith(".npz"):
+        return "y"
     raise ConfigurationError(
-        f'task "{task}" needs to know which column to predict; set target = "COLUMN", one of '
-        f"{', '.join(map(str, known[-8:]))}"
+        f'task "{task}" needs to know which column of {data} to predict; set target = "COLUMN"'
     )
 
 

@@ -6,7 +6,6 @@ a series' end all of it is 0: padding.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -47,11 +46,10 @@ def make_series(
     """
     data, columns = data or _DEFAULT, columns or {}
     splitting = SplitOptions.read(split or {})
-    others = tuple(name for name in (group, splitting.column) if name is not None)
-    named = None if target is None and data.endswith((".csv", ".tsv")) else target
-    read = read_series(data, named, others, time, columns.get("series"), columns)
+    wanted = target_column("series", target, data)
+    named = {"target": wanted, "group": group, "split.column": splitting.column}
+    read = read_series(data, named, time, columns.get("series"), columns)
     known = [str(name) for name in read.table.frame.columns]
-    wanted = target_column("series", target, data, [*known, *read.layout.steps])
     options = ColumnOptions.read(columns, [*known, *read.layout.names], more=SERIES_KEYS)
     longest = read.values.shape[1]
     patch = columns.get("patch", -(-longest // MOST_TOKENS))
@@ -83,8 +81,8 @@ def read_new_series(learned: Mapping[str, Any], data: str) -> NewRows:
         )
     if not learned["padded"] and int(read.lengths.min()) < learned["steps"]:
         raise DataError(
-            f"{data} has a series of {int(read.lengths.min())} steps, and the model was trained on "
-            f"series of {learned['steps']} alone"
+            f"{data} has a series of {int(read.lengths.min())} steps, and the model was trained "
+            f"on series of {learned['steps']} alone"
         )
     values = np.full((len(read.values), learned["steps"], channels), np.nan)
     values[:, : min(steps, learned["steps"])] = read.values[:, : learned["steps"]]
@@ -103,7 +101,7 @@ def _prepared(read: SeriesData, train: Rows, patch: int) -> Prepared:
     tokens = -(-longest // patch)
     padded = bool((-(-read.lengths // patch) < tokens).any())
     learned = {
-        "layout": asdict(read.layout),
+        "layout": read.layout.document(),
         "steps": longest,
         "patch": patch,
         "padded": padded,

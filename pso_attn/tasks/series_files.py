@@ -1,7 +1,7 @@
 """Many series in one file: a row each, a row a step, or arrays; or a data set of a library."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,10 @@ class SeriesLayout:
         """All columns that it speaks of."""
         return [*self.steps, *self.channels, *(n for n in (self.series, self.time) if n)]
 
+    def document(self) -> dict[str, Any]:
+        """Return it as plain values."""
+        return {**asdict(self), "steps": list(self.steps), "channels": list(self.channels)}
+
 
 @dataclass(frozen=True, eq=False)
 class SeriesData:
@@ -51,16 +55,16 @@ class SeriesData:
 
 def read_series(
     data: str,
-    target: str | None,
-    others: tuple[str, ...],
+    named: Mapping[str, str | None],
     time: str | None,
     series: str | None,
     options: Mapping[str, Any],
 ) -> SeriesData:
     """Return the series of a file, by its name: .npz as arrays, any other as a table.
 
-    target, others: the columns that are no values. series: the column that says whose step a row
-    is; without it each row is a series. Raises DataError for what cannot be read.
+    named: by the keys that name them, the columns that are no values. series: the column that
+    says whose step a row is; without it each row is a series. Raises DataError for what cannot be
+    read.
     """
     if data.startswith(("sklearn:", "aeon:")) or Path(data).suffix.lower() == ".npz":
         if series is not None or time is not None:
@@ -72,7 +76,10 @@ def read_series(
     table = read_table(data)
     known = [str(name) for name in table.frame.columns]
     read = ColumnOptions.read(options, known, more=SERIES_KEYS)
-    aside = {name for name in (target, *others, *read.drop, time, series) if name is not None}
+    for key, name in named.items():
+        if name is not None:
+            table.require(name, key)
+    aside = {n for n in (*named.values(), *read.drop, time, series) if n is not None}
     if series is None:
         if time is not None:
             raise ConfigurationError(
@@ -88,13 +95,13 @@ def read_series(
 def read_new_series_data(data: str, layout: Mapping[str, Any], target: str) -> SeriesData:
     """Return the series of a file of the same layout; DataError for columns that it lacks."""
     known = SeriesLayout(
-        **{k: tuple(v) if isinstance(v, list | tuple) else v for k, v in layout.items()}
+        tuple(layout["steps"]), layout["series"], layout["time"], tuple(layout["channels"])
     )
     if not known.names:
         values, frame, source, licence = _arrays(data)
         return _found(values, Table(frame, source, licence), known)
     table = read_table(data)
-    aside = {name for name in (target, known.series) if name in table.frame.columns}
+    aside = {name for name in (target, known.series) if name and name in table.frame.columns}
     return _from_rows(table, known, aside) if known.steps else _from_steps(table, known, aside)
 
 
@@ -135,8 +142,8 @@ def _from_steps(table: Table, layout: SeriesLayout, aside: set[str]) -> SeriesDa
 
 def _found(values: Array, table: Table, layout: SeriesLayout) -> SeriesData:
     """Return series whose lengths are up to their last value."""
-    present = ~np.isnan(values).all(axis=2)  # (n, T)
-    lengths = present.shape[1] - present[:, ::-1].argmax(axis=1)
+    present: Any = ~np.isnan(values).all(axis=2)  # (n, T)
+    lengths: Any = present.shape[1] - present[:, ::-1].argmax(axis=1)
     empty = np.flatnonzero(~present.any(axis=1))
     if len(empty):
         raise DataError(f"{table.source}: series {empty[0] + 1} has no value; take it out")
@@ -145,7 +152,9 @@ def _found(values: Array, table: Table, layout: SeriesLayout) -> SeriesData:
 
 def _numbers(table: Table, names: tuple[str, ...]) -> Array:
     """Return columns as numbers, (rows, columns)."""
-    return np.stack([as_numbers(table.require(n, "the model"), table.source) for n in names], 1)
+    columns = [as_numbers(table.require(name, "the model"), table.source) for name in names]
+    stacked: Array = np.stack(columns, axis=1)
+    return stacked
 
 
 def _times(table: Table, name: str) -> Array:
@@ -160,13 +169,13 @@ def _times(table: Table, name: str) -> Array:
                 f'{table.source}: time "{name}" is "{values.iloc[odd[0]]}" in row {odd[0] + 1}; '
                 "expected a number or a date"
             )
-        return dates.astype("int64").to_numpy(dtype=np.float64)
-    return numbers.to_numpy(dtype=np.float64)
+        return np.asarray(dates.astype("int64"), dtype=np.float64)
+    return np.asarray(numbers, dtype=np.float64)
 
 
 def _check_times(table: Table, layout: SeriesLayout, codes: Any, order: Any) -> None:
     """Raise DataError for two steps of one series at one time."""
-    assert layout.time is not None and layout.series is not None
+    assert layout.time is not None  # it was looked at before
     times = _times(table, layout.time)[order]
     same = np.flatnonzero((np.diff(times) == 0) & (np.diff(codes[order]) == 0))
     if len(same):
@@ -231,7 +240,7 @@ def _from_aeon(name: str) -> tuple[Array, Any]:
         from aeon.datasets import load_classification
     except ImportError as error:
         raise DataError(
-            f"aeon:{name} needs a package that is not installed: pip install aeon"
+            f'aeon:{name} needs a package that is not installed: pip install "pso-attn[series]"'
         ) from error
     try:
         series, labels = load_classification(name)

@@ -52,7 +52,7 @@ def make_table(
     """
     table = read_table(data or _DEFAULT)
     names = [str(name) for name in table.frame.columns]
-    wanted = target_column("table", target, data or _DEFAULT, names)
+    wanted = target_column("table", target, data or _DEFAULT)
     options, splitting = ColumnOptions.read(columns or {}, names), SplitOptions.read(split or {})
     aside = {wanted, group, splitting.column}
     frame = table.frame[[name for name in names if name not in aside]]

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -82,10 +83,17 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-@pytest.fixture(params=["digits", "text", "classes", "numbers"], scope="module")
+@pytest.fixture(params=["digits", "text", "classes", "numbers", "padded"], scope="module")
 def task(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Task:
     if request.param == "digits":
         return make_task("digits")
+    if request.param == "padded":
+        path = tmp_path_factory.mktemp("series") / "series.npz"
+        rng = generator(0, "series")
+        values, kinds = rng.normal(size=(80, 2, 11)), rng.integers(3, size=80)
+        values[:, 0] += kinds[:, None]
+        np.savez(path, x=values, y=kinds, lengths=rng.integers(1, 12, size=80))
+        return make_task("series", str(path))
     if request.param in ("classes", "numbers"):
         path = tmp_path_factory.mktemp("table") / "table.csv"
         path.write_text(table(), encoding="utf-8")
@@ -187,7 +195,7 @@ def table() -> str:
 def members_of(task: Task) -> list[Member]:
     """Return the trainings that the task admits, each with a seed of its own."""
     own = CAUSAL + (LOOKING_BACK if task.info.causal else LOW_RANK)
-    if task.name not in ("digits", "text"):
+    if task.name == "table":
         own = ON_FILES
     return [read_member({**OUTER, **s}, 100 + 7 * row, task) for row, s in enumerate(own)]
 
