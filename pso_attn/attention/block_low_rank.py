@@ -19,6 +19,7 @@ from torch.nn.functional import pad
 from pso_attn.attention.drops import Noise
 from pso_attn.attention.layer import LayerSettings
 from pso_attn.attention.learned import NOTHING, LearnedTensors
+from pso_attn.attention.padding import Padding
 from pso_attn.attention.products import Products
 from pso_attn.attention.sink import WithSink
 
@@ -48,11 +49,17 @@ class BlockLowRank:
         v: torch.Tensor,
         noise: Noise | None,
         learned: LearnedTensors = NOTHING,
+        padding: Padding | None = None,
     ) -> torch.Tensor:
         """Return (P, B, H, T, d) from q, k, v of that shape; `noise` drops attention weights."""
+        if padding is not None:  # rows of zeros, as the tokens that the last block lacks
+            k, v = k * padding.real, v * padding.real
         k = torch.cat([k, self._rows(k, learned["project_keys"][0])], -2)
         v = torch.cat([v, self._rows(v, learned["project_values"][0])], -2)
         scores = self._products(q, k, learned).masked_fill(self._unseen, float("-inf"))
+        if padding is not None:
+            missing = scores.shape[-1] - padding.bias.shape[-1]
+            scores = scores + pad(padding.bias, (0, missing))
         weights = self._normalise(scores, learned)
         if noise is not None:
             weights = noise.drop(weights)

@@ -10,6 +10,7 @@ from pso_attn.attention.drops import Drops, Noise, read_drops
 from pso_attn.attention.given import Given
 from pso_attn.attention.kinds import RANKED
 from pso_attn.attention.learned import NOTHING, Learned, LearnedTensors
+from pso_attn.attention.padding import Padding
 from pso_attn.attention.positions import read_rope_base
 from pso_attn.attention.sharpness import Sharpness, read_sharpness
 from pso_attn.attention.sight import Sight, read_sight
@@ -98,10 +99,12 @@ class Kernel(Protocol):
         v: torch.Tensor,
         noise: Noise | None,
         learned: LearnedTensors = NOTHING,
+        padding: Padding | None = None,
     ) -> torch.Tensor:
         """Return (P, B, H, T, d) from q of that shape and k, v (P, B, H, keys, d).
 
         noise: drops attention weights. learned: what the particles' layers say that they learn.
+        padding: the keys that nobody attends to, None where all are real.
         """
         ...
 

@@ -16,6 +16,7 @@ from torch.nn.functional import elu, pad
 from pso_attn.attention.drops import Noise
 from pso_attn.attention.layer import LayerSettings
 from pso_attn.attention.learned import NOTHING, LearnedTensors
+from pso_attn.attention.padding import Padding
 from pso_attn.attention.pairs import by_head, by_token, own_columns, side_by_side
 
 BLOCK_TOKENS = 64
@@ -44,21 +45,28 @@ class Linear:
         v: torch.Tensor,
         noise: Noise | None,
         learned: LearnedTensors = NOTHING,
+        padding: Padding | None = None,
     ) -> torch.Tensor:
         """Return (P, B, H, T, d) from q, k, v of that shape."""
         if self.side_by_side:
-            return _side_by_side(q, k, v)
+            return _side_by_side(q, k, v, padding)
         q, k = elu(q) + 1, elu(k) + 1
+        k = k if padding is None else k * padding.real
         v = pad(v, (0, 1), value=1.0)  # one more column sums φ(k): the denominator
         out = _scan(q, k, v) if self.causal else q @ (k.transpose(-1, -2) @ v)
         return out[..., :-1] / (out[..., -1:] + 1e-6)
 
 
-def _side_by_side(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+def _side_by_side(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, padding: Padding | None
+) -> torch.Tensor:
     """Return what bidirectional attention by heads does, from products of all heads at once."""
     batch, heads, width = *q.shape[1:3], q.shape[4]
     q, k, v = (by_token(x).flatten(0, 1) for x in (q, k, v))  # (P·B, T, H·d)
     q, k = elu(q.contiguous()) + 1, elu(k.contiguous()) + 1  # elu is slow on strided memory
+    if padding is not None:
+        real = padding.real[:, :, 0].expand(len(k) // batch, -1, -1, -1)  # (P, B, T, 1)
+        k = k * real.flatten(0, 1)
     v = pad(v, (0, heads * width), value=1.0)  # as many columns more sum φ(k): the denominators
     within = (k.transpose(1, 2) @ v) * _within_heads(heads, width, q.dtype)
     out, norm = (q @ within).chunk(2, -1)

@@ -15,6 +15,7 @@ from pso_attn.attention.kinds import RANKED
 from pso_attn.attention.layer import LayerSettings
 from pso_attn.attention.learned import NOTHING, LearnedTensors
 from pso_attn.attention.normalise import softmax
+from pso_attn.attention.padding import Padding
 from pso_attn.attention.sharpness import inverse_temperature
 from pso_attn.space.knob import Knob
 
@@ -56,6 +57,7 @@ class LowRank:
         v: torch.Tensor,
         noise: Noise | None,
         learned: LearnedTensors = NOTHING,
+        padding: Padding | None = None,
     ) -> torch.Tensor:
         """Return (P, B, H, T, d) from q (P, B, H, T, d) and projected k, v (P, B, H, r, d)."""
         weights = softmax((q * self.scale) @ k.transpose(-1, -2))

@@ -16,6 +16,7 @@ import torch
 
 from pso_attn.attention.layer import LayerSettings
 from pso_attn.attention.learned import LearnedTensors
+from pso_attn.attention.padding import Padding
 from pso_attn.attention.pairs import in_token_order, side_by_side
 from pso_attn.attention.positions import Turn
 from pso_attn.attention.products import Products
@@ -67,9 +68,15 @@ class Scores:
         """What is added to plain scores."""
         return Mask(None if self._is_causal_alone else self._bias, self._is_causal_alone)
 
-    def __call__(self, q: torch.Tensor, k: torch.Tensor, learned: LearnedTensors) -> torch.Tensor:
+    def __call__(
+        self,
+        q: torch.Tensor,
+        k: torch.Tensor,
+        learned: LearnedTensors,
+        padding: Padding | None = None,
+    ) -> torch.Tensor:
         """Return (P, B, H, T, T) from q and k (P, B, H, T, d), −inf where not in sight."""
-        return self.in_sight(self.products(q, k, learned), learned)
+        return self.in_sight(self.products(q, k, learned), learned, padding)
 
     def products(self, q: torch.Tensor, k: torch.Tensor, learned: LearnedTensors) -> torch.Tensor:
         """Return p (P, B, H, T, T), of every pair."""
@@ -81,13 +88,16 @@ class Scores:
         """Return queries and keys whose products are p, where nothing bounds it."""
         return self._products.operands(*self._turned(q, k), learned)
 
-    def in_sight(self, products: torch.Tensor, learned: LearnedTensors) -> torch.Tensor:
-        """Return products less what distance costs, −inf where not in sight."""
+    def in_sight(
+        self, products: torch.Tensor, learned: LearnedTensors, padding: Padding | None = None
+    ) -> torch.Tensor:
+        """Return products less what distance costs, −inf where not in sight, less for padding."""
         bias = self._bias
         if self._fading is not None:
             faded = self._fading(learned)
             bias = faded if bias is None else bias + faded  # both small: without a batch axis
-        return products if bias is None else products + bias
+        products = products if bias is None else products + bias
+        return products if padding is None else products + padding.bias
 
     def _turned(self, q: torch.Tensor, k: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return (q, k) if self._turn is None else (self._turn(q), self._turn(k))

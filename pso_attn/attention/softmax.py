@@ -17,6 +17,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from pso_attn.attention.drops import Noise
 from pso_attn.attention.layer import LayerSettings
 from pso_attn.attention.learned import NOTHING, LearnedTensors
+from pso_attn.attention.padding import Padding
 from pso_attn.attention.pairs import weighted
 from pso_attn.attention.scores import Mask, Scores
 from pso_attn.attention.sink import WithSink
@@ -47,11 +48,12 @@ class Softmax:
         v: torch.Tensor,
         noise: Noise | None,
         learned: LearnedTensors = NOTHING,
+        padding: Padding | None = None,
     ) -> torch.Tensor:
         """Return (P, B, H, T, d) from q, k, v of that shape; `noise` drops attention weights."""
-        if self._mask is not None and noise is None:
+        if self._mask is not None and noise is None and padding is None:
             return fused(*self._scores.operands(q, k, learned), v, self._mask)
-        weights = self._normalise(self._scores(q, k, learned), learned)
+        weights = self._normalise(self._scores(q, k, learned, padding), learned)
         if noise is not None:
             weights = noise.drop(weights)
         return weighted(weights, v)

@@ -15,6 +15,7 @@ import torch
 from pso_attn.attention.drops import Noise
 from pso_attn.attention.layer import LayerSettings
 from pso_attn.attention.learned import NOTHING, LearnedTensors
+from pso_attn.attention.padding import Padding
 from pso_attn.attention.scores import Scores
 from pso_attn.space.knob import Knob
 
@@ -59,9 +60,10 @@ class Sparse:
         v: torch.Tensor,
         noise: Noise | None,
         learned: LearnedTensors = NOTHING,
+        padding: Padding | None = None,
     ) -> torch.Tensor:
         """Return (P, B, H, T, d) from q, k, v of that shape; `noise` drops attention weights."""
-        scores = self._scores(q, k, learned)
+        scores = self._scores(q, k, learned, padding)
         weights: torch.Tensor = Entmax.apply(scores, self._alpha)  # type: ignore[no-untyped-call]  # torch's
         if noise is not None:
             weights = noise.drop(weights)

@@ -14,6 +14,7 @@ import torch
 from pso_attn.attention.drops import Noise
 from pso_attn.attention.layer import LayerSettings
 from pso_attn.attention.learned import NOTHING, LearnedTensors
+from pso_attn.attention.padding import Padding
 from pso_attn.attention.scores import Scores
 from pso_attn.attention.sink import WithSink
 
@@ -39,10 +40,11 @@ class TalkingHeads:
         v: torch.Tensor,
         noise: Noise | None,
         learned: LearnedTensors = NOTHING,
+        padding: Padding | None = None,
     ) -> torch.Tensor:
         """Return (P, B, H, T, d) from q, k, v of that shape; `noise` drops attention weights."""
         products = _mixed(self._scores.products(q, k, learned), learned["mix_scores"][0])
-        weights = self._normalise(self._scores.in_sight(products, learned), learned)
+        weights = self._normalise(self._scores.in_sight(products, learned, padding), learned)
         weights = _mixed(weights, learned["mix_weights"][0])
         if noise is not None:
             weights = noise.drop(weights)

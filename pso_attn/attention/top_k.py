@@ -12,6 +12,7 @@ import torch
 from pso_attn.attention.drops import Noise
 from pso_attn.attention.layer import LayerSettings
 from pso_attn.attention.learned import NOTHING, LearnedTensors
+from pso_attn.attention.padding import Padding
 from pso_attn.attention.scores import Scores
 from pso_attn.attention.sink import WithSink
 from pso_attn.space.knob import Knob
@@ -57,9 +58,10 @@ class TopK:
         v: torch.Tensor,
         noise: Noise | None,
         learned: LearnedTensors = NOTHING,
+        padding: Padding | None = None,
     ) -> torch.Tensor:
         """Return (P, B, H, T, d) from q, k, v of that shape; `noise` drops attention weights."""
-        scores = self._scores(q, k, learned)
+        scores = self._scores(q, k, learned, padding)
         largest = scores.detach().topk(self._most).values
         least = largest.gather(-1, self._last.expand(*scores.shape[:-1], 1))
         weights = self._normalise(scores.masked_fill(scores < least, float("-inf")), learned)

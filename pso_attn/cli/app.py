@@ -43,6 +43,7 @@ for command in (
     trust_commands.confirm,
     model_commands.train,
     model_commands.export,
+    model_commands.predict,
     trust_commands.verify,
     run_commands.runs,
     run_commands.show,

@@ -1,5 +1,7 @@
 """From a search to a model: train what it found at full length, and hand it on."""
 
+import csv
+import io
 import shlex
 import sys
 from pathlib import Path
@@ -10,6 +12,7 @@ import typer
 from pso_attn.cli.guard import INTERRUPTED, guarded, say
 from pso_attn.cli.options import RUNS, Device, Json, NoImport, Precision, Quiet, Run, RunsDir
 from pso_attn.cli.output import emit, table
+from pso_attn.errors import ConfigurationError, StorageError
 
 
 @guarded
@@ -116,6 +119,64 @@ def export(
         ],
         essence=[str(exported.folder)],
     )
+
+
+@guarded
+def predict(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="What `export` wrote.")],
+    data: Annotated[str, typer.Argument(metavar="FILE", help="New rows, as the task's own.")],
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write them there, as CSV.")
+    ] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Say what the model in DIR makes of the rows in FILE: CSV, one line a row.
+
+    Where FILE has the target too, the metrics are said on stderr.
+    """
+    from pso_attn.prediction import predict as predict_rows
+    from pso_attn.report.words import count, number
+    from pso_attn.store.atomic import write_atomically
+
+    if out is not None and out.exists():
+        raise ConfigurationError(f"--out {out} exists; choose a new name")
+    found = predict_rows(folder, data)
+    if found.metrics is not None and not quiet:
+        shown = ", ".join(f"{name} {number(value)}" for name, value in found.metrics.items())
+        say(f"{data} has {found.target} too: {shown}")
+    lines = _as_csv(found.predictions)
+    if out is not None:
+        try:
+            write_atomically(out, ("\n".join(lines) + "\n").encode())
+        except OSError as error:
+            raise StorageError(f"{out} cannot be written: {error.strerror}") from error
+    emit(
+        {
+            "task": found.task,
+            "target": found.target,
+            "rows": len(found.predictions),
+            "predictions": found.predictions,
+            "metrics": found.metrics,
+        },
+        as_json=as_json,
+        quiet=quiet,
+        lines=lines if out is None else [f"{count(len(found.predictions), 'row')}: {out}"],
+        essence=[str(row["prediction"]) for row in found.predictions],
+    )
+
+
+def _as_csv(predictions: list[dict[str, Any]]) -> list[str]:
+    """Return a header and a line for each prediction; probabilities are columns of their own."""
+    classes = list(predictions[0].get("probabilities", {}))
+    rows = [["prediction", *(f"p({name})" for name in classes)]]
+    for row in predictions:
+        rows.append(
+            [row["prediction"], *(f"{row['probabilities'][name]:.6f}" for name in classes)]
+        )
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue().splitlines()
 
 
 def _trained(document: dict[str, Any], export_command: str) -> list[Any]:

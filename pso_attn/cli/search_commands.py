@@ -101,6 +101,7 @@ def search(
             say(f"note: {note}")
     if dry_run:
         parts = prepare(configuration, not no_import)
+        _say_data(parts, quiet)
         _say_notes(parts, quiet)
         _rehearse(parts, as_json, quiet)
         return
@@ -110,6 +111,7 @@ def search(
         _interruptible(lambda: _command_if_begun(runs_dir / name)),
         start_run(configuration, name, runs_dir, allow_import=not no_import) as driven,
     ):
+        _say_data(driven.parts, quiet)
         _say_notes(driven.parts, quiet)
         _drive(driven, _deadline(began_s, timeout), as_json, quiet)
 
@@ -199,6 +201,14 @@ def _command_if_begun(path: Path) -> str | None:
     from pso_attn.store import RunFolder, is_run
 
     return command_for(RunFolder(path), "resume") if is_run(path) else None
+
+
+def _say_data(parts: "Parts", quiet: bool) -> None:
+    """Say what was found in the data before anything trains on it."""
+    from pso_attn.cli.summary import data_lines
+
+    for line in () if quiet else data_lines(parts.task.describe()):
+        say(line)
 
 
 def _say_notes(parts: "Parts", quiet: bool) -> None:

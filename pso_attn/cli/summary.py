@@ -8,6 +8,8 @@ from pso_attn.cli.output import table
 from pso_attn.report.words import count, duration, number, setting
 from pso_attn.types import History, State, Trial
 
+SHOWN = 24  # entries of a table
+
 if TYPE_CHECKING:
     from pso_attn.assembly import Parts
     from pso_attn.driving import DrivenRun
@@ -98,13 +100,42 @@ def settings_table(history: History, best: Trial, defaults: Trial | None) -> Any
     return table(("", "best", label), rows, right=("best", label))
 
 
+def data_lines(described: Mapping[str, Any]) -> list[str]:
+    """Return what a task's `describe` says as lines: single values on one, each table on its own.
+
+    Of a long table the first entries are shown.
+    """
+    tables = {name: value for name, value in described.items() if isinstance(value, Mapping)}
+    single = [
+        f"{_spaced(name)} {setting(value)}"
+        for name, value in described.items()
+        if name not in tables
+    ]
+    lines = [f"data: {', '.join(single)}"]
+    for name, value in tables.items():
+        shown = [f"{key} ({setting(entry)})" for key, entry in list(value.items())[:SHOWN]]
+        more = [f"and {len(value) - SHOWN} more"] * (len(value) > SHOWN)
+        lines += [f"  {_spaced(name)}: {', '.join([*shown, *more])}"] * bool(value)
+    return lines
+
+
+def _spaced(name: str) -> str:
+    return name.replace("_", " ")
+
+
 def rehearsal(parts: "Parts") -> tuple[dict[str, Any], list[Any]]:
     """Return what a search will take: the defaults and the first generation, for a few steps."""
     configuration = parts.configuration
     before = History(parts.objectives)
     generation = parts.evaluator().plan(parts.sampler().propose(parts.space, before), before)
     measured = parts.rehearsed(generation)
-    document = {"space": configuration.source, "device": configuration.device, **measured}
+    data = {} if parts.task is None else {"data": parts.task.describe()}
+    document = {
+        "space": configuration.source,
+        "device": configuration.device,
+        **data,
+        **measured,
+    }
     lines = [f"space {configuration.source} on {configuration.device}; nothing was written"]
     lines += [
         f"{_WORDS[name][0]:<32}{_WORDS[name][1](value)}"

@@ -16,6 +16,7 @@ class Configuration:
     where `objective`, a "module:function", stands in its place: batched where it takes lists, and
     maximize: those of its metrics of which more is better.
     data, target, group, time: what a task reads, and which columns; absolute path or None.
+    columns, split: how columns are read, and how rows are split; what they hold a task checks.
     model: fixed settings. search: what varies, as written. constraints: expressions.
     starts: settings to try first. swarm: the sampler's options. storage: an Optuna URL, or None
     for the run folder's journal. fingerprint: of the data, and direction: of the objective, both
@@ -34,6 +35,8 @@ class Configuration:
     target: str | None = None
     group: str | None = None
     time: str | None = None
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    split: Mapping[str, Any] = field(default_factory=dict)
     objectives: tuple[str, ...] = ("loss",)
     model: Mapping[str, Any] = field(default_factory=dict)
     search: Mapping[str, Any] = field(default_factory=dict)
@@ -79,10 +82,11 @@ class Configuration:
         return {key: name for key, name in named.items() if ":" in name}
 
     @property
-    def task_options(self) -> dict[str, str]:
-        """What the task is constructed with: those of data, target, group and time given."""
-        given = {name: getattr(self, name) for name in ("data", "target", "group", "time")}
-        return {name: value for name, value in given.items() if value is not None}
+    def task_options(self) -> dict[str, Any]:
+        """What the task is constructed with: what is given of the keys that are for it."""
+        names = ("data", "target", "group", "time", "columns", "split")
+        given = {name: getattr(self, name) for name in names}
+        return {name: value for name, value in given.items() if value not in (None, {})}
 
     def document(self) -> dict[str, Any]:
         """Return the configuration as a TOML document that reads back to an equal one."""

@@ -12,7 +12,7 @@ Document = Mapping[str, Any]
 
 _COLUMNS = ("target", "group", "time")
 _TEXT_KEYS = ("task", "data", *_COLUMNS)
-_TABLES = ("model", "search", "constraints", "budget", "swarm", "run")
+_TABLES = ("columns", "split", "model", "search", "constraints", "budget", "swarm", "run")
 _OBJECTIVE = ("objective", "objective_batched", "maximize")
 _TOP = (*_TEXT_KEYS, *_OBJECTIVE, "objectives", *_TABLES, "start")
 _FAMILIES = ("transformer", "lstm")
@@ -68,6 +68,8 @@ def configuration_from(document: Document, where: str) -> Configuration:
         maximize=tuple(document.get("maximize", ())),
         code=run.get("code"),
         **{name: document.get(name) for name in ("data", *_COLUMNS)},
+        columns=dict(document.get("columns", {})),
+        split=dict(document.get("split", {})),
         objectives=_objectives(document.get("objectives", ["loss"]), where),
         model=dict(document.get("model", {})),
         search=dict(document.get("search", {})),
@@ -97,12 +99,6 @@ def _check_top(document: Document, where: str) -> None:
     if not isinstance(starts, list) or not all(isinstance(start, Mapping) for start in starts):
         raise _wrong(where, "start", starts, "a list of tables, [[start]]")
     _check_objective(document, where)
-    given = [name for name in _COLUMNS if name in document]
-    if given and ":" not in document.get("task", ""):
-        raise ConfigurationError(
-            f'{where}: "{given[0]}" names a column, and task "{document.get("task", "")}" has '
-            "none; leave it out"
-        )
 
 
 def _check_objective(document: Document, where: str) -> None:

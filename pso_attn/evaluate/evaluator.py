@@ -20,6 +20,7 @@ from pso_attn.evaluate.generations import (
 from pso_attn.evaluate.optimiser import read_recipe
 from pso_attn.evaluate.packing import pack
 from pso_attn.evaluate.planner import Forecast, Planner
+from pso_attn.evaluate.smoothing import check_smoothing
 from pso_attn.evaluate.training import read_member
 from pso_attn.models import TaskInfo, model_cost, read_model
 from pso_attn.space import Space
@@ -56,8 +57,9 @@ def cost(settings: Settings, info: TaskInfo) -> dict[str, int]:
 
     Raises ConfigurationError where the settings cannot work on the task.
     """
-    batch = read_recipe(settings).batch_size
-    return model_cost(read_model(settings, info), info, batch)
+    recipe = read_recipe(settings)
+    check_smoothing(recipe.label_smoothing, info)
+    return model_cost(read_model(settings, info), info, recipe.batch_size)
 
 
 class SwarmEvaluator:

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from pso_attn.errors import ConfigurationError
+from pso_attn.models.info import TaskInfo
 from pso_attn.space.knob import Knob
 
 KNOBS = (
@@ -26,6 +28,15 @@ KNOBS = (
         source="Szegedy et al. 2015, arXiv 1512.00567, section 7",
     ),
 )
+
+
+def check_smoothing(share: float, info: TaskInfo) -> None:
+    """Raise ConfigurationError where targets would be smoothed and there are no classes."""
+    if share and info.outputs == 1:
+        raise ConfigurationError(
+            f"label_smoothing = {share}, but the task predicts a number and has no classes; "
+            "leave it out"
+        )
 
 
 class Smoothing:

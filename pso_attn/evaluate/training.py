@@ -15,7 +15,7 @@ from pso_attn.evaluate.device import keep_freed_memory, one_thread
 from pso_attn.evaluate.graphs import Step, StepGraph, at, put
 from pso_attn.evaluate.optimiser import Recipe, SwarmAdamW, read_recipe
 from pso_attn.evaluate.precision import autocast, check_precision, products_in
-from pso_attn.evaluate.smoothing import Smoothing
+from pso_attn.evaluate.smoothing import Smoothing, check_smoothing
 from pso_attn.models import Layout, ModelSettings, read_model, swarm_type
 from pso_attn.seeding import generator
 from pso_attn.tasks.task import Split, Task
@@ -40,7 +40,9 @@ class Member:
 
 def read_member(settings: Mapping[str, Any], seed: int, task: Task) -> Member:
     """Return a training of these settings; ConfigurationError where they cannot work."""
-    return Member(read_model(settings, task.info), read_recipe(settings), seed)
+    recipe = read_recipe(settings)
+    check_smoothing(recipe.label_smoothing, task.info)
+    return Member(read_model(settings, task.info), recipe, seed)
 
 
 class SwarmTraining:
@@ -130,15 +132,27 @@ class SwarmTraining:
                 getattr(self.task, split), weights.device, weights.dtype
             )
         data = self._splits[split]
+        scores = self._scores(data)
+        table = torch.stack([scores[name].double() for name in scores]).T.tolist()
+        return [dict(zip(scores, row, strict=True)) for row in table]
+
+    def _scores(self, data: Split) -> dict[str, Tensor]:
+        """Return every metric of each particle, (N,).
+
+        Where each token has a target, their logits are many, and batches are averaged.
+        """
+        batches = [
+            slice(first, first + SCORED_TOGETHER) for first in range(0, len(data), SCORED_TOGETHER)
+        ]
+        answers = (self.swarm.forward(data.inputs[None, batch]) for batch in batches)
+        if not self.task.info.per_token:
+            return self.task.score(torch.cat(list(answers), 1), data.targets[None])
         sums: dict[str, Tensor] = {}
-        for first in range(0, len(data), SCORED_TOGETHER):
-            inputs = data.inputs[None, first : first + SCORED_TOGETHER]
-            targets = data.targets[None, first : first + SCORED_TOGETHER]
-            for name, value in self.task.score(self.swarm.forward(inputs), targets).items():
-                sums[name] = sums.get(name, 0) + value.double() * inputs.shape[1]
-        names = list(sums)
-        table = torch.stack([sums[name] for name in names]).div(len(data)).T.tolist()
-        return [dict(zip(names, row, strict=True)) for row in table]
+        for batch, logits in zip(batches, answers, strict=True):
+            targets = data.targets[None, batch]
+            for name, value in self.task.score(logits, targets).items():
+                sums[name] = sums.get(name, 0) + value.double() * targets.shape[1]
+        return {name: value / len(data) for name, value in sums.items()}
 
     def first_bad_steps(self) -> list[int | None]:
         """Return for each row the first step, from 1, whose training loss was not finite."""
@@ -209,7 +223,7 @@ def data_order(
 
 
 def on_device(split: Split, device: torch.device, dtype: torch.dtype) -> Split:
-    """Return the split on the device, vectors in the model's dtype.
+    """Return the split on the device, floats in the model's dtype.
 
     Raises DeviceError where it takes more than its share of a CUDA device's memory.
     """
@@ -217,9 +231,8 @@ def on_device(split: Split, device: torch.device, dtype: torch.dtype) -> Split:
         total = torch.cuda.get_device_properties(device).total_memory
         check_data_fit(split, total, device)
     moved = split.to(device)
-    if moved.inputs.is_floating_point():
-        return Split(moved.inputs.to(dtype), moved.targets)
-    return moved
+    tensors = (moved.inputs, moved.targets)
+    return Split(*(x.to(dtype) if x.is_floating_point() else x for x in tensors))
 
 
 def check_data_fit(split: Split, memory_bytes: int, device: torch.device) -> None:

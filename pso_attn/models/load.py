@@ -17,7 +17,7 @@ from types import ModuleType
 
 import torch
 from safetensors.torch import load_file
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, mse_loss
 
 HERE = Path(__file__).resolve().parent
 
@@ -34,11 +34,18 @@ def load_model(folder: Path = HERE) -> torch.nn.Module:
 
 
 def check(folder: Path = HERE) -> dict[str, float]:
-    """Return the mean cross-entropy on the stored sample, and what the search's model had."""
+    """Return the loss on the stored sample, and what the search's model had.
+
+    It is the mean cross-entropy of classes, the mean squared error of numbers.
+    """
     sample = load_file(folder / "sample.safetensors")
     with torch.no_grad():
         logits = load_model(folder)(sample["inputs"])
-    loss = cross_entropy(logits.flatten(0, -2), sample["targets"].flatten())
+    targets = sample["targets"]
+    if targets.is_floating_point():
+        loss = mse_loss(logits.squeeze(-1), targets)
+    else:
+        loss = cross_entropy(logits.flatten(0, -2), targets.flatten())
     return {"loss": float(loss), "expected": float(sample["expected"])}
 
 

@@ -21,6 +21,7 @@ from torch.nn.functional import (
 from pso_attn.attention import LayerSettings, Noise
 from pso_attn.attention.block_low_rank import far_and_near
 from pso_attn.attention.drops import kept_share
+from pso_attn.attention.padding import FAR
 from pso_attn.attention.retention import retained
 from pso_attn.attention.span import ramp_tokens
 from pso_attn.models.info import TaskInfo
@@ -69,8 +70,10 @@ class Attention(nn.Module):
         bias = layer.sight.bias(info.length, info.causal)  # (H, T, T)
         self.register_buffer("bias", bias, persistent=False)
 
-    def forward(self, x: Tensor, noise: BlockNoise | None = None) -> Tensor:
-        """Return (B, T, C) from (B, T, C)."""
+    def forward(
+        self, x: Tensor, noise: BlockNoise | None = None, real: Tensor | None = None
+    ) -> Tensor:
+        """Return (B, T, C) from (B, T, C); real: (B, T), False for padding."""
         layer = self.layer
         q = self.query(x).unflatten(-1, (layer.heads, -1)).transpose(1, 2)  # (B, H, T, d)
         if layer.rope_base is not None:
@@ -84,8 +87,9 @@ class Attention(nn.Module):
         if layer.rope_base is not None:
             k = _turned(k, turn)
         if layer.mechanism == "linear":
-            heads = self._linear(q, k, v)
+            heads = self._linear(q, k, v, real)
         elif layer.mechanism == "low_rank":
+            k, v = _real_ones(k, real), _real_ones(v, real)
             k = self.project_keys(k.transpose(-1, -2)).transpose(-1, -2)
             v = self.project_values(v.transpose(-1, -2)).transpose(-1, -2)
             q = q / self.temperature.to(q)
@@ -93,10 +97,10 @@ class Attention(nn.Module):
         elif layer.mechanism == "retention":
             heads = self._retained(q, k, v)
         elif layer.mechanism == "block_low_rank":
-            heads = self._by_block(x, q, k, v, noise)
+            heads = self._by_block(x, q, k, v, noise, real)
         else:
             q, k = self._sharpened(x, q, k)
-            heads = self._weighted(q, k, v, self.bias.to(q), noise)
+            heads = self._weighted(q, k, v, _hiding(self.bias.to(q), real), noise)
         heads = self._without_dropped(heads, noise)
         joined: Tensor = self.output(heads.transpose(1, 2).flatten(-2))
         return joined
@@ -183,9 +187,16 @@ class Attention(nn.Module):
         return left.where(left > 0, 1.0).log().masked_fill(left == 0, float("-inf"))
 
     def _by_block(
-        self, x: Tensor, q: Tensor, k: Tensor, v: Tensor, noise: BlockNoise | None
+        self,
+        x: Tensor,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        noise: BlockNoise | None,
+        real: Tensor | None,
     ) -> Tensor:
         """Return heads' outputs from near tokens and far blocks' rows."""
+        k, v = _real_ones(k, real), _real_ones(v, real)
         length, block = k.shape[-2], self.layer.block
         rows = []
         for values, project in ((k, self.project_keys), (v, self.project_values)):
@@ -197,19 +208,35 @@ class Attention(nn.Module):
         q, k = self._sharpened(x, q, rows[0])
         seen = far_and_near(length, block, self.layer.rank, self.causal).to(x.device)
         bias = torch.zeros_like(seen, dtype=x.dtype).masked_fill(~seen, float("-inf"))
-        return self._weighted(q, k, rows[1], bias, noise)
+        return self._weighted(q, k, rows[1], _hiding(bias, real), noise)
 
     def _retained(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         factors = retained(self.layer.forgetting, q.shape[-2]).to(q)
         out: Tensor = (q @ k.transpose(-1, -2)) / self.layer.head_dim**0.5 * factors @ v
         return out
 
-    def _linear(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        q, k = elu(q) + 1, elu(k) + 1
+    def _linear(self, q: Tensor, k: Tensor, v: Tensor, real: Tensor | None) -> Tensor:
+        q, k = elu(q) + 1, _real_ones(elu(k) + 1, real)
         products = q @ k.transpose(-1, -2)
         if self.causal:
             products = products.tril()
         return products @ v / (products.sum(-1, keepdim=True) + 1e-6)
+
+
+def _real_ones(x: Tensor, real: Tensor | None) -> Tensor:
+    """Return x (B, H, T, d) with the vectors of padding zero."""
+    return x if real is None else x.masked_fill(~real[:, None, :, None], 0.0)
+
+
+def _hiding(bias: Tensor, real: Tensor | None) -> Tensor:
+    """Return bias (…, T, keys), for each example (B, H, T, keys) where some tokens are padding.
+
+    real: (B, T) of the first T keys; what comes after them is not padding.
+    """
+    if real is None:
+        return bias
+    hidden = (~real).to(bias) * FAR
+    return bias + pad(hidden, (0, bias.shape[-1] - real.shape[-1]))[:, None, None]
 
 
 def _turns(length: int, width: int, base: float, like: Tensor) -> Tensor:

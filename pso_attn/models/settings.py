@@ -113,6 +113,12 @@ def read_transformer(settings: Mapping[str, Any], info: TaskInfo) -> Transformer
             f"feedforward_ratio = {given['feedforward_ratio']} leaves nothing of d_model = "
             f"{d_model}; choose one that gives a hidden width of at least 1"
         )
+    positions = given.get("positions", "learned")
+    if info.weighted and positions != "learned":
+        raise ConfigurationError(
+            f'positions = "{positions}", but the columns of a table have no order; leave it at '
+            '"learned", which gives each column a bias'
+        )
     attention = tuple(
         read_layer(given, layer, info.length, info.causal) for layer in range(layers)
     )
@@ -122,7 +128,7 @@ def read_transformer(settings: Mapping[str, Any], info: TaskInfo) -> Transformer
         feedforward=feedforward,
         dropout=float(given["dropout"]),
         start_scale=float(given["start_scale"]),
-        positions=given.get("positions", "learned"),
+        positions=positions,
         attention=attention,
     )
 

@@ -17,6 +17,7 @@ from pso_attn.attention import MECHANISMS, Kernel, LayerSettings, Noise
 from pso_attn.attention.blend import Blend
 from pso_attn.attention.kinds import PAIRING
 from pso_attn.attention.learned import LearnedTensors
+from pso_attn.attention.padding import Padding
 from pso_attn.attention.pairs import side_by_side
 from pso_attn.attention.positions import sinusoids
 from pso_attn.counter import DropRates, dropout_scale
@@ -99,18 +100,20 @@ class SwarmTransformer(Swarm):
         if self._positions is not None:
             learned = [segment.value for segment in self.storage.segments.get("positions", ())]
             x = x + self._positions(learned)[:, None]
+        padding = self._padding(inputs)
         x = x.flatten(1, 2)  # (N, B·T, C)
         factors = self._dropped(tuple(x.shape[1:]), keys)
         for index, projections in enumerate(self._layers):
             prefix = f"blocks.{index}"
-            attended = self._attended(index, projections, layer_norm(x, (width,)), keys)
+            normed = layer_norm(x, (width,))
+            attended = self._attended(index, projections, normed, keys, padding)
             x = x + (attended if factors is None else attended * factors[index, 0])
             hidden = gelu(layer_norm(x, (width,)) @ whole(f"{prefix}.expand"))
             contracted = hidden @ whole(f"{prefix}.contract")
             x = x + (contracted if factors is None else contracted * factors[index, 1])
         x = layer_norm(x, (width,))
         if not self.info.per_token:
-            x = x.unflatten(1, (batch, -1)).mean(2)
+            x = _mean(x.unflatten(1, (batch, -1)), padding)
         logits = torch.baddbmm(whole("head_bias")[:, None], x, whole("head"))
         return logits.unflatten(1, (batch, -1)) if self.info.per_token else logits
 
@@ -119,9 +122,18 @@ class SwarmTransformer(Swarm):
         table, count = self.storage.whole("embedding"), len(self)
         shape = (count, *inputs.shape[1:3], table.shape[-1])
         if self.info.tokens is not None:
-            ids = inputs.flatten(1, 2) + self._first_token  # (N, B·T), rows of all tables
-            return embedding(ids, table.flatten(0, 1)).view(shape)
+            named = inputs[..., 0].long() if self.info.weighted else inputs
+            ids = named.flatten(1, 2) + self._first_token  # (N, B·T), rows of all tables
+            rows = embedding(ids, table.flatten(0, 1)).view(shape)
+            return rows * inputs[..., 1:] if self.info.weighted else rows
         return (inputs.flatten(1, 2).expand(count, -1, -1) @ table).view(shape)
+
+    def _padding(self, inputs: Tensor) -> Padding | None:
+        """Return which tokens are padding, None on tasks without any."""
+        if not self.info.padded:
+            return None
+        ids = self.info.tokens is not None
+        return Padding.of((inputs != 0 if ids else inputs[..., -1]).to(self.storage.weights))
 
     def _placed(self) -> Blend | None:
         """Return what is added to embeddings, (N, T, C), or None where nothing is."""
@@ -141,7 +153,12 @@ class SwarmTransformer(Swarm):
         return drawn.view(-1, 2, len(self), *shape)
 
     def _attended(
-        self, index: int, projections: tuple[_Projection, ...], x: Tensor, keys: Tensor | None
+        self,
+        index: int,
+        projections: tuple[_Projection, ...],
+        x: Tensor,
+        keys: Tensor | None,
+        padding: Padding | None,
     ) -> Tensor:
         """Return the layer's attention output (N, B·T, C) for normed inputs of that shape."""
         maps = self.storage.segments[f"blocks.{index}.attention.qkv"]
@@ -154,14 +171,20 @@ class SwarmTransformer(Swarm):
                 weight = weight.gather(2, projection.columns.expand(-1, weight.shape[1], -1))
             projected = (part @ weight).split([g.stop - g.start for g in projection.groups])
             heads = [
-                self._kernel(index, group, values, keys, next(learned))
+                self._kernel(index, group, values, keys, next(learned), padding)
                 for group, values in zip(projection.groups, projected, strict=True)
             ]
             results.append(_joined(heads) @ output.value)
         return _joined(results)
 
     def _kernel(
-        self, index: int, group: _Group, qkv: Tensor, keys: Tensor | None, learned: LearnedTensors
+        self,
+        index: int,
+        group: _Group,
+        qkv: Tensor,
+        keys: Tensor | None,
+        learned: LearnedTensors,
+        padding: Padding | None,
     ) -> Tensor:
         """Return the heads' outputs (P, B·T, H·d) from projected q, k, v (P, B·T, 3·H·d)."""
         shape = (-1, self.info.length, 3, group.layer.heads, group.layer.head_dim)
@@ -170,11 +193,14 @@ class SwarmTransformer(Swarm):
         q, k, v = (
             heads if group.in_token_order else heads.contiguous()
         )  # one copy for all products
+        padding = None if padding is None else padding.part(group.start, group.stop)
         if group.layer.mechanism == "low_rank":
+            if padding is not None:
+                k, v = k * padding.real, v * padding.real
             k = learned["project_keys"][0][:, None, None] @ k
             v = learned["project_values"][0][:, None, None] @ v
         noise = _noise(keys, SITES_PER_LAYER * index, group, group.dropout)
-        heads = group.kernel(q, k, v, noise, learned)
+        heads = group.kernel(q, k, v, noise, learned, padding)
         drop = _noise(keys, SITES_PER_LAYER * len(self._layers) + index, group, group.head_dropout)
         if drop is not None:
             heads = drop.drop_heads(heads)
@@ -226,6 +252,14 @@ class SwarmTransformer(Swarm):
             )
             groups.append(group)
         return groups
+
+
+def _mean(x: Tensor, padding: Padding | None) -> Tensor:
+    """Return the mean of each example's real tokens, (N, B, C) of (N, B, T, C)."""
+    if padding is None:
+        return x.mean(2)
+    real = padding.real[:, :, 0]  # (N or 1, B, T, 1)
+    return (x * real).sum(2) / real.sum(2)
 
 
 def _rates(rates: Sequence[float], like: Tensor) -> DropRates | None:

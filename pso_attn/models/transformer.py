@@ -30,9 +30,12 @@ class Block(nn.Module):
         self.expand = nn.Linear(settings.d_model, settings.feedforward, bias=False)
         self.contract = nn.Linear(settings.feedforward, settings.d_model, bias=False)
 
-    def forward(self, x: Tensor, noise: BlockNoise | None) -> Tensor:
-        """Return (B, T, C) from (B, T, C); noise: a swarm's, or None for torch's own dropout."""
-        attended = self.attention(self.norm(x), noise)
+    def forward(self, x: Tensor, noise: BlockNoise | None, real: Tensor | None = None) -> Tensor:
+        """Return (B, T, C) from (B, T, C).
+
+        noise: a swarm's, or None for torch's own dropout. real: (B, T), False for padding.
+        """
+        attended = self.attention(self.norm(x), noise, real)
         x = x + (self._dropped(attended, noise.attended) if noise else self._own(attended))
         expanded = self.contract(gelu(self.expand(self.norm(x))))
         return x + (self._dropped(expanded, noise.expanded) if noise else self._own(expanded))
@@ -68,17 +71,35 @@ class Transformer(PlainModel):
     def forward(self, inputs: Tensor, keys: Tensor | None = None) -> Tensor:
         """Return logits (B, outputs) or (B, T, outputs).
 
-        inputs: (B, T) ids or (B, T, features). keys: int32 (sites, 1), to drop what a swarm drops
+        inputs: as `TaskInfo` says. keys: int32 (sites, 1), to drop what a swarm drops
         for the same seed and step; None for torch's own dropout, while in training mode.
         """
-        x = self.embedding(inputs)
+        x, real = self._embedded(inputs), self._real(inputs)
         if self.positions is not None:
             x = x + self.positions.to(x)
         for index, block in enumerate(self.blocks):
-            x = block(x, self._noise(index, keys))
+            x = block(x, self._noise(index, keys), real)
         x = self.norm(x)
-        logits: Tensor = self.head(x if self.info.per_token else x.mean(1))
+        if real is not None:
+            x = x.masked_fill(~real[..., None], 0.0)
+        if not self.info.per_token:
+            x = x.mean(1) if real is None else x.sum(1) / real.sum(1, keepdim=True)
+        logits: Tensor = self.head(x)
         return logits
+
+    def _real(self, inputs: Tensor) -> Tensor | None:
+        """Return which tokens are no padding, (B, T), None on tasks without any."""
+        if not self.info.padded:
+            return None
+        return inputs != 0 if self.info.tokens is not None else inputs[..., -1] != 0
+
+    def _embedded(self, inputs: Tensor) -> Tensor:
+        """Return (B, T, C)."""
+        if self.info.weighted:
+            rows: Tensor = self.embedding(inputs[..., 0].long())
+            return rows * inputs[..., 1:]
+        embedded: Tensor = self.embedding(inputs)
+        return embedded
 
     def _place(self, settings: TransformerSettings) -> None:
         """Make what is added to embeddings: a parameter, a constant, or nothing."""

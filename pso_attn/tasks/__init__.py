@@ -11,6 +11,9 @@ from typing import Any
 
 from pso_attn.errors import ConfigurationError, nearest
 from pso_attn.tasks.digits import make_digits
+from pso_attn.tasks.new_rows import NewRows
+from pso_attn.tasks.series import make_series, read_new_series
+from pso_attn.tasks.table import make_table, read_new_table
 from pso_attn.tasks.task import Split, Task, TaskInfo
 from pso_attn.tasks.text import make_text
 
@@ -21,17 +24,29 @@ __all__ = ["TASKS", "BuiltIn", "Split", "Task", "TaskInfo", "make_task"]
 class BuiltIn:
     """A task that a space file may name: how it is made, and one line for people.
 
-    make: called with `data` (a path, or None) and the options by keyword.
+    make: called with `data` (a path, or None) and the options by keyword. read_new: called with
+    what `preprocessing` gave and a file, to predict its rows; None where a model is not for that.
     """
 
     make: Callable[..., Task]
     summary: str
+    read_new: Callable[[Mapping[str, Any], str], NewRows] | None = None
 
 
 TASKS: Mapping[str, BuiltIn] = MappingProxyType(
     {
         "digits": BuiltIn(
             make_digits, "which digit an 8 x 8 image shows, read as 16 patches (scikit-learn)"
+        ),
+        "table": BuiltIn(
+            make_table,
+            "a column of a table from the others; data = CSV or Parquet, target = COLUMN",
+            read_new_table,
+        ),
+        "series": BuiltIn(
+            make_series,
+            "a class or a number from a series; data = CSV, Parquet or npz",
+            read_new_series,
         ),
         "text": BuiltIn(
             make_text, "the next character of a text; data = any UTF-8 file, else Python's manual"

@@ -25,3 +25,17 @@ def accuracy(logits: Tensor, targets: Tensor) -> Tensor:
     Arguments as in `cross_entropy`; the result has the logits' dtype.
     """
     return (logits.argmax(dim=-1) == targets).flatten(1).to(logits.dtype).mean(dim=1)
+
+
+def macro_f1(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return the mean F1 of the classes that occur, of each particle's likeliest ones, (N,).
+
+    logits: (N, B, C). targets: (N or 1, B). F1 = 2 tp / (2 tp + fp + fn); a class counts where
+    it is a target or an answer, as in scikit-learn's macro average.
+    """
+    classes = logits.shape[-1]
+    answered = functional.one_hot(logits.argmax(dim=-1), classes).to(logits.dtype)  # (N, B, C)
+    wanted = functional.one_hot(targets, classes).to(logits.dtype)
+    right = (answered * wanted).sum(1)
+    seen = answered.sum(1) + wanted.sum(1)  # 2 tp + fp + fn
+    return (2 * right / seen.clamp_min(1)).sum(-1) / (seen > 0).sum(-1)

@@ -18,6 +18,7 @@ from torch import Tensor
 from pso_attn.errors import DataError
 from pso_attn.seeding import generator
 from pso_attn.tasks.classification import accuracy, cross_entropy
+from pso_attn.tasks.splits import split_by_share
 from pso_attn.tasks.task import Split, TaskInfo
 from pso_attn.types import Direction
 
@@ -118,7 +119,7 @@ def make_digits(data: str | None = None) -> DigitsTask:
     from sklearn.datasets import load_digits
 
     images, labels = load_digits(return_X_y=True)
-    rows = _split_rows(labels)
+    rows = split_by_share(labels, _SHARES, generator(0, "digits", "split"))
     pixels = images[rows[0]]
     mean, deviation = float(pixels.mean()), float(pixels.std())
     patches = _patches((images - mean) / deviation)
@@ -130,18 +131,6 @@ def make_digits(data: str | None = None) -> DigitsTask:
         splits.append(Split(inputs, torch.from_numpy(labels[part].astype(np.int64))))
     train, validation, test = splits
     return DigitsTask(train, validation, test, digest.hexdigest(), mean, deviation)
-
-
-def _split_rows(labels: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """Return the rows of train, validation and test, with the same share of every class."""
-    rng = generator(0, "digits", "split")
-    parts: list[list[NDArray[np.int64]]] = [[], [], []]
-    for digit in range(_CLASSES):
-        rows = rng.permutation(np.flatnonzero(labels == digit))
-        cuts = [round(share * len(rows)) for share in _SHARES]
-        for part, piece in zip(parts, np.split(rows, cuts), strict=True):
-            part.append(piece)
-    return [np.sort(np.concatenate(part)) for part in parts]
 
 
 def _patches(images: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -23,7 +23,8 @@ __all__ = ["Split", "Task", "TaskInfo"]
 class Split:
     """Examples, numbered from 0; `index_select(0, rows)` on both tensors gathers a batch.
 
-    inputs: (n, T) int64 ids, or (n, T, features) float32. targets: (n, T) or (n,), int64.
+    inputs: as `TaskInfo` says, floats as float32. targets: (n, T) or (n,), int64 classes, or
+    (n,) float32 numbers.
     Either may be a view whose examples overlap in memory, as a text's windows do: gather rows
     from it, and move it with `to`, which keeps it a view.
     """
@@ -103,8 +104,8 @@ class Task(Protocol):
     def score(self, logits: Tensor, targets: Tensor) -> dict[str, Tensor]:
         """Return every metric of each particle, (N,), in the logits' dtype.
 
-        Arguments as in `loss`. Each metric is a mean over examples, so that batches average by
-        their sizes.
+        Arguments as in `loss`. Where each example has one target it is called with all of a
+        split; where each token has, in batches, whose metrics are averaged by their sizes.
         """
         ...
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pso_attn.seeding import generator
@@ -12,6 +13,34 @@ from pso_attn.testing.tasks import TaskContract
 class TestDigits(TaskContract):
     def make(self) -> Task:
         return make_task("digits")
+
+
+class TestTable(TaskContract):
+    def make(self) -> Task:
+        return make_task("table")
+
+
+class TestTableOfNumbers(TaskContract):
+    def make(self) -> Task:
+        return make_task("table", "sklearn:diabetes")
+
+
+class TestSeries(TaskContract):
+    def make(self) -> Task:
+        return make_task("series")
+
+
+class TestSeriesOfManyLengths(TaskContract):
+    @pytest.fixture(autouse=True)
+    def _series(self, tmp_path: Path) -> None:
+        rng = generator(0, "series")
+        values, kinds = rng.normal(size=(90, 40)), np.repeat(["up", "down", "level"], 30)
+        values += np.outer((kinds == "up") * 1.0 - (kinds == "down"), np.arange(40) / 4)
+        self.path = tmp_path / "series.npz"
+        np.savez(self.path, x=values, y=kinds, lengths=rng.integers(20, 41, size=90))
+
+    def make(self) -> Task:
+        return make_task("series", str(self.path), columns={"patch": 3})
 
 
 class TestText(TaskContract):

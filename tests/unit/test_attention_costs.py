@@ -61,6 +61,31 @@ def test_parameters_are_the_trainable_scalars_of_the_plain_module() -> None:
             assert cost(settings, info)["parameters"] == scalars, settings
 
 
+def test_parameters_of_a_tables_model_are_those_of_the_plain_module() -> None:
+    """Rows of numbers and labels, and a bias for each column."""
+    info = TaskInfo(9, None, length=4, outputs=1, causal=False, per_token=False, weighted=True)
+    module = Transformer(read_transformer(PLAIN, info), info)
+    held = {name: tuple(p.shape) for name, p in module.named_parameters()}
+    assert held["embedding.weight"] == (9, 24)
+    assert held["positions"] == (4, 24)
+    assert held["head.weight"] == (1, 24)
+    assert cost(PLAIN, info)["parameters"] == sum(p.numel() for p in module.parameters())
+
+
+def test_the_columns_of_a_table_have_no_other_positions_than_biases() -> None:
+    info = TaskInfo(9, None, length=4, outputs=3, causal=False, per_token=False, weighted=True)
+    with pytest.raises(ConfigurationError) as raised:
+        cost({**PLAIN, "positions": "rotary"}, info)
+    assert_one_sentence(str(raised.value), "columns of a table have no order")
+
+
+def test_a_predicted_number_has_no_classes_to_smooth() -> None:
+    info = TaskInfo(None, 3, length=4, outputs=1, causal=False, per_token=False)
+    with pytest.raises(ConfigurationError) as raised:
+        cost({**PLAIN, "label_smoothing": 0.1}, info)
+    assert_one_sentence(str(raised.value), "label_smoothing = 0.1")
+
+
 def test_parameters_are_what_storage_holds_of_a_particle() -> None:
     for own in OWN + LOW_RANK:
         settings = {**PLAIN, **own}

@@ -33,7 +33,8 @@ def read(**keys: Any) -> Any:
         ({"model": {"family": 3}}, "model.family is 3; choose one of lstm, transformer"),
         ({"search": {"family": ["lstm"]}}, r'"family" is in \[search\], and all particles are of'),
         ({"model": {"heads": 2}, "search": {"heads": [1]}}, "fixed in .* and varied in"),
-        ({"target": "price"}, '"target" names a column, and task "digits" has none'),
+        ({"target": 3}, '"target" is 3; expected text in quotes'),
+        ({"split": "fold"}, r'"split" is "fold"; expected a table, \[split\]'),
         ({"constraints": {"expressions": "a < 3"}}, "expected a list of text"),
         ({"constraints": {"expressions": [3]}}, "expected text in quotes"),
         ({"run": {"device": 3}}, r'"run\.device" is 3; expected text'),
@@ -108,9 +109,11 @@ def test_rungs_that_do_not_ascend_inside_the_budget_are_refused(given: Any) -> N
         read(budget={"rungs": given})
 
 
-def test_a_task_of_ones_own_may_name_columns() -> None:
-    read_ = configuration_from({"task": "m:Mine", "target": "price"}, "a.toml")
-    assert read_.task_options == {"target": "price"}
+def test_a_task_is_made_with_the_keys_that_are_for_it() -> None:
+    given = {"target": "price", "columns": {"drop": ["id"]}, "split": {"test": 0.1}}
+    read_ = configuration_from({"task": "m:Mine", **given}, "a.toml")
+    assert read_.task_options == given
+    assert configuration_from(read_.document(), "a.toml") == read_
 
 
 def test_a_missing_task_is_one_sentence() -> None:

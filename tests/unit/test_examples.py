@@ -12,7 +12,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 ROOT = EXAMPLES.parent
 
 
-def run(name: str, folder: Path) -> str:
+def run(name: str, folder: Path) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
     done = subprocess.run(
         [sys.executable, str(EXAMPLES / name)],
@@ -23,19 +23,19 @@ def run(name: str, folder: Path) -> str:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    return done.stdout
+    return done
 
 
 @pytest.mark.slow
 def test_a_module_of_ones_own_is_tuned(tmp_path: Path) -> None:
-    said = run("own_module.py", tmp_path)
+    said = run("own_module.py", tmp_path).stdout
     assert "best loss 0." in said
     assert list(tmp_path.glob("runs/*/report/index.html"))
 
 
 @pytest.mark.slow
 def test_an_objective_of_ones_own_is_tuned_and_some_leave_early(tmp_path: Path) -> None:
-    said = run("own_objective.py", tmp_path)
+    said = run("own_objective.py", tmp_path).stdout
     assert "'PRUNED'" in said
     assert "best loss 0." in said
 
@@ -46,4 +46,23 @@ def test_a_pretrained_model_is_fine_tuned(tmp_path: Path) -> None:
         if importlib.util.find_spec(package) is None:
             message = f"{package} is not installed; see examples/fine_tune.py"
             pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
-    assert "best 0." in run("fine_tune.py", tmp_path)
+    assert "best 0." in run("fine_tune.py", tmp_path).stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "baseline", "header", "rows"),
+    [
+        ("table", "ridge regression", "prediction", 42),
+        ("series", "1-nearest neighbour", "prediction,p(0),p(1)", 100),
+    ],
+)
+def test_an_example_searches_confirms_exports_and_predicts(
+    name: str, baseline: str, header: str, rows: int, tmp_path: Path
+) -> None:
+    done = run(f"{name}.py", tmp_path)
+    assert "data: source" in done.stderr
+    assert baseline in done.stdout
+    lines = done.stdout.splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith(header))
+    assert len(lines) - start - 1 == rows

@@ -2,9 +2,9 @@
 
 import math
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -87,6 +87,13 @@ STATES: list[dict[str, Any]] = [
     {"score": "self_attentive", "hops": 3, "last_state": True, "dropout": 0.1, "lr": 2e-3},
     {"score": "self_attentive", "start_scale": 1.6, "dropout": 0.1, "beta2": 0.93},
 ]
+ON_FILES: list[dict[str, Any]] = [
+    {"heads": 2, "lr": 3e-3, "dropout": 0.1, "attention_dropout": 0.1, "clip_norm": 0.03},
+    {"heads": 4, "kv_heads": 2, "head_dim": 5, "temperature": 0.6, "weight_decay": 0.1},
+    {"mechanism": "linear", "heads": 3, "lr": 2e-3, "clip_norm": 100.0},
+    {"mechanism": "low_rank", "heads": 2, "rank": 3, "dropout": 0.2},
+    {"mechanism": "sparse", "heads": 2, "start_scale": 1.5},
+]
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -102,16 +109,30 @@ class Case:
     members: list[Member]
 
 
-@pytest.fixture(params=["digits", "text", *READING], scope="module")
+TASKS = ["digits", "text", "classes", "numbers", "padded"]
+
+
+@pytest.fixture(params=[*TASKS, *READING], scope="module")
 def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
     if request.param in READING:
         outer = {"family": "lstm", "hidden": 6, "batch_size": 8, "recurrence": request.param}
         return case_of(make_task("digits"), {**outer, **READING[request.param]}, STATES)
     if request.param == "digits":
         return case_of(make_task("digits"), OUTER, CAUSAL + LOW_RANK)
+    if request.param == "padded":
+        path = tmp_path_factory.mktemp("series") / "series.npz"
+        rng = generator(0, "series")
+        values, kinds = rng.normal(size=(80, 2, 11)), rng.integers(3, size=80)
+        values[:, 0] += kinds[:, None]
+        np.savez(path, x=values, y=kinds, lengths=rng.integers(1, 12, size=80))
+        return case_of(make_task("series", str(path)), OUTER, CAUSAL + LOW_RANK)
+    if request.param in ("classes", "numbers"):
+        path = tmp_path_factory.mktemp("table") / "table.csv"
+        path.write_text(table(), encoding="utf-8")
+        return case_of(make_task("table", str(path), target=request.param), OUTER, ON_FILES)
     rng = generator(0, "corpus")
     words = ["".join(rng.choice(list("abcdefgh"), size=4)) for _ in range(30)]
-    path: Path = tmp_path_factory.mktemp("text") / "corpus.txt"
+    path = tmp_path_factory.mktemp("text") / "corpus.txt"
     path.write_text(" ".join(rng.choice(words, size=1200)), encoding="utf-8")
     return case_of(make_task("text", str(path), context=12), OUTER, CAUSAL + LOOKING_BACK)
 
@@ -194,6 +215,17 @@ def test_an_extracted_particle_computes_what_it_does_in_its_swarm(case: Case) ->
 def case_of(task: Task, outer: dict[str, Any], own: list[dict[str, Any]]) -> Case:
     members = [read_member({**outer, **s}, 100 + 7 * row, task) for row, s in enumerate(own)]
     return Case(task, members)
+
+
+def table() -> str:
+    """Return a table of numbers and labels, some of them missing, as CSV."""
+    rng, lines = generator(0, "table"), ["size,weight,colour,classes,numbers"]
+    for _ in range(120):
+        size, weight, colour = rng.normal(), rng.normal(), str(rng.choice(["red", "green", ""]))
+        wanted = size * weight + (colour == "red") + 0.1 * rng.normal()
+        shown = "" if rng.random() < 0.2 else f"{size:.4f}"
+        lines.append(f"{shown},{weight:.4f},{colour},{'ab'[int(wanted > 0)]},{wanted:.4f}")
+    return "\n".join(lines)
 
 
 def trained_together(

@@ -1,0 +1,36 @@
+"""Which tokens stand for nothing: sequences that are shorter than the longest end in padding.
+
+Nobody attends to padding. Its scores fall by a large finite number and not to −∞: a query that is
+padding itself may have no other key in its window, and a row of −∞ alone has no softmax. What such
+a query finds reaches no real token.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+FAR = -1e9  # exp(FAR) is 0 in every precision
+
+
+@dataclass(frozen=True, eq=False)
+class Padding:
+    """Where P particles, or all alike where P is 1, have real tokens.
+
+    real: (P, B, 1, T, 1), 1 where a token is real, 0 where it is padding. bias: (P, B, 1, 1, T),
+    what is added to the scores of a key.
+    """
+
+    real: torch.Tensor
+    bias: torch.Tensor
+
+    @classmethod
+    def of(cls, real: torch.Tensor) -> "Padding":
+        """Return the padding of sequences (P, B, T), 1 or True where a token is real."""
+        bias = (real == 0) * FAR
+        return cls(real[:, :, None, :, None], bias[:, :, None, None, :])
+
+    def part(self, start: int, stop: int) -> "Padding":
+        """Return that of particles start … stop − 1."""
+        if len(self.real) == 1:
+            return self
+        return Padding(self.real[start:stop], self.bias[start:stop])

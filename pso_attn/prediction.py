@@ -1,0 +1,96 @@
+"""An exported model on new rows: only its folder and this package are needed.
+
+The folder's weights, settings and preprocessing are read; its code is not run.
+"""
+
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from pso_attn.errors import ConfigurationError, DataError
+from pso_attn.evaluate.device import one_thread
+from pso_attn.models import TaskInfo, Transformer, read_transformer
+from pso_attn.tasks import TASKS
+
+TOGETHER = 1024  # rows in one forward pass
+
+
+@dataclass(frozen=True, eq=False)
+class Predicted:
+    """What a model says of each row, in order; metrics: where the file has the right answers."""
+
+    task: str
+    target: str
+    predictions: list[dict[str, Any]]
+    metrics: Mapping[str, float] | None
+
+
+def predict(folder: Path, data: str) -> Predicted:
+    """Return what the model exported to `folder` says of the rows in the file `data`.
+
+    Raises ConfigurationError where the folder holds no export, or one of a task that does not
+    read files, and DataError where the rows are not as the model's own were.
+    """
+    described = _described(folder)
+    task = described["task"]
+    known = TASKS.get(task)
+    if known is None or known.read_new is None:
+        able = ", ".join(name for name, built_in in TASKS.items() if built_in.read_new)
+        raise ConfigurationError(
+            f'{folder} is of task "{task}"; predict reads new rows for {able}: use its load.py'
+        )
+    model = _model(folder, described)
+    rows = known.read_new(described["inputs"], data)
+    logits = _answers(model, rows.inputs)
+    metrics = None
+    if rows.targets is not None:
+        scores = rows.target.score(logits[None], rows.targets[None])
+        metrics = {name: float(value[0]) for name, value in scores.items()}
+    return Predicted(task, rows.target.name, rows.target.predictions(logits), metrics)
+
+
+def _described(folder: Path) -> Mapping[str, Any]:
+    """Return what preprocessing.json says."""
+    path = folder / "preprocessing.json"
+    if not path.is_file():
+        raise ConfigurationError(
+            f"{folder} has no preprocessing.json; give the folder that `pso-attn export` wrote"
+        )
+    try:
+        found: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if found["schema"] == 1 and found["info"] and found["task"]:
+            return found
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    raise ConfigurationError(f"{path} is not as `pso-attn export` writes it; export the run again")
+
+
+def _model(folder: Path, described: Mapping[str, Any]) -> Transformer:
+    try:
+        settings = tomllib.loads((folder / "settings.toml").read_text(encoding="utf-8"))
+        info = TaskInfo(**described["info"])
+        model = Transformer(read_transformer(settings, info), info)
+        model.load_state_dict(load_file(folder / "model.safetensors"))
+    except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
+        words = str(error).strip().splitlines()[0]
+        raise ConfigurationError(
+            f"the model in {folder} cannot be rebuilt ({words}); export the run again"
+        ) from error
+    return model.eval()
+
+
+@one_thread()
+@torch.no_grad()
+def _answers(model: Transformer, inputs: torch.Tensor) -> torch.Tensor:
+    """Return logits (n, outputs)."""
+    answers = [model(part) for part in inputs.split(TOGETHER)]
+    if not answers:
+        raise DataError("there is no row to predict")
+    return torch.cat(answers)
