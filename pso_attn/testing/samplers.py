@@ -5,6 +5,7 @@ class TestMine(SamplerContract):
         return Mine(seed, particles, batch, generations)
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from typing import ClassVar
@@ -195,13 +196,14 @@ class SamplerContract:
 @cache
 def space_called(name: str) -> Space:
     """Return the space of that name, the same one whenever it is asked for."""
-    return {
+    made: dict[str, Callable[[], Space]] = {
         "cube": lambda: cube(4),
         "one knob": lambda: cube(1),
         "labels": labels,
         "mixed": lambda: mixed(starts=[{"kind": "a", "slope": 1.5}]),
         "constrained": lambda: mixed(constraints=["heads * window <= 64"]),
-    }[name]()
+    }
+    return made[name]()
 
 
 def roughness(params: Params) -> float:
