@@ -1,7 +1,5 @@
 """Hold samplers against each other."""
 
-import shlex
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from math import inf
@@ -10,8 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pso_attn.cli.guard import INTERRUPTED, guarded, is_interrupt, say
-from pso_attn.cli.options import RUNS, Device, Json, NoImport, Quiet, RunsDir
+from pso_attn.cli.guard import guarded, interruptible, say, this_command
+from pso_attn.cli.options import (
+    RUNS,
+    Batch,
+    Device,
+    Json,
+    NoImport,
+    Particles,
+    Quiet,
+    RunsDir,
+    Sets,
+    SpaceFile,
+)
 from pso_attn.cli.output import emit, table
 
 if TYPE_CHECKING:  # what these load would slow down --help
@@ -24,7 +33,7 @@ NOTHING_COMPLETED = 3
 
 @guarded
 def compare(
-    space: Annotated[str, typer.Argument(metavar="SPACE", help="A built-in space, or a file.")],
+    space: SpaceFile,
     samplers: Annotated[
         str,
         typer.Option(
@@ -37,12 +46,8 @@ def compare(
     run: Annotated[
         str | None, typer.Option(metavar="NAME", help="The folder of its runs; SPACE-compare.")
     ] = None,
-    particles: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Size of the swarm.")
-    ] = None,
-    batch: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="How many move and train at once.")
-    ] = None,
+    particles: Particles = None,
+    batch: Batch = None,
     generations: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Batches to propose in each search.")
     ] = None,
@@ -51,10 +56,7 @@ def compare(
     ] = None,
     device: Device = None,
     runs_dir: RunsDir = RUNS,
-    sets: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Set a dotted key of the space file."),
-    ] = None,
+    sets: Sets = None,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Where the page goes; default its report/.")
     ] = None,
@@ -67,36 +69,26 @@ def compare(
     Every search is an ordinary run with the same data, space and budget. The same command goes
     on where it was interrupted; more samplers or seeds join those that are finished.
     """
-    again = shlex.join(["pso-attn", *sys.argv[1:]])
-    try:
+    flags = {
+        "particles": particles,
+        "batch": batch,
+        "generations": generations,
+        "seed": seed,
+        "device": device,
+    }
+    named = [name.strip() for name in samplers.split(",") if name.strip()]
+    with interruptible(this_command):
         from pso_attn.comparing import plan_comparison, run_comparison
         from pso_attn.config import read_configuration
-        from pso_attn.errors import StorageError
-        from pso_attn.report.contest_page import build_contest
 
-        flags = {
-            "particles": particles,
-            "batch": batch,
-            "generations": generations,
-            "seed": seed,
-            "device": device,
-        }
         configuration = read_configuration(space, sets or (), flags)
-        named = [name.strip() for name in samplers.split(",") if name.strip()]
         planned = plan_comparison(configuration, named, seeds, runs_dir, run, not no_import)
         for note in () if quiet else planned.notes:
             say(f"note: {note}")
-        contest = run_comparison(planned, lambda held: _shown(planned, held, quiet), again)
-        folder = planned.folder / "report" if out is None else out
-        try:
-            page = build_contest(contest, folder)
-        except OSError as error:
-            raise StorageError(f"{folder} cannot be written: {error.strerror}") from error
-    except BaseException as error:
-        if not is_interrupt(error):
-            raise
-        say(f"interrupted; go on with: {again}")
-        raise typer.Exit(INTERRUPTED) from None
+        contest = run_comparison(
+            planned, lambda held: _shown(planned, held, quiet), this_command()
+        )
+        page = _written(contest, planned.folder / "report" if out is None else out)
     document = _document(contest, planned.folder, page)
     emit(
         document,
@@ -107,6 +99,17 @@ def compare(
     )
     if all(one["best"] is None for row in document["samplers"] for one in row["searches"]):
         raise typer.Exit(NOTHING_COMPLETED)
+
+
+def _written(contest: "Contest", folder: Path) -> Path:
+    """Write the page into a folder; StorageError where that cannot be written."""
+    from pso_attn.errors import StorageError
+    from pso_attn.report.contest_page import build_contest
+
+    try:
+        return build_contest(contest, folder)
+    except OSError as error:
+        raise StorageError(f"{folder} cannot be written: {error.strerror}") from error
 
 
 @contextmanager

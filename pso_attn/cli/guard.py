@@ -3,10 +3,11 @@
 import contextlib
 import functools
 import os
+import shlex
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import NoReturn, ParamSpec
 
@@ -87,6 +88,26 @@ def is_interrupt(error: BaseException) -> bool:
     while origin is not None and not isinstance(origin, KeyboardInterrupt):
         origin = origin.__cause__ or origin.__context__
     return origin is not None
+
+
+@contextlib.contextmanager
+def interruptible(command: Callable[[], str | None]) -> Iterator[None]:
+    """Print the command that goes on, if there is one, where a signal ends the block."""
+    try:
+        yield
+    except typer.Exit:
+        raise
+    except BaseException as error:
+        again = command() if is_interrupt(error) else None
+        if again is None:
+            raise
+        say(f"interrupted; go on with: {again}")
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def this_command() -> str:
+    """Return the command line that this process was started with."""
+    return shlex.join(["pso-attn", *sys.argv[1:]])
 
 
 def say(text: str) -> None:

@@ -3,13 +3,12 @@
 import csv
 import io
 import shlex
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from pso_attn.cli.guard import INTERRUPTED, guarded, say
+from pso_attn.cli.guard import guarded, interruptible, this_command
 from pso_attn.cli.options import RUNS, Device, Json, NoImport, Precision, Quiet, Run, RunsDir
 from pso_attn.cli.output import emit, table
 from pso_attn.errors import ConfigurationError, StorageError
@@ -50,22 +49,18 @@ def train(
 
     loaded = load_run(run, runs_dir)
     given = None if settings is None else read_settings_file(settings, loaded.started)
-    try:
-        with steps_shown("training", quiet) as progress:
-            document = train_run(
-                loaded,
-                steps,
-                patience,
-                given,
-                device,
-                not no_import,
-                progress,
-                str(settings or loaded.name),
-                precision,
-            )
-    except KeyboardInterrupt:
-        say(f"interrupted; go on with: {shlex.join(['pso-attn', *sys.argv[1:]])}")
-        raise typer.Exit(INTERRUPTED) from None
+    with interruptible(this_command), steps_shown("training", quiet) as progress:
+        document = train_run(
+            loaded,
+            steps,
+            patience,
+            given,
+            device,
+            not no_import,
+            progress,
+            str(settings or loaded.name),
+            precision,
+        )
     emit(
         document,
         as_json=as_json,

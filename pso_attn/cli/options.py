@@ -11,6 +11,15 @@ Quiet = Annotated[
 ]
 RunsDir = Annotated[Path, typer.Option("--runs-dir", metavar="DIR", help="The folder of runs.")]
 Run = Annotated[str, typer.Argument(metavar="RUN", help="A run's name, or its folder.")]
+SpaceFile = Annotated[str, typer.Argument(metavar="SPACE", help="A built-in space, or a file.")]
+Particles = Annotated[int | None, typer.Option(min=1, metavar="N", help="Size of the swarm.")]
+Batch = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="How many move and train at once.")
+]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Set a dotted key of the space file."),
+]
 NoImport = Annotated[
     bool, typer.Option("--no-import", help='Refuse every "module:Name", in file and flags.')
 ]

@@ -1,27 +1,29 @@
 """Run a search, and go on with one."""
 
-import shlex
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pso_attn.cli.guard import INTERRUPTED, guarded, is_interrupt, say
+from pso_attn.cli.guard import guarded, interruptible, is_interrupt, say, this_command
 from pso_attn.cli.options import (
     RUNS,
+    Batch,
     BreakLock,
     Device,
     Executor,
     Json,
     NoImport,
+    Particles,
     Precision,
     Quiet,
     Run,
     RunsDir,
+    Sets,
+    SpaceFile,
     Timeout,
 )
 from pso_attn.cli.output import emit
@@ -29,6 +31,7 @@ from pso_attn.errors import ConfigurationError
 
 if TYPE_CHECKING:  # what these load would slow down --help
     from pso_attn.assembly import Parts
+    from pso_attn.config import Configuration
     from pso_attn.driving import DrivenRun
 
 NOTHING_COMPLETED = 3
@@ -36,17 +39,13 @@ NOTHING_COMPLETED = 3
 
 @guarded
 def search(
-    space: Annotated[str, typer.Argument(metavar="SPACE", help="A built-in space, or a file.")],
+    space: SpaceFile,
     run: Annotated[str | None, typer.Option(metavar="NAME", help="The run's name.")] = None,
     sampler: Annotated[
         str | None, typer.Option(metavar="NAME", help="See `pso-attn samplers`; or module:Class.")
     ] = None,
-    particles: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Size of the swarm.")
-    ] = None,
-    batch: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="How many move and train at once.")
-    ] = None,
+    particles: Particles = None,
+    batch: Batch = None,
     generations: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Batches to propose.")
     ] = None,
@@ -65,10 +64,7 @@ def search(
         str | None,
         typer.Option(metavar="RUN", help="Try its best settings early: a run, or URL#STUDY."),
     ] = None,
-    sets: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Set a dotted key of the space file."),
-    ] = None,
+    sets: Sets = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Train the defaults briefly and predict the time.")
     ] = False,
@@ -93,12 +89,7 @@ def search(
     }
     configuration = read_configuration(space, sets or (), flags)
     if warm_start is not None:
-        from pso_attn.warm_start import warm_started
-
-        warmed = warm_started(configuration, warm_start, runs_dir)
-        configuration = warmed.configuration
-        for note in () if quiet else warmed.notes:
-            say(f"note: {note}")
+        configuration = _warmed(configuration, warm_start, runs_dir, quiet)
     if dry_run:
         parts = prepare(configuration, not no_import)
         _say_data(parts, quiet)
@@ -108,7 +99,7 @@ def search(
     began_s = time.monotonic()
     name = new_name(configuration, run, runs_dir)
     with (
-        _interruptible(lambda: _command_if_begun(runs_dir / name)),
+        interruptible(lambda: _command_if_begun(runs_dir / name)),
         start_run(configuration, name, runs_dir, allow_import=not no_import) as driven,
     ):
         _say_data(driven.parts, quiet)
@@ -134,7 +125,7 @@ def resume(
     """Go on with RUN, as if it had not been interrupted."""
     _require_local(executor)
     began_s = time.monotonic()
-    with _interruptible(lambda: shlex.join(["pso-attn", *sys.argv[1:]])):
+    with interruptible(this_command):
         from pso_attn.driving import resume_run
 
         with resume_run(
@@ -153,13 +144,25 @@ def resume(
             _drive(driven, _deadline(began_s, timeout), as_json, quiet)
 
 
+def _warmed(
+    configuration: "Configuration", reference: str, runs_dir: Path, quiet: bool
+) -> "Configuration":
+    """Return the configuration with starts from elsewhere, and say what was left out."""
+    from pso_attn.warm_start import warm_started
+
+    warmed = warm_started(configuration, reference, runs_dir)
+    for note in () if quiet else warmed.notes:
+        say(f"note: {note}")
+    return warmed.configuration
+
+
 def _drive(driven: "DrivenRun", deadline_s: float, as_json: bool, quiet: bool) -> None:
     """Search until done, print what was found, and exit with the contract's code."""
     from pso_attn.cli.progress import SearchProgress
     from pso_attn.cli.summary import summary
 
     budget = driven.parts.configuration.budget
-    with _interruptible(lambda: driven.again("resume")):
+    with interruptible(lambda: driven.again("resume")):
         progress = SearchProgress(budget, driven.history(), deadline_s, quiet)
         with _resumable(driven), progress.shown():
             driven.run(deadline_s, progress.training, progress.observe, progress.planned)
@@ -178,21 +181,6 @@ def _resumable(driven: "DrivenRun") -> Iterator[None]:
         if not is_interrupt(error):
             say(f"stopped; go on with: {driven.again('resume')}")
         raise
-
-
-@contextmanager
-def _interruptible(command: Callable[[], str | None]) -> Iterator[None]:
-    """Print the command that goes on, if there is one, where a signal ends the block."""
-    try:
-        yield
-    except typer.Exit:
-        raise
-    except BaseException as error:
-        again = command() if is_interrupt(error) else None
-        if again is None:
-            raise
-        say(f"interrupted; go on with: {again}")
-        raise typer.Exit(INTERRUPTED) from None
 
 
 def _command_if_begun(path: Path) -> str | None:

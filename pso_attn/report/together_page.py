@@ -21,6 +21,7 @@ from pso_attn.types import Objective
 _LONGEST = 36  # characters of a run's name in a legend
 _LONGEST_TITLE = 90
 _LINE = 100  # characters that fit above the plots
+_FINGERPRINT = 12  # characters that tell data apart
 _BUDGET = ("particles", "batch", "generations", "steps", "rungs", "seeds")
 _RUN = ("sampler", "seed", "device", "source", "fingerprint")
 
@@ -156,7 +157,7 @@ def _budgets(found: Sequence[Entry]) -> str:
     if not ours:
         return ""
     rows = [
-        (name, *(setting(entry.run.configuration.get(table, {}).get(name)) for entry in ours))
+        (name, *(_held(entry, table, name) for entry in ours))
         for table, names in (("budget", _BUDGET), ("run", _RUN))
         for name in names
     ]
@@ -169,6 +170,11 @@ def _budgets(found: Sequence[Entry]) -> str:
         said or "As it was run.", ("what", *(entry.label for entry in ours)), shown, changed=marked
     )
     return markup.section("Budgets", table)
+
+
+def _held(entry: Entry, table: str, name: str) -> str:
+    shown = setting(entry.run.configuration.get(table, {}).get(name))
+    return shown[:_FINGERPRINT] if name == "fingerprint" else shown
 
 
 def _end(entry: Entry) -> float | None:

@@ -5,46 +5,58 @@ class TestMine(SamplerContract):
         return Mine(seed, particles, batch, generations)
 """
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
+from typing import ClassVar
 
 import numpy as np
 import pytest
 
+from pso_attn.errors import ConfigurationError
 from pso_attn.space import Space
 from pso_attn.testing.driving import drive
-from pso_attn.testing.spaces import cube, labels, mixed
+from pso_attn.testing.spaces import cube, four_points, labels, mixed
 from pso_attn.types import Array, History, Params, Proposal, Sampler
 
 PARTICLES = 6
 GENERATIONS = 6
 
+_searched: dict[tuple[type, Space, int, int], History] = {}  # what several tests only read
+
 
 class SamplerContract:
-    """Inherit it, write `make`, and pytest runs the suite on your sampler."""
+    """Inherit it, write `make`, and pytest runs the suite on your sampler.
+
+    generations: of most searches; a sampler that is slow may do with fewer, 4 at least.
+    """
+
+    generations: ClassVar[int] = GENERATIONS
 
     def make(self, seed: int, particles: int, batch: int, generations: int) -> Sampler:
         """Return a fresh sampler."""
         raise NotImplementedError
 
+    def searched(self, space: Space, batch: int = 4, seed: int = 1) -> History:
+        """Return a search by a sampler that nothing else was asked of; it is made once."""
+        key = (type(self), space, batch, seed)
+        if key not in _searched:
+            sampler = self.make(seed, PARTICLES, batch, self.generations)
+            _searched[key] = drive(sampler, space, roughness, self.generations)
+        return _searched[key]
+
     @pytest.fixture(params=["cube", "one knob", "labels", "mixed", "constrained"])
     def space(self, request: pytest.FixtureRequest) -> Space:
         """Return each of the spaces that a sampler has to cope with."""
-        return {
-            "cube": lambda: cube(4),
-            "one knob": lambda: cube(1),
-            "labels": lambda: labels(),
-            "mixed": lambda: mixed(starts=[{"kind": "a", "slope": 1.5}]),
-            "constrained": lambda: mixed(constraints=["heads * window <= 64"]),
-        }[request.param]()
+        return space_called(request.param)
 
     @pytest.mark.parametrize("batch", [1, 4, PARTICLES])
     def test_positions_lie_in_the_cube_and_particles_take_turns(
         self, space: Space, batch: int
     ) -> None:
         """Generation g proposes (B, D) in [0, 1] for the particles (g * batch + i) mod P."""
-        sampler = self.make(1, PARTICLES, batch, GENERATIONS)
-        history = drive(sampler, space, roughness, GENERATIONS)
-        for generation in range(GENERATIONS):
+        sampler, history = self._made(batch), self.searched(space, batch)
+        for generation in range(self.generations):
             proposal = sampler.propose(space, history.truncated(generation))
             assert proposal.positions.shape == (batch, space.dimension)
             assert proposal.positions.dtype == np.float64
@@ -55,38 +67,28 @@ class SamplerContract:
 
     def test_proposing_twice_gives_the_same(self, space: Space) -> None:
         """`propose` is a function of the seed, the space and the history."""
-        sampler = self.make(1, PARTICLES, 4, GENERATIONS)
-        history = drive(sampler, space, roughness, GENERATIONS)
+        sampler, history = self._made(), self.searched(space)
         assert_same(sampler.propose(space, history), sampler.propose(space, history))
 
     def test_earlier_calls_leave_no_trace(self, space: Space) -> None:
         """A sampler that saw this run and another proposes what a fresh one does."""
-        used = self.make(1, PARTICLES, 4, GENERATIONS)
-        other = drive(self.make(2, PARTICLES, 4, GENERATIONS), space, roughness, GENERATIONS)
-        history = drive(used, space, roughness, GENERATIONS)
-        used.propose(space, other)
-        for length in (GENERATIONS, 2, 4, 0, GENERATIONS):
+        used, history = self._made(), self.searched(space)
+        used.propose(space, self.searched(space, seed=2))
+        for length in (self.generations, 2, 4, 0, self.generations):
             past = history.truncated(length)
-            fresh = self.make(1, PARTICLES, 4, GENERATIONS)
-            assert_same(used.propose(space, past), fresh.propose(space, past))
+            assert_same(used.propose(space, past), self._made().propose(space, past))
 
     @pytest.mark.parametrize("kept", [0, 1, 3])
     def test_a_resumed_search_equals_the_uninterrupted_one(self, space: Space, kept: int) -> None:
         """Truncate the history, continue with a fresh sampler: the same trials, bit for bit."""
-        whole = drive(self.make(1, PARTICLES, 4, GENERATIONS), space, roughness, GENERATIONS)
-        resumed = drive(
-            self.make(1, PARTICLES, 4, GENERATIONS),
-            space,
-            roughness,
-            GENERATIONS,
-            history=whole.truncated(kept),
-        )
+        whole = self.searched(space)
+        past = whole.truncated(kept)
+        resumed = drive(self._made(), space, roughness, self.generations, history=past)
         np.testing.assert_array_equal(stored_positions(whole), stored_positions(resumed))
 
     def test_neither_history_nor_global_randomness_is_touched(self, space: Space) -> None:
         """The proposal neither writes to the records nor draws from numpy's global generator."""
-        sampler = self.make(1, PARTICLES, 4, GENERATIONS)
-        history = drive(sampler, space, roughness, 3)
+        sampler, history = self._made(), self.searched(space).truncated(3)
         positions = stored_positions(history)
         before = np.random.get_state(legacy=False)  # noqa: NPY002  # read, never drawn from
         sampler.propose(space, history)
@@ -96,34 +98,29 @@ class SamplerContract:
 
     def test_seeds_differ(self, space: Space) -> None:
         """Two seeds give two searches."""
-        one, two = (
-            drive(self.make(seed, PARTICLES, 4, GENERATIONS), space, roughness, GENERATIONS)
-            for seed in (1, 2)
-        )
+        one, two = (self.searched(space, seed=seed) for seed in (1, 2))
         assert not np.array_equal(stored_positions(one), stored_positions(two))
 
     def test_starts_come_first(self) -> None:
         """Trials 0, 1, … are the defaults and the start settings, whatever the batch."""
         space = mixed(starts=[{"kind": "a", "slope": 1.5}, {"heads": 8, "gate": True}])
         for batch in (1, 2, PARTICLES):
-            sampler = self.make(1, PARTICLES, batch, GENERATIONS)
-            history = drive(sampler, space, roughness, GENERATIONS)
+            history = drive(self._made(batch), space, roughness, -(-3 // batch))
             starts = [trial.candidate.params for trial in history.trials[:3]]
             assert starts == [space.decode(position) for position in space.starts]
 
-    @pytest.mark.parametrize("loss", [float("nan"), float("inf"), -float("inf"), None, 1.0])
+    @pytest.mark.parametrize("loss", [float("nan"), float("inf"), -float("inf"), None, 1.0, 1e300])
     def test_losses_that_say_nothing_do_not_stop_the_search(
         self, space: Space, loss: float | None
     ) -> None:
-        """All NaN, all infinite, all failed or all equal: it goes on, and goes on moving."""
+        """All NaN, infinite, failed, equal or huge: it goes on, and goes on moving."""
 
         def useless(params: Params) -> float:
             if loss is None:
                 raise ZeroDivisionError
             return loss
 
-        sampler = self.make(1, PARTICLES, 4, GENERATIONS)
-        positions = stored_positions(drive(sampler, space, useless, GENERATIONS))
+        positions = stored_positions(drive(self._made(), space, useless, self.generations))
         assert np.all(np.isfinite(positions))
         assert len(np.unique(positions[PARTICLES:], axis=0)) > 1
 
@@ -136,21 +133,54 @@ class SamplerContract:
                 raise ZeroDivisionError
             return float("nan") if loss * 1e4 % 3 < 2 else loss
 
-        history = drive(self.make(1, PARTICLES, 4, 20), space, flaky, 20)
-        assert [trial.number for trial in history.trials] == list(range(80))
+        length = 2 * self.generations
+        history = drive(self.make(1, PARTICLES, 4, length), space, flaky, length)
+        assert [trial.number for trial in history.trials] == list(range(4 * length))
         assert np.all(np.isfinite(stored_positions(history)))
+
+    def test_losses_as_large_as_floats_go_beside_small_ones_are_survived(
+        self, space: Space
+    ) -> None:
+        """1e300 and its negative, the largest float and the smallest: none makes others vanish."""
+        sizes = [1e300, -1e300, 1.8e308, 5e-324, 1.0, float("inf")]
+
+        def wild(params: Params) -> float:
+            loss = roughness(params)
+            return sizes[int(loss * 1e4) % len(sizes)] * (1.0 if loss > 1 else 0.5)
+
+        history = drive(self._made(), space, wild, self.generations)
+        assert np.all(np.isfinite(stored_positions(history)))
+
+    def test_a_space_of_four_points_is_searched_on_when_all_are_known(self) -> None:
+        """What was trained is proposed again where nothing else is left: no endless look-out."""
+        space = four_points()
+        history = drive(self._made(PARTICLES), space, roughness, self.generations)
+        assert len(history.trials) == PARTICLES * self.generations
+        assert len({tuple(t.candidate.params.values()) for t in history.trials}) > 1
+
+    @pytest.mark.parametrize("particles", [1, 2])
+    def test_the_smallest_swarms_work_or_are_refused_in_one_sentence(self, particles: int) -> None:
+        """Two particles are enough; one is, where nobody has to learn from another."""
+        space = mixed()
+        try:
+            sampler = self.make(1, particles, particles, self.generations)
+        except ConfigurationError as error:
+            assert particles == 1
+            assert "give at least 2 particles" in str(error)  # noqa: PT017  it may also work
+            return
+        positions = stored_positions(drive(sampler, space, roughness, self.generations))
+        assert np.all((positions >= 0) & (positions <= 1))
 
     def test_three_hundred_dimensions_work(self) -> None:
         """A space as wide as a small weight matrix is searched like any other."""
-        positions = stored_positions(drive(self.make(1, PARTICLES, 4, 4), cube(300), roughness, 4))
+        positions = stored_positions(drive(self._made(), cube(300), roughness, 4))
         assert positions.shape == (16, 300)
         assert np.all((positions >= 0) & (positions <= 1))
 
     def test_numbers_do_not_depend_on_which_label_stands_in_which_bin(self) -> None:
         """Relabel the history's categories: the next numeric coordinates are the same."""
         space = mixed()
-        sampler = self.make(1, PARTICLES, 4, GENERATIONS)
-        history = drive(sampler, space, roughness, 4)
+        sampler, history = self._made(), drive(self._made(), space, roughness, 4)
         relabelled = relabel(space, history)
         assert not np.array_equal(stored_positions(history), stored_positions(relabelled))
         numbers = ~space.categorical
@@ -158,6 +188,22 @@ class SamplerContract:
             sampler.propose(space, history).positions[:, numbers],
             sampler.propose(space, relabelled).positions[:, numbers],
         )
+
+    def _made(self, batch: int = 4) -> Sampler:
+        return self.make(1, PARTICLES, batch, self.generations)
+
+
+@cache
+def space_called(name: str) -> Space:
+    """Return the space of that name, the same one whenever it is asked for."""
+    made: dict[str, Callable[[], Space]] = {
+        "cube": lambda: cube(4),
+        "one knob": lambda: cube(1),
+        "labels": labels,
+        "mixed": lambda: mixed(starts=[{"kind": "a", "slope": 1.5}]),
+        "constrained": lambda: mixed(constraints=["heads * window <= 64"]),
+    }
+    return made[name]()
 
 
 def roughness(params: Params) -> float:

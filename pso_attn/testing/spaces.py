@@ -29,6 +29,16 @@ def labels(knobs: int = 3) -> Space:
     )
 
 
+def four_points() -> Space:
+    """Return a space of four settings."""
+    return space_of(
+        [
+            Knob("gate", "bool", "A switch.", choices=(False, True), default=False),
+            Knob("heads", "ordered", "A size.", choices=(1, 2), default=1),
+        ]
+    )
+
+
 def mixed(starts: Sequence[Mapping[str, Any]] = (), constraints: Sequence[str] = ()) -> Space:
     """Return a space with one knob of each kind, a conditional one among them."""
     return space_of(

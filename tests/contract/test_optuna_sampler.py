@@ -171,7 +171,7 @@ def test_batches_of_any_size_are_asked_and_told(variant: str, batch: int) -> Non
     assert len({trial.params["x"] for trial in study.trials}) == len(study.trials)
 
 
-@pytest.mark.parametrize("variant", ["pso", "pso-classic"])
+@pytest.mark.parametrize("variant", VARIANTS)
 def test_what_a_sampler_remembers_changes_nothing(variant: str) -> None:
     """Asked and told in any order, a sampler proposes what a new one does at each trial."""
     used, fresh = made(variant=variant), made(variant=variant)

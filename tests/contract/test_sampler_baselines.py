@@ -9,8 +9,7 @@ from pso_attn.baselines import (
     PySwarms,
     TreeParzen,
 )
-from pso_attn.testing.samplers import SamplerContract
-from pso_attn.testing.spaces import mixed
+from pso_attn.testing.samplers import SamplerContract, space_called
 
 
 class TestTreeParzen(SamplerContract):
@@ -20,10 +19,11 @@ class TestTreeParzen(SamplerContract):
 
 class TestGaussianProcess(SamplerContract):
     pytestmark = pytest.mark.slow  # it fits a Gaussian process for each particle
+    generations = 4  # of 4: the first ten trials are random
 
     @pytest.fixture
     def space(self):
-        return mixed()
+        return space_called("mixed")
 
     def make(self, seed, particles, batch, generations):
         return GaussianProcess(seed, particles, batch, generations)

@@ -1,5 +1,6 @@
 """Anyone's Optuna study, through `report`."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -40,14 +41,25 @@ def quiet() -> Iterator[None]:
     optuna.logging.set_verbosity(before)
 
 
-@pytest.fixture
-def url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quiet: None) -> str:
-    """A database with the study `theirs`, in the current folder."""
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with the study `theirs`."""
+    path = tmp_path_factory.mktemp("theirs") / "their.db"
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.CRITICAL)
     sampler = optuna.samplers.RandomSampler(seed=1)
-    study = optuna.create_study(study_name="theirs", storage="sqlite:///their.db", sampler=sampler)
+    study = optuna.create_study(study_name="theirs", storage=f"sqlite:///{path}", sampler=sampler)
     study.optimize(objective, n_trials=14, catch=ValueError)
     study.ask()
+    optuna.logging.set_verbosity(before)
+    return path
+
+
+@pytest.fixture
+def url(database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quiet: None) -> str:
+    """Return the URL of a copy of the database, in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(database, "their.db")
     return "sqlite:///their.db"
 
 
