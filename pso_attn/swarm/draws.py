@@ -43,9 +43,14 @@ def moves(
     pulled += WOBBLE * bin_width * rng.normal(size=pulled.shape)
     copied = np.where(source < 0.25, x, np.where(source < 0.5, personal, social))
     labels = np.where(jump < jump_rate, bins, copied)
-    stopping = rng.random((count, 1)) < STOPPING
-    numbers = np.where(stopping, np.clip(pulled, 0.0, 1.0), reflect(pulled))
+    numbers = kept_inside(pulled, rng)
     return space.snap(np.where(space.categorical, labels, numbers))
+
+
+def kept_inside(moves: Array, rng: np.random.Generator) -> Array:
+    """Return moves (m, D) inside the cube: half of them stop at its faces, half are mirrored."""
+    stopping = rng.random((len(moves), 1)) < STOPPING
+    return np.where(stopping, np.clip(moves, 0.0, 1.0), reflect(moves))
 
 
 def varied(space: Space, positions: Array, rng: np.random.Generator) -> Array:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from pso_attn.seeding import generator
 from pso_attn.space import Space
+from pso_attn.swarm.covariance import Learned
 from pso_attn.swarm.draws import moves, start, start_length, varied
 from pso_attn.swarm.fold import Fold, folded
 from pso_attn.swarm.ledger import Ledger, keys, modelled
@@ -30,11 +31,12 @@ FINALISTS = 5  # of a particle's draws are repaired where there are constraints
 class ScreenedSwarm:
     """Particle swarm that asks a Gaussian process which of many moves each particle makes.
 
-    A ring swarm's velocity rule makes the moves, expected improvement chooses among them, and
-    what was chosen for the other particles of the batch is taken into account: the swarm says
-    where to look, the model does not. After a start around the defaults. Where losses are noisy,
-    the model's mean stands for them, and a particle may look again at its personal best.
-    Made for 20 to 2,000 evaluations of mixed and conditional spaces.
+    A ring swarm's velocity rule makes the moves, or a learned normal distribution, or both of
+    them; expected improvement chooses among them, and what was chosen for the other particles of
+    the batch is taken into account: the swarm says where to look, the model does not. After a
+    start around the defaults. Where losses are noisy, the model's mean stands for them, and a
+    particle may look again at its personal best. Made for 20 to 2,000 evaluations of mixed and
+    conditional spaces.
 
     generations: the budget that the search began with; a small one shortens the start.
     options: see `ScreenedOptions`. Raises ConfigurationError for fewer than two particles, a
@@ -56,6 +58,7 @@ class ScreenedSwarm:
         self.options = read_screened_options(options)
         self._links = _links(self.options, particles)
         self._fold: Fold[Ledger] | None = None
+        self._learned: Fold[Learned] | None = None
 
     def propose(self, space: Space, history: History) -> Proposal:
         """Return where the next `batch` particles go; pure in the seed, space and history."""
@@ -66,22 +69,35 @@ class ScreenedSwarm:
         if generation < start_length(self.particles, self.batch, self.generations, dimension):
             positions = start(space, self.seed, first, self.batch)
         else:
-            positions = self._moved(space, self.ledger(space, history), generation, particles)
+            positions = self._moved(space, history, particles)
         return Proposal(space.with_starts(positions, first), particles)
 
     def ledger(self, space: Space, history: History) -> Ledger:
         """Return the history's trials as arrays, folding only what was not folded before."""
+        if self.options.moves != "velocity":
+            return self.learned(space, history).ledger
         self._fold = folded(self._fold, space, history, _no_trials, _extended)
         return self._fold.state
 
-    def _moved(
-        self, space: Space, ledger: Ledger, generation: int, particles: tuple[int, ...]
-    ) -> Array:
+    def learned(self, space: Space, history: History) -> Learned:
+        """Return what moves by a distribution go by, folding only what was not folded before."""
+
+        def step(space: Space, history: History, known: Learned, generation: int) -> Learned:
+            return known.extended(space, history.generations[generation], history, self.particles)
+
+        self._learned = folded(self._learned, space, history, Learned.first, step)
+        return self._learned.state
+
+    def _moved(self, space: Space, history: History, particles: tuple[int, ...]) -> Array:
         """Return the most promising move of each of the particles, (B, D)."""
-        standing = standing_of(ledger, space.categorical, self.particles)
+        generation, ledger = len(history), self.ledger(space, history)
+        if self.options.moves == "velocity":
+            standing = standing_of(ledger, space.categorical, self.particles)
+        else:
+            standing = self.learned(space, history).current(space, self.particles)
         known = set(keys(ledger.points))
         drawn = np.stack(
-            [self._drawn(space, ledger, standing, generation, i, known) for i in particles]
+            [self._drawn(space, history, standing, i, known) for i in particles]
         )  # (B, draws, D)
         feasible = np.ones(drawn.shape[:2], dtype=bool)
         if space.constraints or space.divisors:
@@ -100,46 +116,51 @@ class ScreenedSwarm:
         return drawn[np.arange(len(particles)), chosen]
 
     def _drawn(
-        self,
-        space: Space,
-        ledger: Ledger,
-        standing: Standing,
-        generation: int,
-        i: int,
-        known: set[bytes],
+        self, space: Space, history: History, standing: Standing, i: int, known: set[bytes]
     ) -> Array:
         """Return what particle i has to choose from, (draws, D), new settings if any are left."""
-        rng = generator(self.seed, generation, i, "moves")
-        leader = int(self._links[i, np.argmin(standing.costs[self._links[i]])])
-        uniform = rng.random((self.options.draws, space.dimension))
-        path = ledger.path(i)
-        if not np.isfinite(standing.costs[leader]) or not len(path):
-            drawn = space.snap(uniform)  # nothing that could draw it anywhere
-        else:
-            x = path[-1]
-            # from rest, whoever leads its neighbourhood would not move: SPSO 2007's first velocity
-            v = x - path[-2] if len(path) > 1 else 0.5 * (uniform - x)
-            own = i if np.isfinite(standing.costs[i]) else leader
-            personal = ledger.positions[standing.bests[own]]
-            social = ledger.positions[standing.bests[self._followed(standing, leader, rng)]]
-            v = np.broadcast_to(v, uniform.shape)
-            drawn = moves(space, x, v, personal, social, self.options.jump_rate, rng)
+        rng = generator(self.seed, len(history), i, "moves")
+        ledger, draws = self.ledger(space, history), self.options.draws
+        by_velocity = {"velocity": draws, "covariance": 0, "both": draws // 2}[self.options.moves]
+        kinds = []
+        if by_velocity:
+            kinds.append(self._velocity_moves(space, ledger, standing, i, by_velocity, rng))
+        if by_velocity < draws:
+            learned, rate = self.learned(space, history), self.options.jump_rate
+            kinds.append(learned.moves(space, standing, draws - by_velocity, rate, rng))
+        drawn = np.concatenate(kinds)
         for _ in range(space.dimension):
             repeated = np.array([key in known for key in keys(modelled(space, drawn))])
             if not repeated.any():
                 break
             drawn[repeated] = varied(space, drawn[repeated], rng)
-        if standing.is_noisy and np.isfinite(standing.costs[i]):
+        if standing.is_noisy and np.isfinite(standing.costs[i]) and len(drawn) > 1:
             drawn[-1] = ledger.positions[standing.bests[i]]
         return drawn
 
-    def _followed(
-        self, standing: Standing, leader: int, rng: np.random.Generator
-    ) -> NDArray[np.intp]:
-        """Return which particle's best draws each move, (draws,): the leader, or anybody's."""
-        able = np.flatnonzero(np.isfinite(standing.costs))
-        anybody = able[rng.integers(len(able), size=self.options.draws)]
-        return np.where(rng.random(self.options.draws) < WANDERING, anybody, leader)
+    def _velocity_moves(
+        self,
+        space: Space,
+        ledger: Ledger,
+        standing: Standing,
+        i: int,
+        count: int,
+        rng: np.random.Generator,
+    ) -> Array:
+        """Return where its velocity may take particle i, (count, D)."""
+        leader = int(self._links[i, np.argmin(standing.costs[self._links[i]])])
+        uniform = rng.random((count, space.dimension))
+        path = ledger.path(i)
+        if not np.isfinite(standing.costs[leader]) or not len(path):
+            return space.snap(uniform)  # nothing that could draw it anywhere
+        x = path[-1]
+        # from rest, whoever leads its neighbourhood would not move: SPSO 2007's first velocity
+        v = x - path[-2] if len(path) > 1 else 0.5 * (uniform - x)
+        own = i if np.isfinite(standing.costs[i]) else leader
+        personal = ledger.positions[standing.bests[own]]
+        social = ledger.positions[standing.bests[_followed(standing, leader, count, rng)]]
+        v = np.broadcast_to(v, uniform.shape)
+        return moves(space, x, v, personal, social, self.options.jump_rate, rng)
 
     def _repaired(
         self, space: Space, drawn: Array, generation: int, particles: tuple[int, ...]
@@ -151,6 +172,15 @@ class ScreenedSwarm:
         ]
         feasible = [[not one.violations for one in row] for row in repaired]
         return np.array([[one.position for one in row] for row in repaired]), np.array(feasible)
+
+
+def _followed(
+    standing: Standing, leader: int, count: int, rng: np.random.Generator
+) -> NDArray[np.intp]:
+    """Return which particle's best draws each move, (count,): the leader, or anybody's."""
+    able = np.flatnonzero(np.isfinite(standing.costs))
+    anybody = able[rng.integers(len(able), size=count)]
+    return np.where(rng.random(count) < WANDERING, anybody, leader)
 
 
 def _no_trials(space: Space) -> Ledger:

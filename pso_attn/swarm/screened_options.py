@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 from pso_attn.errors import ConfigurationError, nearest
 from pso_attn.swarm.options import ClassicOptions
 
+Moves = Literal["velocity", "covariance", "both"]
 Shape = Literal["ring", "star", "von_neumann", "pyramid"]
 
 
@@ -15,10 +16,13 @@ Shape = Literal["ring", "star", "von_neumann", "pyramid"]
 class ScreenedOptions:
     """Options of `pso`, checked; those that the textbook swarm has too mean the same there.
 
+    moves: what they are drawn from, the velocity rule, a learned normal distribution or both,
+    half of the draws each.
     topology: who sees whom. neighbours: on a ring, on each side. draws: moves that a particle
-    has to choose from. jump_rate: chance that a label is drawn anew in a move.
+    has to choose from, at most. jump_rate: chance that a label is drawn anew in a move.
     """
 
+    moves: Moves = "velocity"
     topology: Shape = "ring"
     neighbours: int = 1
     draws: int = 80
@@ -39,6 +43,11 @@ def read_screened_options(given: Mapping[str, Any]) -> ScreenedOptions:
         if not accepts(value):
             raise ConfigurationError(f"pso: {name} = {value!r} does not work; give {expected}")
     options = ScreenedOptions(**given)
+    for name in ("topology", "neighbours"):
+        if options.moves == "covariance" and name in given:
+            raise ConfigurationError(
+                f'pso: {name} acts on velocities only; leave it out or choose moves = "velocity"'
+            )
     if options.topology != "ring" and "neighbours" in given:
         raise ConfigurationError(
             'pso: neighbours acts on a ring only; leave it out or choose topology = "ring"'
@@ -62,6 +71,7 @@ def _is_share(value: Any) -> bool:
 
 
 _EXPECTED: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
+    "moves": ('"velocity", "covariance" or "both"', lambda value: value in get_args(Moves)),
     "topology": (
         '"ring", "star", "von_neumann" or "pyramid"',
         lambda value: value in get_args(Shape),

@@ -23,13 +23,14 @@ ENTRIES = 4_000_000  # and what their pairs may take, times D: less than 400 poi
 class Standing:
     """What the swarm makes of its ledger; P particles.
 
-    merits: (n,), the trials' targets, the less trusted the noisier they are. best: what is to be
-    improved on, the least merit of a full trial, or of any. bests: (P,), each particle's best
-    trial. costs: (P,), its rank among all trials; infinity without one.
+    merits: (n,), the trials' targets, the less trusted the noisier they are. ranks: (n,), from 0;
+    infinity for a failure. best: what is to be improved on, the least merit of a full trial, or
+    of any. bests: (P,), each particle's best trial. costs: (P,), its rank; infinity without one.
     """
 
     surrogate: Surrogate
     merits: Array
+    ranks: Array
     best: float
     bests: Indices
     costs: Array
@@ -61,7 +62,7 @@ def standing_of(ledger: Ledger, labels: Flags, particles: int) -> Standing:
     for trial in order[::-1]:  # the last that is written is the best
         bests[ledger.particles[trial]] = trial
         costs[ledger.particles[trial]] = ranks[trial]
-    return Standing(surrogate, merits, best, bests, costs)
+    return Standing(surrogate, merits, ranks, best, bests, costs)
 
 
 def _kept(targets: Array, dimension: int) -> Indices:

@@ -64,6 +64,12 @@ class TestScreenedSwarmOfALongStart(TestScreenedSwarm):
         return ScreenedSwarm(seed, particles, batch, 100, {**usual, **options})
 
 
+class TestScreenedSwarmByCovariance(TestScreenedSwarm):
+    def make(self, seed, particles, batch, generations, **options):
+        usual = {"moves": "covariance", "draws": 20}
+        return ScreenedSwarm(seed, particles, batch, generations, {**usual, **options})
+
+
 class TestRandomSearch(SamplerContract):
     def make(self, seed, particles, batch, generations):
         return RandomSearch(seed, particles, batch, generations)

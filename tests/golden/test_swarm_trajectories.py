@@ -34,6 +34,8 @@ SAMPLERS = {
     "clpso refreshing": lambda: ClpsoSwarm(7, 4, 3, 6, {"refreshing_gap": 1}),
     "screened": lambda: ScreenedSwarm(7, 4, 3, 6),
     "screened star": lambda: ScreenedSwarm(7, 4, 3, 6, {"topology": "star", "draws": 9}),
+    "screened covariance": lambda: ScreenedSwarm(7, 4, 3, 6, {"moves": "covariance"}),
+    "screened both": lambda: ScreenedSwarm(7, 4, 3, 6, {"moves": "both", "draws": 9}),
     "random": lambda: RandomSearch(7, 4, 3, 6),
     "qmc": lambda: QuasiMonteCarlo(7, 4, 3, 6),
 }

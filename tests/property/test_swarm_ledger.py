@@ -59,6 +59,31 @@ def test_a_cached_ledger_equals_a_fresh_one(runs, visits):
         )
 
 
+@settings(max_examples=15, deadline=None)
+@given(
+    runs=st.lists(histories(), min_size=1, max_size=2),
+    visits=st.lists(st.tuples(st.integers(0, 1), st.integers(0, 6)), min_size=1, max_size=4),
+    moves=st.sampled_from(["covariance", "both"]),
+)
+def test_a_cached_distribution_equals_a_fresh_one(runs, visits, moves):
+    def make():
+        return ScreenedSwarm(1, PARTICLES, BATCH, 6, {"moves": moves, "draws": 9})
+
+    cached = make()
+    for run, length in visits:
+        history = runs[run % len(runs)].truncated(length)
+        one, two = cached.learned(SPACE, history), make().learned(SPACE, history)
+        assert len(one.ledger) == len(history.trials)
+        assert (one.agreement, one.told) == (two.agreement, two.told)
+        for field in fields(one.distribution):
+            np.testing.assert_array_equal(
+                getattr(one.distribution, field.name), getattr(two.distribution, field.name)
+            )
+        np.testing.assert_array_equal(
+            cached.propose(SPACE, history).positions, make().propose(SPACE, history).positions
+        )
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     st.lists(

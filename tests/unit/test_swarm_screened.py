@@ -7,6 +7,7 @@ from pso_attn.space import Knob
 from pso_attn.swarm import ClassicSwarm, ScreenedSwarm
 from pso_attn.swarm.draws import moves, start, start_length
 from pso_attn.swarm.ledger import keys, modelled
+from pso_attn.swarm.screened import _followed
 from pso_attn.swarm.standing import standing_of
 from pso_attn.testing import best_loss, drive, finished
 from pso_attn.testing.driving import MINIMISED
@@ -168,9 +169,9 @@ def test_half_of_the_moves_beyond_a_face_stop_there_and_half_are_mirrored():
 
 def test_half_of_the_moves_follow_anybody_instead_of_the_neighbourhoods_best():
     first = [(i, (0.1 * i, 0.2), float(i)) for i in range(10)]
-    swarm, space = ScreenedSwarm(0, 10, 10, 20, {"draws": 2000}), cube(2)
+    swarm, space = ScreenedSwarm(0, 10, 10, 20), cube(2)
     standing = standing_of(swarm.ledger(space, history_of(first)), space.categorical, 10)
-    followed = swarm._followed(standing, 3, np.random.default_rng(0))
+    followed = _followed(standing, 3, 2000, np.random.default_rng(0))
     shares = np.bincount(followed, minlength=10) / 2000
     np.testing.assert_allclose(shares, [0.05] * 3 + [0.55] + [0.05] * 6, atol=0.03)
 
