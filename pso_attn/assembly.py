@@ -4,8 +4,9 @@ The one place that knows every part by name; third parties' come in as "module:N
 """
 
 import inspect
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from pso_attn.config import Configuration
-from pso_attn.errors import ConfigurationError, nearest
+from pso_attn.errors import ConfigurationError, PsoAttnError, nearest
 from pso_attn.imports import load_function, refuse_imports
 from pso_attn.seeding import generator
 from pso_attn.space import Knob, Space, own_knobs, read_space
@@ -275,7 +276,7 @@ def make_task(configuration: Configuration) -> Any:
     options = configuration.task_options
     if ":" in configuration.task:
         made = load_function(configuration.task, "task", configuration.code)
-        task = _call(made, configuration.task, options)
+        task = _made(made, configuration.task, options)
         missing = [name for name in _TASK_NAMES if not hasattr(task, name)]
         if missing:
             raise ConfigurationError(
@@ -285,6 +286,19 @@ def make_task(configuration: Configuration) -> Any:
     from pso_attn import tasks
 
     return tasks.make_task(configuration.task, **options)
+
+
+def _made(made: Callable[..., Any], name: str, options: Mapping[str, Any]) -> Any:
+    """Return what a class of a user's own makes; whatever it raises is one sentence."""
+    from pso_attn.evaluate.own_code import why
+
+    try:
+        with redirect_stdout(sys.stderr):
+            return _call(made, name, options)
+    except PsoAttnError:
+        raise
+    except Exception as error:  # a user's class may raise anything
+        raise ConfigurationError(why(name, error)) from error
 
 
 def make_sampler(configuration: Configuration) -> Sampler:
