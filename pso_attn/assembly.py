@@ -206,9 +206,13 @@ def assemble(
         task = make_task(configuration)
         make_sampler(configuration)
     objectives = tuple(_objective(name, task, configuration) for name in configuration.objectives)
+    from pso_attn.reach import check_reach
+
     factory = make_factory(configuration, task)
+    notes = () if factory is None else _check_factory(factory, configuration)
     space = make_space(configuration, task, factory)
-    notes = _checked(space, task, factory, configuration)
+    if factory is None:
+        notes = check_reach(space, task, configuration.model, configuration.source)
     _check_precision(space, configuration)
     space = replace(space, notes=(*space.notes, *notes))
     found = {"fingerprint": task.fingerprint, "direction": objectives[0].direction}
@@ -332,18 +336,12 @@ def _naming(source: str) -> Iterator[None]:
         raise ConfigurationError(f"{source}: {error}") from error
 
 
-def _checked(
-    space: Space, task: Any, factory: "OwnFactory | None", configuration: Configuration
-) -> tuple[str, ...]:
-    """Return what a person should hear of a space; ConfigurationError where none of it works.
+def _check_factory(factory: "OwnFactory", configuration: Configuration) -> tuple[str, ...]:
+    """Return what a person should hear of a factory; ConfigurationError where it works nowhere.
 
-    Of a factory of one's own a few settings are made, for each may take long.
+    A few settings are made, for each may take long, and before a constraint asks for many.
     """
-    if factory is None:
-        from pso_attn.reach import check_reach
-
-        return check_reach(space, task, configuration.model, configuration.source)
-    rng = generator(0, "reach")
+    space, rng = make_bare_space(configuration), generator(0, "reach")
     others = rng.random((OWN_TRIED - 1, space.dimension))
     refusals = []
     for position in (space.starts[0], *others):

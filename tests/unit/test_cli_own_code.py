@@ -178,13 +178,35 @@ def test_samplers_are_compared_on_an_objective(module: str) -> None:
     assert compared.exit_code == 0, compared.stderr
 
 
-@pytest.mark.parametrize("command", [("train", "o"), ("export", "o", "--out", "x")])
-def test_what_needs_a_model_of_ours_says_so(module: str, command: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    ("command", "sentence"),
+    [
+        (("export", "o", "--out", "x"), "so it cannot be exported; what it keeps lies in"),
+        (("train", "o", "--patience", "3"), "--patience is for models that are trained here"),
+    ],
+)
+def test_what_needs_a_model_of_ours_says_so(
+    module: str, command: tuple[str, ...], sentence: str
+) -> None:
     assert cli("search", OWN, "--run", "o", "--generations", "1").exit_code == 0
     refused = cli(*command)
     assert refused.exit_code == 2
-    assert "whose model only its own code knows, so it cannot be" in refused.stderr
+    assert sentence in refused.stderr
     assert refused.stderr.count("\n") == 1
+
+
+def test_an_objective_is_trained_longer_with_the_winners_settings_or_given_ones(
+    module: str, tmp_path: Path
+) -> None:
+    assert cli("search", OWN, "--run", "o").exit_code == 0
+    best = json.loads(cli("best", "o", "--json").stdout)
+    trained = json.loads(cli("train", "o", "--json").stdout)
+    assert trained["settings"] == best["settings"]
+    assert trained["steps"] == 40 == max(int(step) for step in trained["curve"])
+    assert trained["metrics"] == best["metrics"]
+    (tmp_path / "given.toml").write_text('x = 0.3\nkind = "a"\n')
+    given = cli("train", "o", "--settings", tmp_path / "given.toml", "--json", "--steps", "5")
+    assert json.loads(given.stdout)["loss"] == 0.0
 
 
 @pytest.mark.parametrize(
