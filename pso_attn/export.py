@@ -44,8 +44,7 @@ def export_run(run: LoadedRun, out: Path, allow_import: bool = True) -> Exported
     ConfigurationError where `out` holds something, RunError where the run has no model yet, and
     StorageError where `out` cannot be written.
     """
-    run.refuse_objective("exported")
-    _refuse_factory(run)
+    _refuse_own_code(run)
     _refuse_taken(out)
     source, checkpoint = _model(run)
     parts = run.assembled("cpu", allow_import)
@@ -92,14 +91,19 @@ def exported_files(
     }
 
 
-def _refuse_factory(run: LoadedRun) -> None:
+def _refuse_own_code(run: LoadedRun) -> None:
     """Raise ConfigurationError where the model's code is somebody's own."""
-    family = run.started.family
-    if "model.family" in run.started.own_code:
-        name = TRAINED if (run.folder.checkpoints / TRAINED).exists() else BEST
+    began, checkpoints = run.started, run.folder.checkpoints
+    if began.objective is not None:
         raise ConfigurationError(
-            f"run {run.name} has models of {family}, whose code cannot be exported; load the "
-            f"weights in {run.folder.checkpoints / name} into what {family} makes of its settings"
+            f"run {run.name} tunes {began.subject}, whose model its own code alone knows, so it "
+            f"cannot be exported; what it keeps lies in {checkpoints}"
+        )
+    if "model.family" in began.own_code:
+        name = TRAINED if (checkpoints / TRAINED).exists() else BEST
+        raise ConfigurationError(
+            f"run {run.name} has models of {began.family}, whose code cannot be exported; load "
+            f"the weights in {checkpoints / name} into what {began.family} makes of its settings"
         )
 
 

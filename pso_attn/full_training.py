@@ -6,16 +6,17 @@ and step, and a handful of tensors is all that has to be kept to go on to the sa
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import torch
 
 from pso_attn.assembly import Parts
 from pso_attn.checkpoints import TRAINED
+from pso_attn.config import Configuration
 from pso_attn.courses import Course, Plan, TrainingFiles
 from pso_attn.errors import ConfigurationError, DeviceError, TrainingError
-from pso_attn.evaluate import LongTraining, resolve_device
+from pso_attn.evaluate import LongTraining, resolve_device, train_objective
 from pso_attn.evaluate.device import is_out_of_memory
 from pso_attn.evaluate.precision import check_precision
 from pso_attn.runs import LoadedRun
@@ -25,6 +26,7 @@ from pso_attn.types import Settings
 LONGER = 10  # times the search's steps, by default; early stopping ends what needs fewer
 PATIENCE = 10  # scorings: a quarter of the training, since rates anneal to its very end
 SAVE_EVERY_S = 30.0  # between scorings, where those are far apart
+OWN_TRAINED = "trained"  # the folder in which an objective of one's own keeps its files
 SLICES = 25  # of the steps between two scorings
 
 Report = Callable[[int, int, str], None]
@@ -92,9 +94,11 @@ def train_run(
 
     Raises RunError while the run is being driven and TrainingError where nothing is left to keep.
     """
-    run.refuse_objective("trained at full length")
     parts = run.assembled(device, allow_import)
     with run.folder.lock():
+        if parts.function is not None:
+            _refuse_ours(parts.configuration, patience, precision)
+            return _train_objective(run, parts, steps, given)
         plan = plan_training(run, parts, steps, patience, given, given_in, precision)
         saved = TrainingFiles(run.folder.checkpoints, plan)
         course = saved.finished()
@@ -110,6 +114,54 @@ def train_run(
                 ) from error
         saved.clear()
     return _document(run, plan, course)
+
+
+def _refuse_ours(
+    configuration: Configuration, patience: int | None, precision: str | None
+) -> None:
+    """Raise ConfigurationError for what only our trainer knows of."""
+    for flag, value in (("patience", patience), ("precision", precision)):
+        if value is not None:
+            raise ConfigurationError(
+                f"--{flag} is for models that are trained here, and {configuration.subject} "
+                "trains its own; leave it out"
+            )
+
+
+def _train_objective(
+    run: LoadedRun, parts: Parts, steps: int | None, given: Settings | None
+) -> dict[str, Any]:
+    """Ask an objective of one's own for a training that long; what it keeps, it keeps itself.
+
+    Its folder stays from one call to the next, so that it may go on from what it left there.
+    """
+    configuration, best = parts.configuration, None if given is not None else run.best()
+    settings = given if best is None else best.candidate.settings
+    if settings is None:
+        raise run.without_winner("to train")
+    budget, folder = configuration.budget, run.folder.checkpoints / OWN_TRAINED
+    steps = LONGER * budget.steps if steps is None else steps
+    seed, objective = training_seed(configuration.seed, 0), parts.objectives[0]
+    metrics, curve = train_objective(
+        parts.own_objective(), settings, seed, budget, steps, objective, folder
+    )
+    return {
+        "run": run.name,
+        "split": "validation",
+        "trial": None if best is None else best.number,
+        "settings": dict(settings),
+        "seed": seed,
+        "steps": steps,
+        "steps_done": steps,
+        "best_step": steps,
+        "stopped": "its objective returned",
+        "objective": objective.name,
+        "loss": metrics.get("loss"),
+        "metrics": metrics,
+        "curve": {str(step): value for step, value in curve.items()},
+        "search": _search(run, metrics),
+        "checkpoint": str(folder),
+    }
 
 
 def _train(plan: Plan, parts: Parts, saved: TrainingFiles, report: Report | None) -> Course:
@@ -163,12 +215,6 @@ def _words(course: Course, plan: Plan) -> str:
 
 def _document(run: LoadedRun, plan: Plan, course: Course) -> dict[str, Any]:
     """Return how a training went, beside the best of the search, both on the validation split."""
-    best = run.best()
-    search = None
-    if best is not None:
-        steps = run.configuration.budget.steps
-        metrics = {name: best.outcome.metrics.get(name) for name in course.metrics}
-        search = {"trial": best.number, "steps": steps, "metrics": metrics}
     return {
         "run": run.name,
         "split": "validation",
@@ -183,6 +229,19 @@ def _document(run: LoadedRun, plan: Plan, course: Course) -> dict[str, Any]:
         "loss": course.metrics.get("loss"),
         "metrics": dict(course.metrics),
         "curve": {str(step): value for step, value in course.curve.items()},
-        "search": search,
+        "search": _search(run, course.metrics),
         "checkpoint": str(run.folder.checkpoints / TRAINED),
+    }
+
+
+def _search(run: LoadedRun, metrics: Collection[str]) -> dict[str, Any] | None:
+    """Return what the search's best reached of these metrics; None without one."""
+    best = run.best()
+    if best is None:
+        return None
+    theirs = {name: best.outcome.metrics.get(name) for name in metrics}
+    return {
+        "trial": best.number,
+        "steps": run.configuration.budget.steps,
+        "metrics": theirs,
     }

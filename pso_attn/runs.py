@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pso_attn.assembly import Parts, assemble, make_bare_space, make_space
 from pso_attn.config import Configuration, configuration_from
-from pso_attn.errors import ConfigurationError, RunError
+from pso_attn.errors import RunError
 from pso_attn.space import Space
 from pso_attn.store import OptunaStore, RunFolder, load_study
 from pso_attn.store.lease import LEASE
@@ -132,18 +132,6 @@ class LoadedRun:
             f"{said}: of {len(history.trials)}, {times} failed with `{error}`; narrow the ranges "
             f"of its space, or go on with `{again} --generations {2 * len(history)}`"
         )
-
-    def refuse_objective(self, what: str) -> None:
-        """Raise ConfigurationError where the run tunes an objective of one's own.
-
-        what: what can only be done with a model that this package trains.
-        """
-        if self.started.objective is not None:
-            raise ConfigurationError(
-                f"run {self.name} tunes {self.started.subject}, whose model only its own code "
-                f"knows, so it cannot be {what}; call that code with the settings that "
-                f"`{self.again('best')} --json` prints"
-            )
 
     def state(self) -> str:
         """Return "running", "locked" (by another host), "finished" or "interrupted"."""

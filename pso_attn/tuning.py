@@ -1,5 +1,6 @@
 """A search from Python: a space and an objective in, the best settings out."""
 
+import sys
 import time
 import tomllib
 from collections.abc import Callable, Mapping
@@ -155,6 +156,11 @@ def _configuration(
     sets: list[str],
     flags: Mapping[str, Any],
 ) -> Configuration:
+    if objective is None and (batched or maximize):
+        raise ConfigurationError(
+            "batched and maximize say how an objective is read, and none is given; name one, or "
+            "leave them out"
+        )
     if isinstance(space, str) and "\n" in space:
         try:
             space = tomllib.loads(space)
@@ -181,12 +187,10 @@ def _configuration(
 
 def _name(function: Function) -> str:
     """Return "module:function"; what cannot be imported by it stands in the script that runs."""
-    own = getattr(function, "__qualname__", type(function).__name__)
-    module = getattr(function, "__module__", GIVEN)
-    if own.isidentifier():
-        return f"{module}:{own}"
-    plain = own.rpartition(".")[2]
-    return f"{GIVEN}:{plain if plain.isidentifier() else 'function'}"
+    name, module = getattr(function, "__name__", "function"), getattr(function, "__module__", "")
+    if getattr(sys.modules.get(module), name, None) is function:
+        return f"{module}:{name}"
+    return f"{GIVEN}:{name if name.isidentifier() else 'function'}"
 
 
 def _refuse_other(run: LoadedRun, wanted: Configuration) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pso_attn.cli.guard import guarded, interruptible, this_command
+from pso_attn.cli.guard import guarded, interruptible, say, this_command
 from pso_attn.cli.options import RUNS, Device, Json, NoImport, Precision, Quiet, Run, RunsDir
 from pso_attn.cli.output import emit, table
 from pso_attn.errors import ConfigurationError, StorageError
@@ -42,6 +42,7 @@ def train(
     Ten times the search's steps, since a search trains only as long as ranking takes. The model
     kept is the one of the best validation score; the test split is not looked at.
     """
+    from pso_attn.assembly import OWN_KNOBS
     from pso_attn.cli.progress import steps_shown
     from pso_attn.full_training import train_run
     from pso_attn.runs import load_run
@@ -65,7 +66,9 @@ def train(
         document,
         as_json=as_json,
         quiet=quiet,
-        lines=_trained(document, loaded.again("export")),
+        lines=_trained(
+            document, loaded.again("export"), not OWN_KNOBS & loaded.started.own_code.keys()
+        ),
         essence=[str(document["metrics"][document["objective"]])],
     )
 
@@ -174,7 +177,7 @@ def _as_csv(predictions: list[dict[str, Any]]) -> list[str]:
     return text.getvalue().splitlines()
 
 
-def _trained(document: dict[str, Any], export_command: str) -> list[Any]:
+def _trained(document: dict[str, Any], export_command: str, can_export: bool) -> list[Any]:
     """Return what the training reached beside the search's best, and what to do next."""
     from pso_attn.report.words import number
 
@@ -192,5 +195,5 @@ def _trained(document: dict[str, Any], export_command: str) -> list[Any]:
         "",
         f"stopped:  {document['stopped']} ({document['steps_done']} of {document['steps']})",
         f"model:    {document['checkpoint']}",
-        f"export:   {export_command} --out DIR",
+        *([f"export:   {export_command} --out DIR"] if can_export else []),
     ]

@@ -137,8 +137,10 @@ def rehearsal(parts: "Parts") -> tuple[dict[str, Any], list[Any]]:
         **measured,
     }
     lines = [f"space {configuration.source} on {configuration.device}; nothing was written"]
+    is_batched = "seconds_per_training_alone" in measured
+    words = _WORDS if is_batched else {**_WORDS, "seconds_per_training": _ONE_TRAINING}
     lines += [
-        f"{_WORDS[name][0]:<32}{_WORDS[name][1](value)}"
+        f"{words[name][0]:<32}{words[name][1](value)}"
         for name, value in measured.items()
         if name in _WORDS
     ]
@@ -161,6 +163,7 @@ def _mebibytes(value: float) -> str:
     return f"{value / 2**20:.1f} MiB"
 
 
+_ONE_TRAINING = ("one training", duration)
 _WORDS: Mapping[str, tuple[str, Any]] = {
     "trainings_per_generation": ("trainings per generation", number),
     "seconds_per_training": ("one training, in the batch", duration),

@@ -9,7 +9,7 @@ from pso_attn.evaluate.module_training import ModuleMember, ModuleTraining
 from pso_attn.evaluate.optimiser import KNOBS
 from pso_attn.evaluate.own_factory import OwnFactory
 from pso_attn.evaluate.own_objective import ObjectiveEvaluator, OwnObjective
-from pso_attn.evaluate.own_scoring import rehearse_objective, score_objective
+from pso_attn.evaluate.own_scoring import rehearse_objective, score_objective, train_objective
 from pso_attn.evaluate.planner import Forecast
 from pso_attn.evaluate.rehearsal import rehearse
 from pso_attn.evaluate.swarm_runs import Scored, train_swarm
@@ -39,5 +39,6 @@ __all__ = [
     "resolve_device",
     "score_objective",
     "train_modules",
+    "train_objective",
     "train_swarm",
 ]

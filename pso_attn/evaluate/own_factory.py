@@ -13,11 +13,12 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from pso_attn.errors import ConfigurationError
-from pso_attn.evaluate.optimiser import read_recipe
+from pso_attn.evaluate.optimiser import KNOBS, read_recipe
 from pso_attn.evaluate.own_code import own_code, why
 from pso_attn.tasks.task import Task
 from pso_attn.types import Settings
 
+_CHANGES_NO_MODULE = {knob.name for knob in KNOBS} - {"batch_size"}  # which changes its memory
 LOOKED_AT = 2  # examples; one alone has no variance for a batch norm
 BYTES = 4  # float32
 
@@ -63,7 +64,8 @@ class OwnFactory:
         memory_bytes: weights, gradients, two moments, and what autograd keeps for a batch.
         Raises ConfigurationError where the settings give no module that fits the task.
         """
-        key = json.dumps(settings, sort_keys=True, default=str)
+        own = {k: v for k, v in settings.items() if k not in _CHANGES_NO_MODULE}
+        key = json.dumps(own, sort_keys=True, default=str)
         if key not in self._known:
             try:
                 self._known[key] = self._measured(settings)

@@ -3,6 +3,7 @@
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,31 @@ def score_objective(
         if report is not None:
             report(len(scored), len(pairs))
     return scored
+
+
+def train_objective(
+    function: OwnObjective,
+    settings: Settings,
+    seed: int,
+    budget: Budget,
+    steps: int,
+    objective: Objective,
+    folder: Path,
+) -> tuple[dict[str, float], dict[int, float]]:
+    """Return the metrics and the curve of one training of `steps`, which nobody tells to leave.
+
+    budget: the search's, whose steps `fidelity` is a share of. folder: its checkpoint_dir. Raises
+    TrainingError where the function fails.
+    """
+    ladder = Ladder(replace(budget, steps=steps), objective, None)
+    fidelity = steps / budget.steps
+    trial = OwnTrial(ladder, 0, seed, function.device, folder, "validation", fidelity)
+    try:
+        (answer,) = function([settings], [trial])
+        metrics = read_answer(answer, objective.name, function.name)
+    except Exception as error:  # a user's function may raise anything
+        raise TrainingError(why(function.name, error)) from error
+    return metrics, {**trial.run.curve, steps: metrics[objective.name]}
 
 
 def rehearse_objective(

@@ -80,7 +80,7 @@ class OwnTrial:
 
     seed: of everything random in it. device: where to train. split: "validation" in a search,
     "test" where it is confirmed: what to score on. steps: the full budget, on whose scale `report`
-    counts. fidelity: the share of the search's steps that this training is meant to take.
+    counts. fidelity: those steps as a share of the search's.
     """
 
     def __init__(

@@ -54,7 +54,8 @@ class Scale:
             axis.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=12))
             axis.yaxis.set_major_formatter(FuncFormatter(lambda y, _: short(y)))
             axis.yaxis.set_minor_formatter(NullFormatter())
-        axis.set_ylim(self.low, self.high)
+        if (self.low, self.high) != (None, None):
+            axis.set_ylim(self.low, self.high)
 
     def shows(self, value: float) -> bool:
         """Tell whether a value lies on the axis."""

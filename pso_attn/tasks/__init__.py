@@ -11,13 +11,14 @@ from typing import Any
 
 from pso_attn.errors import ConfigurationError, nearest
 from pso_attn.tasks.digits import make_digits
+from pso_attn.tasks.loaders import LoaderTask
 from pso_attn.tasks.new_rows import NewRows
 from pso_attn.tasks.series import make_series, read_new_series
 from pso_attn.tasks.table import make_table, read_new_table
 from pso_attn.tasks.task import Split, Task, TaskInfo
 from pso_attn.tasks.text import make_text
 
-__all__ = ["TASKS", "BuiltIn", "Split", "Task", "TaskInfo", "make_task"]
+__all__ = ["TASKS", "BuiltIn", "LoaderTask", "Split", "Task", "TaskInfo", "make_task"]
 
 
 @dataclass(frozen=True)

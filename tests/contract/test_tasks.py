@@ -1,12 +1,15 @@
 """Every built-in task keeps the contract."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from torch.utils.data import DataLoader, TensorDataset
 
 from pso_attn.seeding import generator
-from pso_attn.tasks import Task, make_task
+from pso_attn.tasks import LoaderTask, Task, make_task
 from pso_attn.testing.tasks import TaskContract
 
 
@@ -56,3 +59,33 @@ class TestText(TaskContract):
 
     def make(self) -> Task:
         return make_task("text", str(self.path), context=32)
+
+
+class TestLabelledVectors(TaskContract):
+    """The class of the documentation, as it stands there."""
+
+    def make(self) -> Task:
+        text = (Path(__file__).parents[2] / "docs" / "own-code.md").read_text(encoding="utf-8")
+        (shown,) = (
+            block.partition("```")[0]
+            for block in text.split("```python\n")
+            if block.startswith("# flowers.py")
+        )
+        names: dict[str, Any] = {"__name__": "flowers"}
+        exec(shown, names)
+        made: Task = names["Flowers"]()
+        return made
+
+
+class TestLabelledTokens(TaskContract):
+    """A class for each id of a sequence, out of loaders that shuffle."""
+
+    def make(self) -> Task:
+        rng = generator(0, "labelled")
+        ids = torch.from_numpy(rng.choice(12**5, size=300, replace=False))
+        rows = torch.stack([ids // 12**k % 12 for k in range(5)], dim=1)
+        examples = TensorDataset(rows, (rows == 3).long() + 2 * (rows == 4).long())
+        parts = torch.utils.data.random_split(
+            examples, [180, 60, 60], torch.Generator().manual_seed(0)
+        )
+        return LoaderTask(*(DataLoader(part, batch_size=60, shuffle=True) for part in parts))

@@ -13,7 +13,8 @@ def test_the_tree_names_every_module_once() -> None:
     modules = [path for path in (ROOT / "pso_attn").rglob("*.py")]
     listed = [p.name for p in modules if p.name != "__init__.py" or p.parent.name == "pso_attn"]
     benchmarks = [path.name for path in (ROOT / "benchmarks").rglob("*.py")]
-    assert named == sorted([*listed, *benchmarks])
+    examples = [path.name for path in (ROOT / "examples").glob("*.py")]
+    assert named == sorted([*listed, *benchmarks, *examples])
 
 
 def test_every_link_to_a_file_leads_to_one() -> None:

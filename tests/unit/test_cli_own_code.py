@@ -1,0 +1,282 @@
+"""An objective, a factory and a task of one's own, from the command line."""
+
+import json
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from pso_attn import load_run
+from pso_attn.cli.app import app
+
+MINE = """
+from torch import nn
+
+
+def loss(settings, trial):
+    value = (settings["x"] - 0.3) ** 2 + 0.1 * (settings["kind"] == "b")
+    for step in range(1, trial.steps + 1):
+        trial.report(step, value + 1 / step)
+        if trial.should_prune():
+            return
+    return {"loss": value, "accuracy": 1 - value, "tested": trial.split == "test"}
+
+
+def measured(settings, trial):
+    return {"loss": settings["x"], "accuracy": 1 - settings["x"]}
+
+
+def lists(settings, trials):
+    return [one["x"] for one in settings]
+
+
+def broken(settings, trial):
+    raise ValueError("no such thing")
+
+
+def few(settings):
+    return 0.0
+
+
+def net(settings, info):
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, settings["width"]), nn.ReLU(),
+                         nn.Linear(settings["width"], info.outputs))
+
+
+def narrow(settings, info):
+    return nn.Linear(info.features, 3)
+
+
+number = 3
+""".replace('"tested": trial.split == "test"', '"tested": float(trial.split == "test")')
+SPACE = """
+objective = "MODULE:loss"
+[search]
+x = { low = 0.0, high = 1.0 }
+kind = ["a", "b"]
+[budget]
+particles = 4
+generations = 3
+steps = 4
+"""
+NET = """
+task = "digits"
+[model]
+family = "MODULE:net"
+[search]
+width = [8, 16]
+lr = {}
+[constraints]
+expressions = ["parameters <= 1200"]
+[budget]
+particles = 3
+generations = 2
+steps = 8
+"""
+
+
+def cli(*arguments: str | Path) -> Any:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A module and space files of one's own, in a folder beside the current one."""
+    name = f"own_{re.sub('[^a-z0-9]', '_', tmp_path.name)}"
+    there, here = tmp_path / "there", tmp_path / "here"
+    there.mkdir()
+    here.mkdir()
+    (there / f"{name}.py").write_text(MINE)
+    (there / "own.toml").write_text(SPACE.replace("MODULE", name))
+    (there / "net.toml").write_text(NET.replace("MODULE", name))
+    monkeypatch.chdir(here)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield name
+    sys.modules.pop(name, None)
+
+
+OWN, NETS = "../there/own.toml", "../there/net.toml"
+
+
+def test_an_objective_is_searched_from_another_folder_and_every_command_reads_it(
+    module: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    search = cli("search", OWN, "--run", "o")
+    assert search.exit_code == 0, search.stderr
+    best = json.loads(cli("best", "o", "--json").stdout)
+    assert best["loss"] == best["metrics"]["loss"] < 0.1
+    assert set(best["settings"]) == {"x", "kind"}
+    assert best["metrics"]["tested"] == 0.0
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if "there" not in path])
+    sys.modules.pop(module, None)
+    monkeypatch.chdir(tmp_path)
+    runs = ("--runs-dir", "here/runs")
+    for command in (("verify",), ("resume", "--generations", "4"), ("confirm", "--seeds", "2")):
+        done = cli(command[0], "o", *command[1:], *runs)
+        assert done.exit_code == 0, done.stderr
+    shown = cli("show", "o", *runs)
+    assert f"objective {module}:loss" in shown.stdout
+    confirmation = load_run("o", "here/runs").folder.read_json("confirm.json")
+    assert confirmation["rows"][0]["test"]["tested"]["mean"] == 1.0
+    assert confirmation["baselines"] == {}
+    assert cli("verify", "o", "--no-import", *runs).exit_code == 2
+
+
+def test_a_report_of_an_objective_needs_nothing_of_its_code(module: str, tmp_path: Path) -> None:
+    assert cli("search", OWN, "--run", "o", "--generations", "1").exit_code == 0
+    (tmp_path / "there" / f"{module}.py").unlink()
+    sys.modules.pop(module, None)
+    report = cli("report", "o", "--quiet")
+    assert report.exit_code == 0, report.stderr
+    assert f"objective {module}:loss" in Path(report.stdout.strip()).read_text()
+
+
+def test_a_metric_is_maximised_where_the_file_says_so(module: str) -> None:
+    sets = (f"objective={module}:measured", 'objectives=["accuracy"]', 'maximize=["accuracy"]')
+    search = cli("search", OWN, "--run", "m", *(f"--set={one}" for one in sets))
+    assert search.exit_code == 0, search.stderr
+    best = load_run("m").best()
+    assert best is not None
+    assert best.outcome.values == (1 - best.candidate.params["x"],)
+    assert best.outcome.values[0] > 0.8
+
+
+def test_a_function_that_takes_lists_is_searched(module: str) -> None:
+    sets = ("--set", f"objective={module}:lists", "--set", "objective_batched=true")
+    search = cli("search", OWN, "--run", "l", *sets)
+    assert search.exit_code == 0, search.stderr
+    assert cli("verify", "l").exit_code == 0
+
+
+def test_a_dry_run_asks_once_and_writes_nothing(module: str) -> None:
+    dry = cli("search", OWN, "--dry-run", "--json")
+    assert dry.exit_code == 0, dry.stderr
+    said = json.loads(dry.stdout)
+    assert said["trainings_per_generation"] == 4
+    assert said["search_seconds"] == pytest.approx(12 * said["seconds_per_training"])
+    failing = cli("search", OWN, "--dry-run", "--set", f"objective={module}:broken")
+    assert failing.exit_code == 1
+    assert "the defaults, fails: " in failing.stderr
+    assert not Path("runs").exists()
+
+
+def test_an_objective_that_always_raises_fails_its_particles_and_never_the_store(
+    module: str,
+) -> None:
+    search = cli("search", OWN, "--run", "b", "--set", f"objective={module}:broken")
+    assert search.exit_code == 3
+    assert f"12 trials: {module}:broken raised ValueError: no such thing" in search.stdout
+    assert cli("verify", "b").exit_code == 0
+
+
+def test_samplers_are_compared_on_an_objective(module: str) -> None:
+    compared = cli("compare", OWN, "--samplers", "pso,random", "--seeds", "1", "--quiet")
+    assert compared.exit_code == 0, compared.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "sentence"),
+    [
+        (("export", "o", "--out", "x"), "so it cannot be exported; what it keeps lies in"),
+        (("train", "o", "--patience", "3"), "--patience is for models that are trained here"),
+    ],
+)
+def test_what_needs_a_model_of_ours_says_so(
+    module: str, command: tuple[str, ...], sentence: str
+) -> None:
+    assert cli("search", OWN, "--run", "o", "--generations", "1").exit_code == 0
+    refused = cli(*command)
+    assert refused.exit_code == 2
+    assert sentence in refused.stderr
+    assert refused.stderr.count("\n") == 1
+
+
+def test_an_objective_is_trained_longer_with_the_winners_settings_or_given_ones(
+    module: str, tmp_path: Path
+) -> None:
+    assert cli("search", OWN, "--run", "o").exit_code == 0
+    best = json.loads(cli("best", "o", "--json").stdout)
+    trained = json.loads(cli("train", "o", "--json").stdout)
+    assert trained["settings"] == best["settings"]
+    assert trained["steps"] == 40 == max(int(step) for step in trained["curve"])
+    assert trained["metrics"] == best["metrics"]
+    (tmp_path / "given.toml").write_text('x = 0.3\nkind = "a"\n')
+    given = cli("train", "o", "--settings", tmp_path / "given.toml", "--json", "--steps", "5")
+    assert json.loads(given.stdout)["loss"] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("reference", "sentence"),
+    [
+        ("gone_away:loss", "there is no module gone_away in "),
+        ("MODUL:loss", 'did you mean "MODULE"'),
+        ("MODULE:los", 'MODULE has no los; did you mean "loss"'),
+        ("MODULE:number", '"MODULE:number" is a int, which cannot be called'),
+        ("MODULE:few", '"MODULE:few" cannot be called with (settings, trial)'),
+        ("MODULE", 'expected "module:function"'),
+        ("a b:c", 'is not of the form "module:Name"'),
+    ],
+)
+def test_a_reference_that_leads_nowhere_is_one_sentence_and_leaves_nothing(
+    module: str, reference: str, sentence: str
+) -> None:
+    reference = reference.replace("MODULE", module).replace("MODUL:", f"{module[:-1]}:")
+    search = cli("search", OWN, "--set", f'objective="{reference}"')
+    assert search.exit_code == 2
+    assert sentence.replace("MODULE", module) in search.stderr
+    assert search.stderr.count("\n") == 1
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("import gone_away", "failed with ModuleNotFoundError: No module named 'gone_away'"),
+        ("def f(:", "failed with SyntaxError"),
+        ("import sys; sys.exit(3)", "failed with SystemExit: 3"),
+    ],
+)
+def test_a_module_that_does_not_import_is_one_sentence(
+    module: str, tmp_path: Path, text: str, sentence: str
+) -> None:
+    (tmp_path / "there" / f"{module}.py").write_text(text)
+    search = cli("search", OWN)
+    assert search.exit_code == 2
+    assert sentence in search.stderr
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize("space", [OWN, NETS])
+def test_no_import_refuses_before_anything_is_imported(module: str, space: str) -> None:
+    search = cli("search", space, "--no-import")
+    assert search.exit_code == 2
+    assert "would import code, which --no-import refuses" in search.stderr
+    assert module not in sys.modules
+
+
+def test_a_factory_is_searched_confirmed_and_trained(module: str) -> None:
+    search = cli("search", NETS, "--run", "n")
+    assert search.exit_code == 0, search.stderr
+    best = json.loads(cli("best", "n", "--json").stdout)
+    assert best["metrics"]["parameters"] == 75 * best["settings"]["width"] + 10 <= 1200
+    for command in (("verify",), ("confirm", "--seeds", "1"), ("train", "--steps", "40")):
+        done = cli(command[0], "n", *command[1:])
+        assert done.exit_code == 0, done.stderr
+    exported = cli("export", "n", "--out", "x")
+    assert exported.exit_code == 2
+    assert "whose code cannot be exported; load the weights in" in exported.stderr
+    dry = json.loads(cli("search", NETS, "--dry-run", "--json").stdout)
+    assert dry["batching_gain"] > 0
+
+
+def test_a_factory_whose_modules_do_not_fit_the_task_is_refused_at_once(module: str) -> None:
+    search = cli("search", NETS, "--set", f"model.family={module}:narrow")
+    assert search.exit_code == 2
+    assert "gives the shape (2, 16, 3) for 2 examples; task digits expects (2, 10)" in (
+        search.stderr
+    )
+    assert not Path("runs").exists()
