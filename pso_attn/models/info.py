@@ -7,9 +7,14 @@ from dataclasses import dataclass
 class TaskInfo:
     """Shapes of a task's examples.
 
-    tokens: vocabulary where inputs are int64 ids (B, T), else None. features: width of the
-    vectors where inputs are floats (B, T, features), else None. length: T. outputs: classes.
-    causal: a token may not see later ones. per_token: targets are (B, T) rather than (B,).
+    tokens: rows of the embedding where inputs name them, else None. features: width of the
+    vectors where inputs are floats (B, T, features), else None. length: T. outputs: classes, or 1
+    where a number is predicted. causal: a token may not see later ones. per_token: targets are
+    (B, T) rather than (B,).
+    weighted: with `tokens`, inputs are floats (B, T, 2), a row of the embedding and its weight,
+    and not int64 ids (B, T): the columns of a table, whose order says nothing.
+    padded: sequences end in padding where they are shorter than T, to which nobody attends: ids
+    of 0, or vectors whose last entry is 0 and not 1.
     """
 
     tokens: int | None
@@ -18,3 +23,5 @@ class TaskInfo:
     outputs: int
     causal: bool
     per_token: bool
+    weighted: bool = False
+    padded: bool = False

@@ -1,5 +1,6 @@
 """Swarms of all-different LSTMs against an LSTM by explicit loops, examples of any length."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,8 @@ from pso_attn.models import SwarmLstm, TaskInfo, read_lstm
 TOLERANCE = 1e-12
 EXAMPLES, LENGTH, HIDDEN = 2, 4, 4
 
-VECTORS = TaskInfo(
-    tokens=None, features=3, length=LENGTH, outputs=4, causal=False, per_token=False
-)
-WORDS = TaskInfo(tokens=7, features=None, length=LENGTH, outputs=3, causal=True, per_token=False)
+VECTORS = TaskInfo(None, 3, LENGTH, outputs=4, causal=False, per_token=False)
+WORDS = TaskInfo(7, None, LENGTH, outputs=3, causal=True, per_token=False)
 
 QUERYING: list[dict[str, Any]] = [
     {"score": score, "query": query, "local": local, "sentinel": sentinel, "window_tokens": 1 + n}
@@ -56,6 +55,7 @@ def test_every_particle_computes_what_explicit_loops_do(
         {"window_tokens": 10, **own, **outer, "hidden": HIDDEN, "recurrence": recurrence}
         for own in OWN
     ]
+    info = replace(info, padded=lengths is not None)
     order = sorted(range(len(OWN)), key=lambda row: read_lstm(settings[row], info).group)
     settings = [settings[row] for row in order]
     swarm = SwarmLstm.started(
@@ -64,10 +64,9 @@ def test_every_particle_computes_what_explicit_loops_do(
     with torch.no_grad():
         swarm.storage.weights.mul_(2.0)  # far from where everything is nearly linear
     drawn = keys(np.array(order), 1, swarm.sites)[0]
-    inputs = examples(info)
-    counted = None if lengths is None else torch.tensor([lengths])
+    inputs = examples(info, lengths)
     with torch.no_grad():
-        found = swarm.forward(inputs[None], drawn, counted)
+        found = swarm.forward(inputs[None], drawn)
         added = swarm.penalty
     assert added is not None
     for row, own in enumerate(settings):
@@ -86,12 +85,19 @@ def test_every_particle_computes_what_explicit_loops_do(
         assert float(added[row]) == pytest.approx(sum(penalties) / EXAMPLES, abs=TOLERANCE)
 
 
-def examples(info: TaskInfo) -> Tensor:
+def examples(info: TaskInfo, lengths: list[int] | None) -> Tensor:
+    """Return examples, padded with loud noise that says that it is padding, or with id 0."""
     random = torch.Generator().manual_seed(0)
     if info.tokens is not None:
-        return torch.randint(info.tokens, (EXAMPLES, LENGTH), generator=random)
-    shape = (EXAMPLES, LENGTH, info.features or 0)
-    return torch.randn(shape, generator=random, dtype=torch.float64)
+        inputs = torch.randint(1, info.tokens, (EXAMPLES, LENGTH), generator=random)
+    else:
+        shape = (EXAMPLES, LENGTH, info.features or 0)
+        inputs = torch.randn(shape, generator=random, dtype=torch.float64)
+    for row, count in enumerate(lengths or []):
+        inputs[row, count:] *= 0 if info.tokens is not None else 100
+        if info.tokens is None:
+            inputs[row, count:, -1] = 0
+    return inputs
 
 
 def masks_of(settings: dict[str, Any], drawn: Tensor) -> list[Tensor]:

@@ -15,6 +15,7 @@ from pso_attn.attention.drops import Noise
 from pso_attn.attention.states.settings import StateAttention
 from pso_attn.counter import DropRates
 from pso_attn.models.info import TaskInfo
+from pso_attn.models.lstm.ends import lengths_of
 from pso_attn.models.lstm.settings import LstmSettings
 from pso_attn.models.plain import PlainModel
 
@@ -154,15 +155,13 @@ class AttentiveLstm(PlainModel):
         self.attention = ReadOut(settings.attention, inputs, settings.hidden)
         self.head = nn.Linear(settings.read, info.outputs)
 
-    def forward(
-        self, inputs: Tensor, keys: Tensor | None = None, lengths: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, inputs: Tensor, keys: Tensor | None = None) -> Tensor:
         """Return logits (B, outputs).
 
-        inputs: (B, T) ids or (B, T, features). keys: int32 (sites, 1), to drop what a swarm drops
-        for the same seed and step; None for torch's own dropout, while in training mode. lengths:
-        (B,), how many tokens each example has; None where all do.
+        inputs: as `TaskInfo` says. keys: int32 (sites, 1), to drop what a swarm drops for the same
+        seed and step; None for torch's own dropout, while in training mode.
         """
+        lengths = lengths_of(inputs, self.info)
         x = self.embedding(inputs) if self.info.tokens is not None else inputs
         for index, layer in enumerate(self.encoder):
             states, cells = self._run(layer, x, lengths)

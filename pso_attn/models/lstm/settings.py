@@ -139,6 +139,11 @@ def read_lstm(settings: Mapping[str, Any], info: TaskInfo) -> LstmSettings:
             'family "lstm" gives one answer for a sequence, and the task asks for one at each '
             'token; choose family "transformer"'
         )
+    if info.weighted:
+        raise ConfigurationError(
+            'family "lstm" reads a sequence, and the columns of a table have no order; choose '
+            'family "transformer"'
+        )
     directions = 2 if given["bidirectional"] else 1
     return LstmSettings(
         layers=layers,

@@ -15,7 +15,7 @@ from pso_attn.attention import Noise
 from pso_attn.attention.states import Attend, Memory, States
 from pso_attn.counter import DropRates
 from pso_attn.models.info import TaskInfo
-from pso_attn.models.lstm.ends import at_ends, before_ends, inputs_at_ends
+from pso_attn.models.lstm.ends import at_ends, before_ends, inputs_at_ends, lengths_of
 from pso_attn.models.lstm.parameters import lstm_parameters
 from pso_attn.models.lstm.plain_lstm import AttentiveLstm
 from pso_attn.models.lstm.recurrence import WAYS, Weights
@@ -62,13 +62,9 @@ class SwarmLstm(Swarm):
         """How many places of the model draw dropout masks: each layer's states."""
         return self._first.layers
 
-    def forward(
-        self, inputs: Tensor, keys: Tensor | None = None, lengths: Tensor | None = None
-    ) -> Tensor:
-        """Return logits, as `Swarm.forward` does.
-
-        lengths: (N or 1, B), how many tokens each example has, at least 1; None where all do.
-        """
+    def forward(self, inputs: Tensor, keys: Tensor | None = None) -> Tensor:
+        """Return logits, as `Swarm.forward` does."""
+        lengths = lengths_of(inputs, self.info)  # (N or 1, B)
         whole, x = self.storage.whole, self._embedded(inputs)  # (N or 1, T, B, I)
         for layer in range(self._first.layers):
             prefix, below = f"encoder.{layer}", x
