@@ -113,6 +113,11 @@ def read_transformer(settings: Mapping[str, Any], info: TaskInfo) -> Transformer
             f"feedforward_ratio = {given['feedforward_ratio']} leaves nothing of d_model = "
             f"{d_model}; choose one that gives a hidden width of at least 1"
         )
+    if info.horizon:
+        raise ConfigurationError(
+            'family "transformer" has no decoder, and the task asks for answers after its source; '
+            'choose family "lstm"'
+        )
     attention = tuple(
         read_layer(given, layer, info.length, info.causal) for layer in range(layers)
     )

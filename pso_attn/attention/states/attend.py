@@ -5,13 +5,14 @@ the layer inside a score.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from pso_attn.attention.learned import LearnedTensors
 from pso_attn.attention.normalise import softmax
+from pso_attn.attention.states.flow import fused
 from pso_attn.attention.states.settings import StateAttention
 
 
@@ -21,13 +22,24 @@ class States:
 
     states: (P, B, T, d). last: (P, B, d), the query where it is not learned. lengths: (P or 1, B),
     how many states of an example there are, None where all T are. memory: what a sentinel is made
-    of, None where nobody has one.
+    of, None where nobody has one. places: (1, B), the query's own token, from 1; None where it is
+    the last.
     """
 
     states: Tensor
     last: Tensor
     lengths: Tensor | None
     memory: "Memory | None"
+    places: Tensor | None = None
+
+    def split(self, sizes: list[int]) -> list["States"]:
+        """Return what each group of so many particles attends to."""
+        states, last = self.states.split(sizes), self.last.split(sizes)
+        memories = [None] * len(sizes) if self.memory is None else self.memory.split(sizes)
+        one_for_all = self.lengths is None or len(self.lengths) == 1
+        counts = [self.lengths] * len(sizes) if one_for_all else self.lengths.split(sizes)
+        own = zip(states, last, counts, memories, strict=True)
+        return [States(*parts, self.places) for parts in own]
 
 
 @dataclass(frozen=True)
@@ -64,8 +76,8 @@ class Attend:
 
     def __call__(self, given: States, learned: LearnedTensors) -> tuple[Tensor, Tensor | None]:
         """Return what is read, (P, B, hops · d), and what it adds to the losses, (P,) or None."""
-        first, states = self._first, given.states
-        query = self._query(given, learned)
+        first, given = self._first, self._by_query(given, learned)
+        states, query = given.states, self._query(given, learned)
         scores = self._scores(states, query, "key_map", learned)  # (P, B, R, T)
         seen, fade = self._sight(given, query, learned)
         if seen is not None:
@@ -82,6 +94,17 @@ class Attend:
         if fade is not None:
             weights = weights * fade[:, :, None]
         return self._read(weights, states), self._added(weights)
+
+    def _by_query(self, given: States, learned: LearnedTensors) -> States:
+        """Return what is given with states (P, B · U, T, d), where a decoder asks U times."""
+        if given.places is None:
+            return given
+        asks = given.last.unflatten(1, (given.states.shape[1], -1))  # (P, B, U, d)
+        if self._first.flow:
+            states = fused(given.states, asks, learned)
+        else:
+            states = given.states[:, :, None].expand(-1, -1, asks.shape[2], -1, -1)
+        return replace(given, states=states.flatten(1, 2))
 
     def _query(self, given: States, learned: LearnedTensors) -> Tensor:
         """Return (P, B, d), or (P, 1, d) where it is learned."""
@@ -120,9 +143,10 @@ class Attend:
         there = None if lengths is None else place <= lengths[..., None]
         if self._first.local == "none":
             return there, None
-        if self._first.local == "monotonic":  # the query's own token is the last
-            last = place[None, -1:] if lengths is None else lengths
-            near, fade = last[..., None] - place <= self._window, None
+        if self._first.local == "monotonic":
+            own = place[None, -1:] if lengths is None else lengths
+            own = own if given.places is None else given.places.clamp(max=tokens)
+            near, fade = (own[..., None] - place).abs() <= self._window, None
         else:
             inside = (query @ learned["place_map"][0]).tanh()
             share = (inside @ learned["place"][0][..., None]).sigmoid()  # (P, B or 1, 1)

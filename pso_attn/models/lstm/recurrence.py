@@ -59,6 +59,22 @@ def together(x: Tensor, weights: Weights, lengths: Tensor | None) -> tuple[Tenso
     return joined, torch.cat(last.unflatten(0, (len(directions), -1)).unbind(0), -1)
 
 
+def decoded(x: Tensor, weights: Weights, start: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the states and the cells after every token, (N, T, B, h) each, in one loop.
+
+    x: (N or 1, T, B, I). start: (N, B, h), the state before the first token; its cell is zero.
+    """
+    bias = (weights.biases[0] + weights.biases[1])[:, None]
+    flat = x.flatten(1, 2).expand(len(start), -1, -1)
+    gates = torch.baddbmm(bias, flat, weights.inputs).to(weights.states.dtype)
+    ordered = gates.unflatten(1, x.shape[1:3]).transpose(0, 1)
+    first = ordered[:1] + (start @ weights.states).to(ordered.dtype)
+    states, cells = _Cells.apply(  # type: ignore[no-untyped-call]  # torch's
+        torch.cat([first, ordered[1:]]), weights.states
+    )
+    return states.transpose(0, 1), cells.transpose(0, 1)
+
+
 def one_by_one(x: Tensor, weights: Weights, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
     """Return what `together` does, each particle by torch's own kernel."""
     particles, hidden = weights.states.shape[:2]
