@@ -85,13 +85,71 @@ def test_every_particle_computes_what_explicit_loops_do(
         assert float(added[row]) == pytest.approx(sum(penalties) / EXAMPLES, abs=TOLERANCE)
 
 
+DECODING = [
+    {
+        "score": score,
+        "local": local,
+        "sentinel": sentinel,
+        "window_tokens": 1 + n,
+        "heads": (1, 2)[n % 2],
+        "bidirectional_attention": flow,
+        "dropout": 0.1 * n,
+    }
+    for n, score in enumerate(("additive", "dot", "general", "concat"))
+    for local in ("none", "monotonic", "predictive")
+    for sentinel in (False, True)
+    for flow in (False, True)
+]
+
+
+@pytest.mark.parametrize(
+    ("info", "outer"),
+    [
+        (TaskInfo(None, 2, 7, 3, causal=True, per_token=True, horizon=4), {"layers": 1}),
+        (TaskInfo(6, None, 6, 4, causal=True, per_token=True, horizon=2), {"layers": 2}),
+    ],
+    ids=["vectors, more than were read", "words, fewer"],
+)
+def test_every_decoder_answers_what_explicit_loops_do(
+    info: TaskInfo, outer: dict[str, Any]
+) -> None:
+    outer = {**outer, "bidirectional": outer["layers"] == 1, "hidden": 2}
+    settings = sorted(
+        ({**own, **outer} for own in DECODING), key=lambda own: read_lstm(own, info).group
+    )
+    seeds = list(range(len(settings)))
+    swarm = SwarmLstm.started(
+        [read_lstm(own, info) for own in settings], info, seeds, torch.float64
+    )
+    with torch.no_grad():
+        swarm.storage.weights.mul_(2.0)
+    drawn = keys(np.array(seeds), 1, swarm.sites)[0]
+    inputs = examples(info, None)
+    found = swarm.forward(inputs[None], drawn).detach()
+    source = info.length - info.horizon
+    for row, own in enumerate(settings):
+        width = read_lstm(own, info).width
+        lengths = [*[source] * outer["layers"], info.horizon]
+        masks = [
+            drops(own, key, (length, EXAMPLES, width))
+            for length, key in zip(lengths, drawn[:, row], strict=True)
+        ]
+        weights = swarm.storage.true_parameters(row)
+        for b in range(EXAMPLES):
+            answers = scalar_lstm.decoded(
+                own, weights, inputs[b], info.horizon, [mask[:, b] for mask in masks]
+            )
+            truth = found.new_tensor(answers)
+            torch.testing.assert_close(found[row, b], truth, rtol=0, atol=TOLERANCE, msg=f"{own}")
+
+
 def examples(info: TaskInfo, lengths: list[int] | None) -> Tensor:
     """Return examples, padded with loud noise that says that it is padding, or with id 0."""
     random = torch.Generator().manual_seed(0)
     if info.tokens is not None:
-        inputs = torch.randint(1, info.tokens, (EXAMPLES, LENGTH), generator=random)
+        inputs = torch.randint(1, info.tokens, (EXAMPLES, info.length), generator=random)
     else:
-        shape = (EXAMPLES, LENGTH, info.features or 0)
+        shape = (EXAMPLES, info.length, info.features or 0)
         inputs = torch.randn(shape, generator=random, dtype=torch.float64)
     for row, count in enumerate(lengths or []):
         inputs[row, count:] *= 0 if info.tokens is not None else 100
@@ -103,6 +161,9 @@ def examples(info: TaskInfo, lengths: list[int] | None) -> Tensor:
 def masks_of(settings: dict[str, Any], drawn: Tensor) -> list[Tensor]:
     """Return what multiplies each layer's states, (T, B, d)."""
     width = HIDDEN * (2 if settings["bidirectional"] else 1)
-    shape = (LENGTH, EXAMPLES, width)
+    return [drops(settings, key, (LENGTH, EXAMPLES, width)) for key in drawn]
+
+
+def drops(settings: dict[str, Any], key: Tensor, shape: tuple[int, ...]) -> Tensor:
     rates = DropRates.of(torch.tensor([settings.get("dropout", 0.0)], dtype=torch.float64))
-    return [dropout_scale(key[None], rates, shape)[0] for key in drawn]
+    return dropout_scale(key[None], rates, shape)[0]
