@@ -36,8 +36,9 @@ class States:
         """Return what each group of so many particles attends to."""
         states, last = self.states.split(sizes), self.last.split(sizes)
         memories = [None] * len(sizes) if self.memory is None else self.memory.split(sizes)
-        one_for_all = self.lengths is None or len(self.lengths) == 1
-        counts = [self.lengths] * len(sizes) if one_for_all else self.lengths.split(sizes)
+        counts: Sequence[Tensor | None] = [self.lengths] * len(sizes)
+        if self.lengths is not None and len(self.lengths) > 1:
+            counts = self.lengths.split(sizes)
         own = zip(states, last, counts, memories, strict=True)
         return [States(*parts, self.places) for parts in own]
 
@@ -127,8 +128,8 @@ class Attend:
             inside = inside + (query @ learned["query_map"][0])[:, :, None]
         (score,) = learned["score"]  # (P, a), or (P, a, hops)
         rows = score if first.score == "self_attentive" else score[..., None] * self._owners
-        flat: Tensor = inside.tanh().flatten(1, 2) @ rows
-        return flat.unflatten(1, states.shape[1:3]).transpose(2, 3)
+        scores = (inside.tanh().flatten(1, 2) @ rows).unflatten(1, states.shape[1:3])
+        return scores.transpose(2, 3)
 
     def _sight(
         self, given: States, query: Tensor, learned: LearnedTensors

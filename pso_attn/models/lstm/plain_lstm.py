@@ -95,7 +95,8 @@ class ReadOut(nn.Module):
         else:
             inside = self.query_map(query) + self.get_submodule(key_map)(states)
             parts = self.score * inside.tanh()
-        return parts.unflatten(-1, (own.heads, -1)).sum(-1).mT
+        scores = parts.unflatten(-1, (own.heads, -1)).sum(-1)
+        return scores.mT
 
     def _sight(
         self, query: Tensor, lengths: Tensor | None, states: Tensor, places: Tensor | None
@@ -157,7 +158,7 @@ class ReadOut(nn.Module):
 
 
 class AttentiveLstm(PlainModel):
-    """An LSTM whose answer to a sequence is read by attention over its states."""
+    """An LSTM whose answers, one or a decoder's, are read by attention over its states."""
 
     settings: LstmSettings
 
@@ -238,8 +239,9 @@ class AttentiveLstm(PlainModel):
         places = torch.arange(1, steps + 1, device=states.device).repeat(len(states))
         query = asks.flatten(0, 1)
         read, self.penalty = self.attention(seen, query, None, memory, places)
-        logits: Tensor = self.head(torch.cat([read, query], -1))
-        return logits.unflatten(0, (len(states), steps))
+        answers = self.head(torch.cat([read, query], -1))
+        logits: Tensor = answers.unflatten(0, (len(states), steps))
+        return logits
 
     def _run(self, layer: nn.Module, x: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return a layer's states (B, T, d), zero beyond an example, and cells (dirs, B, h)."""

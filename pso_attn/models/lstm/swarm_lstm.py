@@ -103,7 +103,8 @@ class SwarmLstm(Swarm):
         steps = torch.arange(1, asks.shape[2] + 1, device=states.device)
         places = steps.repeat(asks.shape[1])[None]  # (1, B · U)
         given = States(states, asks.flatten(1, 2), None, memory, places)
-        return self._answers(given).unflatten(1, asks.shape[1:3])
+        logits: Tensor = self._answers(given).unflatten(1, asks.shape[1:3])
+        return logits
 
     def _answers(self, given: States) -> Tensor:
         """Return logits (N, queries, outputs)."""
