@@ -7,6 +7,7 @@ and in its order of gates: i, f, g, o. Both directions of a bidirectional layer 
 Schmidhuber 2005) go side by side; the backward one reads each example from its own last token.
 """
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,7 +84,7 @@ def one_by_one(x: Tensor, weights: Weights, lengths: Tensor | None) -> tuple[Ten
     tensors = (weights.inputs, weights.states, *weights.biases)
     cut = [tensor.split(GATES * hidden, -1) for tensor in tensors]
     found = []
-    with torch.autocast(x.device.type, enabled=False):
+    with _unrounded(x.device):
         for row in range(particles):
             own = [part[way][row].t() for way in range(directions) for part in cut]
             found.append(_torch_lstm(x[row], own, hidden, directions, _row(lengths, row)))
@@ -112,6 +113,13 @@ def _torch_lstm(
         assert back is not None  # since lengths were sorted
         cells = cells.index_select(1, back)
     return out, cells.transpose(0, 1).flatten(1)
+
+
+def _unrounded(device: torch.device) -> AbstractContextManager[object]:
+    """Return a context without autocast: a recurrence's products stay in the weights' type."""
+    if not torch.amp.is_autocast_available(device.type):
+        return nullcontext()
+    return torch.autocast(device.type, enabled=False)
 
 
 def _row(lengths: Tensor | None, row: int) -> Tensor | None:
@@ -144,7 +152,7 @@ class _Cells(torch.autograd.Function):
         hidden = width // GATES
         active = torch.empty_like(gates, memory_format=torch.contiguous_format)
         states, cells, bent = (gates.new_empty(tokens, particles, batch, hidden) for _ in range(3))
-        with torch.autocast(gates.device.type, enabled=False):
+        with _unrounded(gates.device):
             for t in range(tokens):
                 now = active[t]
                 if t:

@@ -189,12 +189,12 @@ def lstm_cost(settings: LstmSettings, info: TaskInfo, batch: int) -> dict[str, i
         inputs = settings.inputs(layer, info)
         parameters += settings.directions * GATES * h * (inputs + h + 2)
         macs += settings.directions * t * GATES * h * (inputs + h)
-        saved += settings.directions * t * h * 16  # gates, their slopes, states and cells
+        saved += settings.directions * t * h * 8  # gates, states, cells and their tanh
     if steps:
         inputs = settings.inputs(0, info)
         parameters += d * d + GATES * d * (inputs + d + 2)
         macs += d * d + steps * GATES * d * (inputs + d)
-        saved += steps * d * 16
+        saved += steps * d * 8
     attention, queries = settings.attention, max(steps, 1)
     for own in attention.learned(settings.asked(info), settings.asking[0]):
         parameters += prod(own.shape)
