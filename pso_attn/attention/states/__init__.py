@@ -4,7 +4,8 @@ P particle, B batch, T token, d columns of a state.
 """
 
 from pso_attn.attention.states import flow, hops, local, query, scores, sentinel, subspaces
-from pso_attn.attention.states.attend import Attend, Memory, States
+from pso_attn.attention.states.attend import Attend, States
+from pso_attn.attention.states.sentinel import Memory
 from pso_attn.attention.states.settings import StateAttention, read_attention
 
 KNOBS = (

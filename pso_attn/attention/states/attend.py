@@ -13,6 +13,7 @@ from torch import Tensor
 from pso_attn.attention.learned import LearnedTensors
 from pso_attn.attention.normalise import softmax
 from pso_attn.attention.states.flow import fused
+from pso_attn.attention.states.sentinel import Memory, sentinel_of
 from pso_attn.attention.states.settings import StateAttention
 
 
@@ -29,7 +30,7 @@ class States:
     states: Tensor
     last: Tensor
     lengths: Tensor | None
-    memory: "Memory | None"
+    memory: Memory | None
     places: Tensor | None = None
 
     def split(self, sizes: list[int]) -> list["States"]:
@@ -41,24 +42,6 @@ class States:
             counts = self.lengths.split(sizes)
         own = zip(states, last, counts, memories, strict=True)
         return [States(*parts, self.places) for parts in own]
-
-
-@dataclass(frozen=True)
-class Memory:
-    """Of the last LSTM layer, where each direction k has read all of an example.
-
-    inputs: (P, B, K, I), the token read last. before: (P, B, K, h), the state before it. cells:
-    (P, B, K, h), the memory cell after it.
-    """
-
-    inputs: Tensor
-    before: Tensor
-    cells: Tensor
-
-    def split(self, sizes: list[int]) -> list["Memory"]:
-        """Return the memory of each group of so many particles."""
-        parts = (part.split(sizes) for part in (self.inputs, self.before, self.cells))
-        return [Memory(*own) for own in zip(*parts, strict=True)]
 
 
 class Attend:
@@ -84,7 +67,7 @@ class Attend:
         if seen is not None:
             scores = scores.masked_fill(~seen[:, :, None], float("-inf"))
         if first.sentinel and given.memory is not None:
-            sentinel = _sentinel(given.memory, learned)[:, :, None]  # (P, B, 1, d)
+            sentinel = sentinel_of(given.memory, learned)[:, :, None]  # (P, B, 1, d)
             extra = self._scores(sentinel, query, "sentinel_map", learned)
             weights, beta = softmax(torch.cat([scores, extra], -1)).split(
                 [scores.shape[-1], 1], -1
@@ -171,17 +154,3 @@ class Attend:
         apart = weights @ weights.transpose(2, 3) - self._identity
         added: Tensor = self._penalty * apart.square().sum((2, 3)).mean(1)
         return added
-
-
-def _sentinel(memory: Memory, learned: LearnedTensors) -> Tensor:
-    """Return the gated memory of all directions side by side, (P, B, d)."""
-    ways = memory.cells.shape[2]
-    asked = sum(
-        torch.einsum("pbki,pikh->pbkh", values, learned[name][0].unflatten(-1, (ways, -1)))
-        for name, values in (
-            ("sentinel_input", memory.inputs),
-            ("sentinel_state", memory.before),
-        )
-    )
-    assert isinstance(asked, Tensor)
-    return (asked.sigmoid() * memory.cells.tanh()).flatten(2)

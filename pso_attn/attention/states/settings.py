@@ -44,8 +44,10 @@ class StateAttention:
         return self.hops * self.width
 
     def learned(self, inputs: int, hidden: int) -> tuple[Learned, ...]:
-        """Return what it learns. inputs, hidden: widths of the last LSTM layer, which a sentinel
-        asks; two directions have a map each, side by side.
+        """Return what it learns.
+
+        inputs, hidden: of the LSTM whose memory a sentinel is, the widths of what it reads and of
+        its states; of two directions each has maps of its own, side by side.
         """
         d, a = self.width, self.inner
         outer, inside = d**-0.5, max(a, 1) ** -0.5
