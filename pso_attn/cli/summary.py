@@ -148,7 +148,7 @@ def rehearsal(parts: "Parts") -> tuple[dict[str, Any], list[Any]]:
     if measured.get("batching_gain", 1) < 1:
         lines.append(
             "at these sizes one training after another would be as fast: a smaller batch_size "
-            "or d_model gains more from the batch"
+            "or width gains more from the batch"
         )
     return document, lines
 

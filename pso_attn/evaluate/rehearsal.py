@@ -47,7 +47,7 @@ def rehearse(
         )
         raise DeviceError(
             f"memory ran out on {device}: the largest training of the first generation needs "
-            f"about {largest / 2**20:.0f} MiB; narrow the space's batch_size, d_model or layers, "
+            f"about {largest / 2**20:.0f} MiB; narrow the space's batch_size, width or layers, "
             "or use a device with more memory"
         ) from error
 

@@ -15,6 +15,9 @@ class TaskInfo:
     and not int64 ids (B, T): the columns of a table, whose order says nothing.
     padded: sequences end in padding where they are shorter than T, to which nobody attends: ids
     of 0, or vectors whose last entry is 0 and not 1.
+    horizon: where above 0, the last `horizon` tokens are what a decoder reads while it answers:
+    each has a target, (B, horizon), and is answered from itself, those before it and the
+    T − horizon tokens of the source.
     """
 
     tokens: int | None
@@ -25,3 +28,4 @@ class TaskInfo:
     per_token: bool
     weighted: bool = False
     padded: bool = False
+    horizon: int = 0

@@ -119,6 +119,11 @@ def read_transformer(settings: Mapping[str, Any], info: TaskInfo) -> Transformer
             f'positions = "{positions}", but the columns of a table have no order; leave it at '
             '"learned", which gives each column a bias'
         )
+    if info.horizon:
+        raise ConfigurationError(
+            'family "transformer" has no decoder, and the task asks for answers after its source; '
+            'choose family "lstm"'
+        )
     attention = tuple(
         read_layer(given, layer, info.length, info.causal) for layer in range(layers)
     )

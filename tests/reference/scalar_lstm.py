@@ -27,9 +27,73 @@ def logits(
     what multiplies its states, (T, d).
     """
     weights: Weights = {name: value.tolist() for name, value in stored.items()}
-    table, rows = weights.get("embedding"), inputs[:length].tolist()
-    x = [row if table is None else table[row] for row in rows]
-    ways = ("", "_reverse") if settings["bidirectional"] else ("",)
+    x = embedded(weights, inputs[:length])
+    states, last, memory = encoded(settings, weights, x, masks)
+    read, penalty = attended(settings, weights, states, last, memory, length)
+    if settings.get("last_state"):
+        read = read + last
+    return added(product(read, weights["head"]), weights["head_bias"]), penalty
+
+
+def decoded(
+    settings: Mapping[str, Any],
+    stored: Mapping[str, Tensor],
+    inputs: Tensor,
+    horizon: int,
+    masks: Sequence[Tensor],
+) -> list[Vector]:
+    """Return one example's answers at each step of a decoder.
+
+    inputs: as above, the last `horizon` of them the decoder's. masks: the decoder's comes last.
+    """
+    weights: Weights = {name: value.tolist() for name, value in stored.items()}
+    x = embedded(weights, inputs)
+    source, targets = x[:-horizon], x[-horizon:]
+    states, last, _ = encoded(settings, weights, source, masks[:-1])
+    state = [math.tanh(a) for a in product(last, weights["bridge"])]
+    found = lstm(targets, weights, "decoder", "", state)
+    said = [
+        [h * float(masks[-1][t, c]) for c, h in enumerate(row)] for t, (row, _) in enumerate(found)
+    ]
+    answers = []
+    for t, asks in enumerate(said):
+        before = found[t - 1][0] if t else state
+        memory = [(targets[t], before, found[t][1])]
+        seen = states
+        if settings.get("bidirectional_attention"):
+            seen = flowed(weights, states, said[:t])
+        place = min(t + 1, len(states))
+        read, _ = attended(settings, weights, seen, asks, memory, place)
+        answers.append(added(product(read + asks, weights["head"]), weights["head_bias"]))
+    return answers
+
+
+def flowed(weights: Weights, states: list[Vector], earlier: list[Vector]) -> list[Vector]:
+    """Return the states fused with what they see of a decoder (Seo et al. 2016, eqs. 1-4)."""
+    own, fuse = weights["attention.flow_score"], weights["attention.flow_map"]
+    zeros = [0.0] * len(states[0])
+    scores = [
+        [total([w * v for w, v in zip(own, h + s + times(h, s), strict=True)]) for s in earlier]
+        for h in states
+    ]
+    seen = [mixed(softmax(row), earlier) if earlier else zeros for row in scores]
+    whole = mixed(softmax([max(row) for row in scores]), states) if earlier else zeros
+    return [
+        product(h + u + times(h, u) + times(h, whole), fuse)
+        for h, u in zip(states, seen, strict=True)
+    ]
+
+
+def embedded(weights: Weights, inputs: Tensor) -> list[Vector]:
+    table = weights.get("embedding")
+    return [row if table is None else table[row] for row in inputs.tolist()]
+
+
+def encoded(
+    settings: Mapping[str, Any], weights: Weights, x: list[Vector], masks: Sequence[Tensor]
+) -> tuple[list[Vector], Vector, list[tuple[Vector, Vector, Vector]]]:
+    """Return the states, the last ones of all directions, and what a sentinel is made of."""
+    ways, length = ("", "_reverse") if settings["bidirectional"] else ("",), len(x)
     for layer, mask in enumerate(masks):
         below, sides = x, []
         for way in ways:
@@ -38,28 +102,23 @@ def logits(
             sides.append([found[order.index(t)] for t in range(length)])
         states = [[h for side in sides for h in side[t][0]] for t in range(length)]
         x = [[h * float(mask[t, c]) for c, h in enumerate(row)] for t, row in enumerate(states)]
-    ends = [length - 1, 0][: len(ways)]
-    hidden = settings["hidden"]
+    ends, hidden = [length - 1, 0][: len(ways)], settings["hidden"]
     last = [x[end][k * hidden + c] for k, end in enumerate(ends) for c in range(hidden)]
     memory = []
     for k, end in enumerate(ends):
         earlier = end - 1 if k == 0 else end + 1
         before = sides[k][earlier][0] if 0 <= earlier < length else [0.0] * hidden
         memory.append((below[end], before, sides[k][end][1]))
-    read, penalty = attended(settings, weights, x, last, memory)
-    if settings.get("last_state"):
-        read = read + last
-    answers = added(product(read, weights["head"]), weights["head_bias"])
-    return answers, penalty
+    return x, last, memory
 
 
 def lstm(
-    inputs: list[Vector], weights: Weights, layer: str, way: str
+    inputs: list[Vector], weights: Weights, layer: str, way: str, start: Vector | None = None
 ) -> list[tuple[Vector, Vector]]:
     """Return the state and the cell after each token (torch.nn.LSTM, its order of gates)."""
     hidden = len(weights[f"{layer}.weight_hh_l0{way}"])
-    state = [0.0] * hidden
-    cell, found = state, []
+    cell, found = [0.0] * hidden, []
+    state = cell if start is None else start
     for x in inputs:
         gates = added(
             product(x, weights[f"{layer}.weight_ih_l0{way}"]), weights[f"{layer}.bias_ih_l0{way}"]
@@ -82,6 +141,7 @@ def attended(
     states: list[Vector],
     last: Vector,
     memory: list[tuple[Vector, Vector, Vector]],
+    place: int,
 ) -> tuple[Vector, float]:
     """Return what attention over states returns, and the penalty of its weights."""
     own = {
@@ -109,7 +169,7 @@ def attended(
         fades = [1.0] * len(states)
         seen = list(range(len(states)))
         if settings.get("local", "none") != "none":
-            centre, fades = placed(settings, own, query, len(states))
+            centre, fades = placed(settings, own, query, len(states), place)
             seen = [t for t in seen if abs(t + 1 - centre) <= settings["window_tokens"]]
         values = [[states[t][c] for c in part] for t in seen]
         asked = [scores[t] for t in seen]
@@ -143,11 +203,11 @@ def score(
 
 
 def placed(
-    settings: Mapping[str, Any], own: Weights, query: Vector, length: int
+    settings: Mapping[str, Any], own: Weights, query: Vector, length: int, place: int
 ) -> tuple[float, Vector]:
     """Return where a query looks, from 1, and how weights fade (Luong et al., eqs. 9, 10)."""
     if settings["local"] == "monotonic":
-        return length, [1.0] * length
+        return place, [1.0] * length
     inside = [math.tanh(a) for a in product(query, own["place_map"])]
     centre = length * sigmoid(total([a * v for a, v in zip(inside, own["place"], strict=True)]))
     deviation = settings["window_tokens"] / 2
@@ -191,6 +251,10 @@ def product(row: Vector, matrix: list[Vector]) -> Vector:
 
 def added(one: Vector, other: Vector) -> Vector:
     return [a + b for a, b in zip(one, other, strict=True)]
+
+
+def times(one: Vector, other: Vector) -> Vector:
+    return [a * b for a, b in zip(one, other, strict=True)]
 
 
 def total(values: Vector) -> float:

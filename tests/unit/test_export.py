@@ -4,7 +4,9 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,10 +19,11 @@ from pso_attn.attention import MECHANISMS
 from pso_attn.cli.app import app
 from pso_attn.errors import ConfigurationError, StorageError
 from pso_attn.export import export_run, exported_files
-from pso_attn.models import MODEL_KNOBS, SwarmTransformer, read_transformer
+from pso_attn.models import MODEL_KNOBS, TaskInfo, family_of, read_transformer
 from pso_attn.space import read_space
 from pso_attn.store.atomic import write_folder_atomically
 from pso_attn.tasks import Task, make_task
+from pso_attn.tasks.task import Split
 
 TINY = ("--particles", "3", "--generations", "1", "--set", "budget.steps=6")
 FILES = {
@@ -104,7 +107,8 @@ def works(task: Task, settings: dict[str, Any]) -> bool:
 
 def weights_of(task: Task, settings: dict[str, Any]) -> dict[str, torch.Tensor]:
     """Return weights that are nowhere small, so that whatever is left out is seen."""
-    swarm = SwarmTransformer.started([read_transformer(settings, task.info)], task.info, [0])
+    family = family_of(settings)
+    swarm = family.swarm.started([family.read(settings, task.info)], task.info, [0])
     rng = torch.Generator().manual_seed(0)
     parts = swarm.storage.true_parameters(0)
     return {name: 0.5 * torch.randn(p.shape, generator=rng) for name, p in parts.items()}
@@ -127,6 +131,51 @@ def test_every_mechanism_and_knob_is_rebuilt_without_the_package(
     for loss, found in zip(expected, checked(*folders), strict=True):
         assert found["expected"] == loss
         assert found["loss"] == pytest.approx(loss, abs=1e-5 * max(1.0, loss))
+
+
+@pytest.mark.parametrize("length", [None, 3], ids=["whole", "cut"])
+def test_every_way_to_attend_to_states_is_rebuilt_without_the_package(
+    tmp_path: Path, length: int | None
+) -> None:
+    task = make_task("digits")
+    if length is not None:  # all else is padding
+        task = padded(task, length)
+    querying = [
+        {"score": score, "local": local, "query": query, "sentinel": local != "none"}
+        for score in ("additive", "dot", "general", "concat")
+        for local, query in (("none", "last"), ("monotonic", "learned"), ("predictive", "last"))
+    ]
+    settings: list[dict[str, Any]] = [
+        *({**own, "heads": 1 + k % 2, "last_state": k % 3 == 0} for k, own in enumerate(querying)),
+        {"score": "self_attentive", "hops": 3, "attention_dim": 5},
+    ]
+    folders, expected = [], []
+    for number, own in enumerate(settings):
+        outer = {"family": "lstm", "hidden": 4, "layers": 1 + number % 2}
+        given = {**outer, "bidirectional": number % 4 > 1, "window_tokens": 2, **own}
+        loss, files = exported_files(task, given, weights_of(task, given))
+        write_folder_atomically(tmp_path / str(number), files)
+        folders.append(tmp_path / str(number))
+        expected.append(loss)
+    assert len({round(loss, 5) for loss in expected}) == len(expected)
+    for loss, found in zip(expected, checked(*folders), strict=True):
+        assert found["loss"] == pytest.approx(loss, abs=1e-5 * max(1.0, loss))
+
+
+def padded(task: Task, length: int) -> Any:
+    """Return the task with a column that says what is padding: all but the first tokens."""
+    whole = task.validation
+    real = (torch.arange(task.info.length) < length).float()[:, None].expand(len(whole), -1, -1)
+    inputs = torch.cat([whole.inputs, real], -1)
+    features = (task.info.features or 0) + 1
+    info: TaskInfo = replace(task.info, features=features, padded=True)
+    return SimpleNamespace(
+        name="padded",
+        info=info,
+        validation=Split(inputs, whole.targets),
+        loss=task.loss,
+        preprocessing=task.preprocessing,
+    )
 
 
 def test_the_best_of_a_search_is_exported_and_after_train_what_that_made(

@@ -1,6 +1,7 @@
 """Where a knob of the LSTM family changes nothing, and what its limits are."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,15 +11,18 @@ from torch import Tensor
 from pso_attn.models import FAMILIES, SwarmLstm, TaskInfo, model_cost, read_lstm
 
 LENGTH, HIDDEN, EXAMPLES = 6, 6, 5
-INFO = TaskInfo(tokens=None, features=3, length=LENGTH, outputs=4, causal=False, per_token=False)
-WORDS = TaskInfo(tokens=5, features=None, length=LENGTH, outputs=4, causal=False, per_token=False)
+INFO = TaskInfo(None, 3, LENGTH, outputs=4, causal=False, per_token=False)
+WORDS = TaskInfo(5, None, LENGTH, outputs=4, causal=False, per_token=False)
+PADDED = replace(INFO, padded=True)
 KNOBS = {knob.name: knob for knob in FAMILIES["lstm"].knobs}
 
 
-def made(weights: Mapping[str, Tensor] | None = None, **own: Any) -> SwarmLstm:
+def made(
+    weights: Mapping[str, Tensor] | None = None, info: TaskInfo = INFO, **own: Any
+) -> SwarmLstm:
     """Return a swarm of one, with these weights in place of its own where they are given."""
-    model = read_lstm({"hidden": HIDDEN, "window_tokens": 10, **own}, INFO)
-    swarm = SwarmLstm.started([model], INFO, [3], torch.float64)
+    model = read_lstm({"hidden": HIDDEN, "window_tokens": 10, **own}, info)
+    swarm = SwarmLstm.started([model], info, [3], torch.float64)
     with torch.no_grad():
         swarm.storage.weights.mul_(2.0)  # far from where everything is nearly linear
     if weights is not None:
@@ -26,11 +30,21 @@ def made(weights: Mapping[str, Tensor] | None = None, **own: Any) -> SwarmLstm:
     return swarm
 
 
-def answers(swarm: SwarmLstm, lengths: list[int] | None = None) -> Tensor:
+def answers(swarm: SwarmLstm) -> Tensor:
     random = torch.Generator().manual_seed(1)
     inputs = torch.randn((1, EXAMPLES, LENGTH, 3), generator=random, dtype=torch.float64)
-    counted = None if lengths is None else torch.tensor([lengths])
-    return swarm.forward(inputs, None, counted).detach()
+    inputs = inputs if not swarm.info.padded else cut(inputs, [6, 1, 3, 2, 5])
+    return swarm.forward(inputs).detach()
+
+
+def cut(inputs: Tensor, lengths: list[int], padding: float = 0.0) -> Tensor:
+    """Return examples of so many tokens, the rest padding."""
+    inputs = inputs.clone()
+    for row, count in enumerate(lengths):
+        inputs[0, row, :count, -1] = 1
+        inputs[0, row, count:] = padding
+        inputs[0, row, count:, -1] = 0
+    return inputs
 
 
 def weights_of(swarm: SwarmLstm, *left_out: str) -> dict[str, Tensor]:
@@ -38,13 +52,12 @@ def weights_of(swarm: SwarmLstm, *left_out: str) -> dict[str, Tensor]:
     return {name: value for name, value in parts.items() if name not in left_out}
 
 
-@pytest.mark.parametrize("lengths", [None, [6, 1, 3, 2, 5]])
-def test_a_window_of_the_whole_sequence_is_none_and_a_shorter_one_is_not(
-    lengths: list[int] | None,
-) -> None:
-    truth = answers(made(), lengths)
-    assert torch.equal(answers(made(local="monotonic", window_tokens=LENGTH - 1), lengths), truth)
-    near = answers(made(local="monotonic", window_tokens=1), lengths)
+@pytest.mark.parametrize("info", [INFO, PADDED])
+def test_a_window_of_the_whole_sequence_is_none_and_a_shorter_one_is_not(info: TaskInfo) -> None:
+    truth = answers(made(info=info))
+    whole = made(info=info, local="monotonic", window_tokens=LENGTH - 1)
+    assert torch.equal(answers(whole), truth)
+    near = answers(made(info=info, local="monotonic", window_tokens=1))
     assert float((near - truth).abs().max()) > 1e-3
 
 
@@ -148,18 +161,15 @@ def test_the_penalty_changes_no_answer_and_grows_with_its_knob() -> None:
 )
 def test_padding_counts_for_nothing(own: dict[str, Any], recurrence: str) -> None:
     """An example cut to its length answers as it does among longer ones, whatever pads it."""
-    swarm = made(**own, recurrence=recurrence)
+    swarm = made(info=PADDED, **own, recurrence=recurrence)
     random = torch.Generator().manual_seed(2)
     inputs = torch.randn((1, 3, LENGTH, 3), generator=random, dtype=torch.float64)
     lengths = [4, 1, 6]
-    found = swarm.forward(inputs, None, torch.tensor([lengths]))
+    found = swarm.forward(cut(inputs, lengths))
     for row, count in enumerate(lengths):
-        alone = swarm.forward(inputs[:, row : row + 1, :count])
+        alone = swarm.forward(cut(inputs[:, row : row + 1, :count], [count]))
         torch.testing.assert_close(found[:, row : row + 1], alone, rtol=0, atol=1e-12)
-    loud = inputs.clone()
-    for row, count in enumerate(lengths):
-        loud[0, row, count:] = 1e3
-    assert torch.equal(swarm.forward(loud, None, torch.tensor([lengths])), found)
+    assert torch.equal(swarm.forward(cut(inputs, lengths, padding=1e3)), found)
 
 
 @pytest.mark.parametrize("info", [INFO, WORDS])

@@ -156,6 +156,9 @@ def test_where_memory_is_short_a_probe_corrects_the_estimate(
         {"heads": 8, "attention_dropout": 0.1, "dropout": 0.1, "batch_size": 64},
         {"mechanism": "linear", "d_model": 64},
         {"mechanism": "talking_heads", "layers": 4},
+        {"family": "lstm", "hidden": 32},
+        {"family": "lstm", "hidden": 16, "bidirectional": True, "layers": 2, "dropout": 0.1},
+        {"family": "lstm", "hidden": 64, "score": "self_attentive", "hops": 4},
     ],
 )
 def test_the_estimate_is_near_what_a_probe_finds(task: Task, settings: dict[str, Any]) -> None:

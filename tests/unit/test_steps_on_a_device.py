@@ -35,6 +35,14 @@ EVERYWHERE: list[dict[str, Any]] = [
 ]
 LOOKING_BACK: list[dict[str, Any]] = [{"mechanism": "retention", "heads": 2}]
 BOTH_WAYS: list[dict[str, Any]] = [{"mechanism": "low_rank", "heads": 2}]
+LSTM = {"family": "lstm", "layers": 2, "hidden": 4, "bidirectional": True, "batch_size": 4}
+LSTMS: list[dict[str, Any]] = [
+    {"heads": 2, "dropout": 0.1},
+    {"score": "dot", "sentinel": True, "label_smoothing": 0.1},
+    {"score": "general", "local": "predictive", "window_tokens": 2},
+    {"score": "concat", "local": "monotonic", "window_tokens": 2, "query": "learned"},
+    {"score": "self_attentive", "hops": 3, "hop_penalty": 0.3, "last_state": True},
+]
 
 
 class RandomTask:
@@ -58,6 +66,12 @@ def begun(causal: bool, device: torch.device = CPU, length: int = 9, **more: Any
     task: Any = RandomTask(causal, length)
     kinds = EVERYWHERE + (LOOKING_BACK if causal else BOTH_WAYS)
     members = [read_member({**OUTER, **kind, **more}, 3, task) for kind in kinds]
+    return SwarmTraining(task, members, 6, device)
+
+
+def begun_lstms(device: torch.device = CPU, **more: Any) -> SwarmTraining:
+    task: Any = RandomTask(causal=False, length=9)
+    members = [read_member({**LSTM, **kind, **more}, 3, task) for kind in LSTMS]
     return SwarmTraining(task, members, 6, device)
 
 
@@ -85,6 +99,27 @@ def test_a_step_neither_reads_a_value_nor_leaves_the_device(causal: bool, length
     with OneDevice(META) as watching:
         training.train_step(torch.empty(1, dtype=torch.int64, device=META))
     assert watching.seen > 300
+
+
+def test_a_step_of_lstms_neither_reads_a_value_nor_leaves_the_device() -> None:
+    training = begun_lstms(META)
+    training.train_step(0)
+    with OneDevice(META) as watching:
+        training.train_step(torch.empty(1, dtype=torch.int64, device=META))
+    assert watching.seen > 300
+
+
+@pytest.mark.parametrize("recurrence", ["batched", "one_by_one"])
+def test_bf16_rounds_products_of_lstms_and_keeps_weights_and_losses_in_float32(
+    recurrence: str,
+) -> None:
+    exact = begun_lstms(recurrence=recurrence)
+    rounded = begun_lstms(recurrence=recurrence, precision="bf16")
+    exact.advance(6)
+    rounded.advance(6)
+    assert all(tensor.dtype == torch.float32 for tensor in rounded.state.values())
+    assert not torch.equal(exact._losses, rounded._losses)
+    torch.testing.assert_close(rounded._losses, exact._losses, rtol=0.03, atol=0.0)
 
 
 @pytest.mark.parametrize("causal", [False, True])

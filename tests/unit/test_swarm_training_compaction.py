@@ -18,6 +18,14 @@ OWN = [
     {"mechanism": ["low_rank", "softmax"], "heads": [4, 1], "head_dim": 3, "label_smoothing": 0.3},
     {"heads": 2, "kv_heads": 1, "temperature": 0.7, "weight_decay": 0.3, "beta2": 0.9},
 ]
+LSTMS = [
+    {"heads": 2, "dropout": 0.2, "warmup": 0.3},
+    {"score": "self_attentive", "hops": 4, "hop_penalty": 0.4, "lr": 1e-2},  # the widest
+    {"score": "dot", "sentinel": True, "schedule": "linear"},
+    {"score": "general", "local": "predictive", "window_tokens": 3, "clip_norm": 0.1},
+    {"score": "self_attentive", "hops": 4, "attention_dim": 3, "dropout": 0.1},
+    {"query": "learned", "last_state": True, "weight_decay": 0.3, "beta2": 0.9},
+]
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -30,8 +38,11 @@ def task() -> Task:
     return make_task("digits")
 
 
-@pytest.fixture(params=["own seeds", "one seed"], scope="module")
+@pytest.fixture(params=["own seeds", "one seed", "lstms"], scope="module")
 def members(request: pytest.FixtureRequest, task: Task) -> list[Member]:
+    if request.param == "lstms":
+        outer = {"family": "lstm", "hidden": 4, "bidirectional": True, "batch_size": 8}
+        return [read_member({**outer, **own}, 5 + row, task) for row, own in enumerate(LSTMS)]
     own = request.param == "own seeds"
     return [
         read_member({**OUTER, **settings}, 5 + row * own, task) for row, settings in enumerate(OWN)

@@ -11,9 +11,11 @@ from torch import Tensor
 
 from pso_attn.evaluate.alone import AloneTraining
 from pso_attn.evaluate.training import Member, SwarmTraining, on_device, read_member
-from pso_attn.models import swarm_type
+from pso_attn.models import TaskInfo, swarm_type
 from pso_attn.seeding import generator
 from pso_attn.tasks import Task, make_task
+from pso_attn.tasks.classification import cross_entropy
+from pso_attn.tasks.task import Split
 
 STEPS = 50
 CPU = torch.device("cpu")
@@ -94,6 +96,28 @@ ON_FILES: list[dict[str, Any]] = [
     {"mechanism": "low_rank", "heads": 2, "rank": 3, "dropout": 0.2},
     {"mechanism": "sparse", "heads": 2, "start_scale": 1.5},
 ]
+DECODING: list[dict[str, Any]] = [
+    {"lr": 3e-3, "dropout": 0.1, "heads": 2, "bidirectional_attention": True},
+    {"score": "dot", "local": "monotonic", "window_tokens": 1, "sentinel": True},
+    {"score": "general", "local": "predictive", "window_tokens": 2, "lr": 5e-3},
+    {"score": "concat", "sentinel": True, "bidirectional_attention": True, "dropout": 0.2},
+]
+
+
+class Reversing:
+    """Random words, to be said backwards: the decoder reads what it should have said last."""
+
+    info = TaskInfo(6, None, 9, 6, causal=True, per_token=True, horizon=4)
+    loss = staticmethod(cross_entropy)
+
+    def __init__(self) -> None:
+        words = torch.from_numpy(generator(0, "words").integers(1, 6, (64, 5)))
+        said = words.flip(1)[:, :4]
+        read = torch.cat([torch.zeros_like(said[:, :1]), said[:, :-1]], 1)
+        self.train = self.validation = Split(torch.cat([words, read], 1), said)
+
+    def score(self, logits: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        return {"loss": cross_entropy(logits, targets)}
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -112,11 +136,15 @@ class Case:
 TASKS = ["digits", "text", "classes", "numbers", "padded"]
 
 
-@pytest.fixture(params=[*TASKS, *READING], scope="module")
+@pytest.fixture(params=[*TASKS, *READING, "decoder"], scope="module")
 def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
     if request.param in READING:
         outer = {"family": "lstm", "hidden": 6, "batch_size": 8, "recurrence": request.param}
         return case_of(make_task("digits"), {**outer, **READING[request.param]}, STATES)
+    if request.param == "decoder":
+        outer = {"family": "lstm", "hidden": 4, "bidirectional": True, "batch_size": 8}
+        own = [{**s, "clip_norm": 0.05 * 10**row} for row, s in enumerate(DECODING)]
+        return case_of(Reversing(), outer, own)  # type: ignore[arg-type]  # what is used of a task
     if request.param == "digits":
         return case_of(make_task("digits"), OUTER, CAUSAL + LOW_RANK)
     if request.param == "padded":

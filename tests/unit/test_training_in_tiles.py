@@ -27,6 +27,16 @@ OWN: list[dict[str, Any]] = [
     {"heads": 2, "positions": "none", "lr": 0.006, "clip_norm": 0.1},
     {"heads": 1, "head_dim": 24, "lr": 0.006, "clip_norm": 0.1},
 ]
+LSTMS: list[dict[str, Any]] = [
+    {"heads": 2, "dropout": 0.2, "lr": 0.01, "clip_norm": 0.1},
+    {"heads": 4, "dropout": 0.1, "lr": 0.003},
+    {"score": "dot", "sentinel": True, "lr": 0.02, "clip_norm": 0.1},
+    {"score": "dot", "query": "learned", "sentinel": True},
+    {"score": "general", "local": "predictive", "window_tokens": 3, "lr": 0.004},
+    {"score": "self_attentive", "hops": 3, "hop_penalty": 0.2},
+    {"score": "self_attentive", "hops": 3, "attention_dim": 5, "weight_decay": 0.1},
+    {"score": "concat", "local": "monotonic", "window_tokens": 3, "last_state": True},
+]
 CUTS = [Cut(tiles, threads) for tiles, threads in ((1, 2), (2, 1), (3, 2), (8, 3))]
 
 
@@ -38,6 +48,12 @@ def task() -> Task:
 @pytest.fixture(scope="module")
 def members(task: Task) -> list[Member]:
     return [read_member({**OUTER, **own}, 11 + row, task) for row, own in enumerate(OWN)]
+
+
+@pytest.fixture(scope="module", params=["batched", "one_by_one"])
+def lstms(task: Task, request: pytest.FixtureRequest) -> list[Member]:
+    outer = {"family": "lstm", "hidden": 12, "batch_size": 8, "recurrence": request.param}
+    return [read_member({**outer, **own}, 11 + row, task) for row, own in enumerate(LSTMS)]
 
 
 def trained(task: Task, members: list[Member], cut: Cut) -> dict[int, dict[str, torch.Tensor]]:
@@ -52,6 +68,16 @@ def trained(task: Task, members: list[Member], cut: Cut) -> dict[int, dict[str, 
 def test_no_float_depends_on_tiles_or_threads(task: Task, members: list[Member], cut: Cut) -> None:
     whole, parts = trained(task, members, Cut()), trained(task, members, cut)
     assert sorted(whole) == sorted(parts) == [0, 2, 3, 4, 5, 6, 7]
+    for row, expected in whole.items():
+        for name, value in expected.items():
+            assert torch.equal(parts[row][name], value), (row, name)
+
+
+@pytest.mark.parametrize("cut", CUTS)
+def test_no_float_of_lstms_depends_on_tiles_or_threads(
+    task: Task, lstms: list[Member], cut: Cut
+) -> None:
+    whole, parts = trained(task, lstms, Cut()), trained(task, lstms, cut)
     for row, expected in whole.items():
         for name, value in expected.items():
             assert torch.equal(parts[row][name], value), (row, name)

@@ -77,7 +77,7 @@ def test_a_position_that_differs_in_the_last_bit_is_found(run: LoadedRun) -> Non
 
 
 @pytest.mark.parametrize(
-    ("what", "value"), [("seeds", (1,)), ("particle", 0), ("settings.layers", {})]
+    ("what", "value"), [("seeds", (1,)), ("particle", 0), ("settings.family", {})]
 )
 def test_whatever_else_of_a_plan_differs_is_found(
     run: LoadedRun, what: str, value: object

@@ -3,8 +3,9 @@
 P particle, B batch, T token, d columns of a state.
 """
 
-from pso_attn.attention.states import hops, local, query, scores, sentinel, subspaces
-from pso_attn.attention.states.attend import Attend, Memory, States
+from pso_attn.attention.states import flow, hops, local, query, scores, sentinel, subspaces
+from pso_attn.attention.states.attend import Attend, States
+from pso_attn.attention.states.sentinel import Memory
 from pso_attn.attention.states.settings import StateAttention, read_attention
 
 KNOBS = (
@@ -14,6 +15,7 @@ KNOBS = (
     *local.KNOBS,
     *hops.KNOBS,
     *sentinel.KNOBS,
+    *flow.KNOBS,
 )
 
 __all__ = ["KNOBS", "Attend", "Memory", "StateAttention", "States", "read_attention"]

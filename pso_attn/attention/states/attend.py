@@ -5,13 +5,15 @@ the layer inside a score.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from pso_attn.attention.learned import LearnedTensors
 from pso_attn.attention.normalise import softmax
+from pso_attn.attention.states.flow import fused
+from pso_attn.attention.states.sentinel import Memory, sentinel_of
 from pso_attn.attention.states.settings import StateAttention
 
 
@@ -21,31 +23,25 @@ class States:
 
     states: (P, B, T, d). last: (P, B, d), the query where it is not learned. lengths: (P or 1, B),
     how many states of an example there are, None where all T are. memory: what a sentinel is made
-    of, None where nobody has one.
+    of, None where nobody has one. places: (1, B), the query's own token, from 1; None where it is
+    the last.
     """
 
     states: Tensor
     last: Tensor
     lengths: Tensor | None
-    memory: "Memory | None"
+    memory: Memory | None
+    places: Tensor | None = None
 
-
-@dataclass(frozen=True)
-class Memory:
-    """Of the last LSTM layer, where each direction k has read all of an example.
-
-    inputs: (P, B, K, I), the token read last. before: (P, B, K, h), the state before it. cells:
-    (P, B, K, h), the memory cell after it.
-    """
-
-    inputs: Tensor
-    before: Tensor
-    cells: Tensor
-
-    def split(self, sizes: list[int]) -> list["Memory"]:
-        """Return the memory of each group of so many particles."""
-        parts = (part.split(sizes) for part in (self.inputs, self.before, self.cells))
-        return [Memory(*own) for own in zip(*parts, strict=True)]
+    def split(self, sizes: list[int]) -> list["States"]:
+        """Return what each group of so many particles attends to."""
+        states, last = self.states.split(sizes), self.last.split(sizes)
+        memories = [None] * len(sizes) if self.memory is None else self.memory.split(sizes)
+        counts: Sequence[Tensor | None] = [self.lengths] * len(sizes)
+        if self.lengths is not None and len(self.lengths) > 1:
+            counts = self.lengths.split(sizes)
+        own = zip(states, last, counts, memories, strict=True)
+        return [States(*parts, self.places) for parts in own]
 
 
 class Attend:
@@ -64,14 +60,14 @@ class Attend:
 
     def __call__(self, given: States, learned: LearnedTensors) -> tuple[Tensor, Tensor | None]:
         """Return what is read, (P, B, hops · d), and what it adds to the losses, (P,) or None."""
-        first, states = self._first, given.states
-        query = self._query(given, learned)
+        first, given = self._first, self._by_query(given, learned)
+        states, query = given.states, self._query(given, learned)
         scores = self._scores(states, query, "key_map", learned)  # (P, B, R, T)
         seen, fade = self._sight(given, query, learned)
         if seen is not None:
             scores = scores.masked_fill(~seen[:, :, None], float("-inf"))
         if first.sentinel and given.memory is not None:
-            sentinel = _sentinel(given.memory, learned)[:, :, None]  # (P, B, 1, d)
+            sentinel = sentinel_of(given.memory, learned)[:, :, None]  # (P, B, 1, d)
             extra = self._scores(sentinel, query, "sentinel_map", learned)
             weights, beta = softmax(torch.cat([scores, extra], -1)).split(
                 [scores.shape[-1], 1], -1
@@ -82,6 +78,17 @@ class Attend:
         if fade is not None:
             weights = weights * fade[:, :, None]
         return self._read(weights, states), self._added(weights)
+
+    def _by_query(self, given: States, learned: LearnedTensors) -> States:
+        """Return what is given with states (P, B · U, T, d), where a decoder asks U times."""
+        if given.places is None:
+            return given
+        asks = given.last.unflatten(1, (given.states.shape[1], -1))  # (P, B, U, d)
+        if self._first.flow:
+            states = fused(given.states, asks, learned)
+        else:
+            states = given.states[:, :, None].expand(-1, -1, asks.shape[2], -1, -1)
+        return replace(given, states=states.flatten(1, 2))
 
     def _query(self, given: States, learned: LearnedTensors) -> Tensor:
         """Return (P, B, d), or (P, 1, d) where it is learned."""
@@ -104,8 +111,8 @@ class Attend:
             inside = inside + (query @ learned["query_map"][0])[:, :, None]
         (score,) = learned["score"]  # (P, a), or (P, a, hops)
         rows = score if first.score == "self_attentive" else score[..., None] * self._owners
-        flat: Tensor = inside.tanh().flatten(1, 2) @ rows
-        return flat.unflatten(1, states.shape[1:3]).transpose(2, 3)
+        scores = (inside.tanh().flatten(1, 2) @ rows).unflatten(1, states.shape[1:3])
+        return scores.transpose(2, 3)
 
     def _sight(
         self, given: States, query: Tensor, learned: LearnedTensors
@@ -120,9 +127,10 @@ class Attend:
         there = None if lengths is None else place <= lengths[..., None]
         if self._first.local == "none":
             return there, None
-        if self._first.local == "monotonic":  # the query's own token is the last
-            last = place[None, -1:] if lengths is None else lengths
-            near, fade = last[..., None] - place <= self._window, None
+        if self._first.local == "monotonic":
+            own = place[None, -1:] if lengths is None else lengths
+            own = own if given.places is None else given.places.clamp(max=tokens)
+            near, fade = (own[..., None] - place).abs() <= self._window, None
         else:
             inside = (query @ learned["place_map"][0]).tanh()
             share = (inside @ learned["place"][0][..., None]).sigmoid()  # (P, B or 1, 1)
@@ -146,17 +154,3 @@ class Attend:
         apart = weights @ weights.transpose(2, 3) - self._identity
         added: Tensor = self._penalty * apart.square().sum((2, 3)).mean(1)
         return added
-
-
-def _sentinel(memory: Memory, learned: LearnedTensors) -> Tensor:
-    """Return the gated memory of all directions side by side, (P, B, d)."""
-    ways = memory.cells.shape[2]
-    asked = sum(
-        torch.einsum("pbki,pikh->pbkh", values, learned[name][0].unflatten(-1, (ways, -1)))
-        for name, values in (
-            ("sentinel_input", memory.inputs),
-            ("sentinel_state", memory.before),
-        )
-    )
-    assert isinstance(asked, Tensor)
-    return (asked.sigmoid() * memory.cells.tanh()).flatten(2)

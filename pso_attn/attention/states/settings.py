@@ -15,7 +15,8 @@ class StateAttention:
     """How a particle attends to its states; each knob stands in its own file.
 
     width: d, columns of a state. inner: of the layer inside the score, 0 where there is none.
-    query: "last" or "learned", "" where the score has none. window: D, 0 where `local` is "none".
+    query: "last" or "learned", "" where the score has none. flow: whether states first attend to
+    those of the decoder. window: D, 0 where `local` is "none".
     hops: rows of weights, each over whole states. heads: each over its part of the columns.
     """
 
@@ -29,12 +30,13 @@ class StateAttention:
     hops: int
     penalty: float
     sentinel: bool
+    flow: bool
 
     @property
     def group(self) -> tuple[str | int, ...]:
         """What must be equal for particles to share a kernel."""
         shape = (self.score, self.inner, self.query, self.heads, self.hops)
-        return (*shape, self.local, self.sentinel)
+        return (*shape, self.local, self.sentinel, self.flow)
 
     @property
     def read(self) -> int:
@@ -42,8 +44,10 @@ class StateAttention:
         return self.hops * self.width
 
     def learned(self, inputs: int, hidden: int) -> tuple[Learned, ...]:
-        """Return what it learns. inputs, hidden: widths of the last LSTM layer, which a sentinel
-        asks; two directions have a map each, side by side.
+        """Return what it learns.
+
+        inputs, hidden: of the LSTM whose memory a sentinel is, the widths of what it reads and of
+        its states; of two directions each has maps of its own, side by side.
         """
         d, a = self.width, self.inner
         outer, inside = d**-0.5, max(a, 1) ** -0.5
@@ -59,6 +63,9 @@ class StateAttention:
         if self.local == "predictive":
             found.append(Learned("place_map", (d, d), (0.0,), outer))
             found.append(Learned("place", (d,), (0.0,), outer))
+        if self.flow:
+            found.append(Learned("flow_score", (3 * d,), (0.0,), (3 * d) ** -0.5))
+            found.append(Learned("flow_map", (4 * d, d), (0.0,), (4 * d) ** -0.5))
         if self.sentinel:
             found.append(Learned("sentinel_input", (inputs, d), (0.0,), inputs**-0.5))
             found.append(Learned("sentinel_state", (hidden, d), (0.0,), hidden**-0.5))
@@ -67,8 +74,10 @@ class StateAttention:
         return tuple(found)
 
 
-def read_attention(settings: Mapping[str, Any], width: int) -> StateAttention:
-    """Return how states of `width` columns are attended to.
+def read_attention(
+    settings: Mapping[str, Any], width: int, is_decoding: bool = False
+) -> StateAttention:
+    """Return how states of `width` columns are attended to, once or by each step of a decoder.
 
     Raises ConfigurationError where the settings cannot work.
     """
@@ -88,16 +97,30 @@ def read_attention(settings: Mapping[str, Any], width: int) -> StateAttention:
         raise ConfigurationError(
             f"window_tokens = {window} leaves a Gaussian of no width; choose at least 1"
         )
+    query = settings.get("query", "last") if is_querying else ""
+    flow = bool(settings.get("bidirectional_attention", False))
+    if flow and not is_decoding:
+        raise ConfigurationError(
+            "bidirectional_attention = true is between an encoder and a decoder, and this task "
+            "asks for one answer to a sequence, which no decoder gives; leave it out"
+        )
+    if is_decoding and query != "last":
+        asked = f'query = "{query}"' if query else f'score = "{score}"'
+        raise ConfigurationError(
+            f"{asked} looks at the source in the same way at each step of a decoder; choose a "
+            'score with query = "last", the decoder\'s own state'
+        )
     check_heads(heads, width, inner)
     return StateAttention(
         width=width,
         score=score,
         inner=inner,
-        query=settings.get("query", "last") if is_querying else "",
+        query=query,
         heads=heads,
         local=local,
         window=window,
         hops=hops,
         penalty=float(settings.get("hop_penalty", 0.0)) if score == "self_attentive" else 0.0,
         sentinel=bool(settings.get("sentinel", False)) if is_querying else False,
+        flow=flow,
     )

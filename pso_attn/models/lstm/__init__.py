@@ -1,4 +1,4 @@
-"""LSTMs whose answer is read by attention over their states."""
+"""LSTMs whose answers are read by attention over their states."""
 
 from pso_attn.models.lstm.plain_lstm import AttentiveLstm
 from pso_attn.models.lstm.settings import LstmSettings, lstm_cost, read_lstm

@@ -1,6 +1,19 @@
-"""What stands where each direction of an LSTM has read all of an example: its last token."""
+"""Where examples end, and what stands where each direction of an LSTM has read all of one."""
 
 from torch import Tensor, stack, zeros_like
+
+from pso_attn.models.info import TaskInfo
+
+
+def lengths_of(inputs: Tensor, info: TaskInfo) -> Tensor | None:
+    """Return how many tokens each example has, (…, B) at least 1; None where all have T.
+
+    inputs: (…, B, T) ids or (…, B, T, features).
+    """
+    if not info.padded:
+        return None
+    there = inputs != 0 if info.tokens is not None else inputs[..., -1] != 0
+    return there.sum(-1).clamp(min=1)
 
 
 def at_ends(x: Tensor, hidden: int, directions: int, lengths: Tensor | None) -> Tensor:

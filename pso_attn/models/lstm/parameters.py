@@ -30,9 +30,18 @@ def _unscaled(settings: LstmSettings, info: TaskInfo) -> Iterator[Parameter]:
         bias = _sides(settings, f"encoder.{layer}.bias_ih_l0", (), 0.0)
         yield replace(bias, mean=remembering)
         yield _sides(settings, f"encoder.{layer}.bias_hh_l0", (), 0.0)
-    for own in settings.attention.learned(settings.inputs(settings.layers - 1, info), h):
+    if settings.horizon:
+        d, inputs = settings.width, settings.inputs(0, info)
+        yield whole("bridge", (d, d), d**-0.5)
+        yield whole("decoder.weight_ih_l0", (inputs, GATES * d), inputs**-0.5)
+        yield whole("decoder.weight_hh_l0", (d, GATES * d), d**-0.5)
+        opened = (*(0.0,) * d, *(1.0,) * d, *(0.0,) * 2 * d)
+        yield replace(whole("decoder.bias_ih_l0", (GATES * d,), 0.0), mean=opened)
+        yield whole("decoder.bias_hh_l0", (GATES * d,), 0.0)
+    for own in settings.attention.learned(settings.asked(info), settings.asking[0]):
         name = f"attention.{own.name}"
-        if own.name.startswith("sentinel_") and own.name != "sentinel_map":
+        is_gate = own.name.startswith("sentinel_") and own.name != "sentinel_map"
+        if is_gate and not settings.horizon:
             yield _sides(settings, name, own.shape[:1], own.std, gates=1)
         else:
             yield replace(whole(name, own.shape, own.std), mean=own.mean)

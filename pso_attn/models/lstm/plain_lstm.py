@@ -15,6 +15,7 @@ from pso_attn.attention.drops import Noise
 from pso_attn.attention.states.settings import StateAttention
 from pso_attn.counter import DropRates
 from pso_attn.models.info import TaskInfo
+from pso_attn.models.lstm.ends import lengths_of
 from pso_attn.models.lstm.settings import LstmSettings
 from pso_attn.models.plain import PlainModel
 
@@ -32,6 +33,8 @@ class ReadOut(nn.Module):
     place_map: nn.Linear
     place: nn.Parameter
     score: Any
+    flow_score: nn.Parameter
+    flow_map: nn.Linear
 
     def __init__(self, settings: StateAttention, inputs: int, hidden: int) -> None:
         """Make the parameters. inputs, hidden: widths of the last LSTM layer."""
@@ -39,7 +42,7 @@ class ReadOut(nn.Module):
         self.settings = settings
         for own in settings.learned(inputs, hidden):
             name, shape = own.name, own.shape
-            if name.startswith("sentinel_") and name != "sentinel_map":
+            if name in ("sentinel_input", "sentinel_state"):
                 for way in range(settings.width // hidden):
                     side = nn.Linear(shape[0], hidden, bias=False)
                     self.add_module(name + "_reverse" * way, side)
@@ -54,16 +57,18 @@ class ReadOut(nn.Module):
         last: Tensor,
         lengths: Tensor | None,
         memory: Sequence[tuple[Tensor, ...]],
+        places: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Return what is read, (B, hops · d), and the penalty, or None.
 
         states: (B, T, d). last: (B, d). lengths: (B,), None where all have T. memory: for each
-        direction the last input, the state before it and the cell after it, (B, ·) each.
+        direction the last input, the state before it and the cell after it, (B, ·) each. places:
+        (B,), the query's own token, from 1; None where it is the last.
         """
         own = self.settings
         query = self.query[None] if own.query == "learned" else last
         scores = self._scores("key_map", states, query)  # (B, rows, T)
-        seen, fade = self._sight(query, lengths, states)  # (B or 1, T) each, or None
+        seen, fade = self._sight(query, lengths, states, places)  # (B or 1, T) each, or None
         if seen is not None:
             scores = scores.masked_fill(~seen[:, None], float("-inf"))
         if own.sentinel:
@@ -90,10 +95,11 @@ class ReadOut(nn.Module):
         else:
             inside = self.query_map(query) + self.get_submodule(key_map)(states)
             parts = self.score * inside.tanh()
-        return parts.unflatten(-1, (own.heads, -1)).sum(-1).mT
+        scores = parts.unflatten(-1, (own.heads, -1)).sum(-1)
+        return scores.mT
 
     def _sight(
-        self, query: Tensor, lengths: Tensor | None, states: Tensor
+        self, query: Tensor, lengths: Tensor | None, states: Tensor, places: Tensor | None
     ) -> tuple[Tensor | None, Tensor | None]:
         """Return which tokens are seen and how their weights fade, None where all and none."""
         own, tokens = self.settings, states.shape[1]
@@ -103,7 +109,7 @@ class ReadOut(nn.Module):
         last = place[-1:] if lengths is None else lengths  # (1,) or (B,)
         seen, fade = place <= last[:, None], None
         if own.local != "none":
-            centre = last
+            centre = last if places is None else places.clamp(max=tokens)
             if own.local == "predictive":
                 centre = last * (self.place_map(query).tanh() @ self.place).sigmoid()
             distance = place - centre[:, None]
@@ -111,6 +117,27 @@ class ReadOut(nn.Module):
             if own.local == "predictive":
                 fade = (-distance.square() / (2 * (own.window / 2) ** 2)).exp()
         return seen, fade
+
+    def flow(self, states: Tensor, decoder: Tensor) -> Tensor:
+        """Return the encoder's states as each step of a decoder sees them, (B, U, T, d).
+
+        states: (B, T, d). decoder: (B, U, d).
+        """
+        found = []
+        weights = self.flow_score.chunk(3)
+        for step in range(decoder.shape[1]):
+            seen, whole = torch.zeros_like(states), torch.zeros_like(states[:, :1])
+            if step:
+                earlier = decoder[:, None, :step]  # (B, 1, step, d)
+                each = states[:, :, None]  # (B, T, 1, d)
+                pairs = (each, earlier, each * earlier)
+                parts = [part @ weight for part, weight in zip(pairs, weights, strict=True)]
+                scores = parts[0] + parts[1] + parts[2]  # (B, T, step)
+                seen = scores.softmax(-1) @ decoder[:, :step]
+                whole = scores.amax(-1).softmax(-1)[:, None] @ states
+            parts = [states, seen, states * seen, states * whole]
+            found.append(self.flow_map(torch.cat(parts, -1)))
+        return torch.stack(found, 1)
 
     def _sentinel(self, memory: Sequence[tuple[Tensor, ...]]) -> Tensor:
         """Return (B, d): each direction's memory cell, gated."""
@@ -131,7 +158,7 @@ class ReadOut(nn.Module):
 
 
 class AttentiveLstm(PlainModel):
-    """An LSTM whose answer to a sequence is read by attention over its states."""
+    """An LSTM whose answers, one or a decoder's, are read by attention over its states."""
 
     settings: LstmSettings
 
@@ -150,24 +177,29 @@ class AttentiveLstm(PlainModel):
             )
             for layer in layers
         )
-        inputs = settings.inputs(settings.layers - 1, info)
-        self.attention = ReadOut(settings.attention, inputs, settings.hidden)
+        if settings.horizon:
+            width = settings.width
+            self.bridge = nn.Linear(width, width, bias=False)
+            self.decoder = nn.LSTM(settings.inputs(0, info), width, batch_first=True)
+        self.attention = ReadOut(settings.attention, settings.asked(info), settings.asking[0])
         self.head = nn.Linear(settings.read, info.outputs)
 
-    def forward(
-        self, inputs: Tensor, keys: Tensor | None = None, lengths: Tensor | None = None
-    ) -> Tensor:
-        """Return logits (B, outputs).
+    def forward(self, inputs: Tensor, keys: Tensor | None = None) -> Tensor:
+        """Return logits (B, outputs), or (B, horizon, outputs) of a decoder.
 
-        inputs: (B, T) ids or (B, T, features). keys: int32 (sites, 1), to drop what a swarm drops
-        for the same seed and step; None for torch's own dropout, while in training mode. lengths:
-        (B,), how many tokens each example has; None where all do.
+        inputs: as `TaskInfo` says. keys: int32 (sites, 1), to drop what a swarm drops for the same
+        seed and step; None for torch's own dropout, while in training mode.
         """
+        lengths = lengths_of(inputs, self.info)
         x = self.embedding(inputs) if self.info.tokens is not None else inputs
+        steps = self.settings.horizon
+        x, targets = x.split([x.shape[1] - steps, steps], 1)
         for index, layer in enumerate(self.encoder):
             states, cells = self._run(layer, x, lengths)
             below, x = x, self._dropped(states, index, keys)
         last = torch.cat(self._ends(x.chunk(self.settings.directions, -1), lengths, 0), -1)
+        if steps:
+            return self._decoded(x, last, targets, keys)
         memory: list[tuple[Tensor, ...]] = []
         if self.settings.attention.sentinel:
             before = self._ends(states.chunk(self.settings.directions, -1), lengths, 1)
@@ -177,6 +209,38 @@ class AttentiveLstm(PlainModel):
         if self.settings.last_state:
             read = torch.cat([read, last], -1)
         logits: Tensor = self.head(read)
+        return logits
+
+    def _decoded(
+        self, states: Tensor, last: Tensor, targets: Tensor, keys: Tensor | None
+    ) -> Tensor:
+        """Return logits (B, U, outputs) from states (B, T, d) and what is read, (B, U, I)."""
+        steps = self.settings.horizon
+        start = self.bridge(last).tanh()
+        state = (start[None], torch.zeros_like(start)[None])
+        memory: list[tuple[Tensor, ...]] = []
+        if self.settings.attention.sentinel:  # whose cells nn.LSTM gives one by one alone
+            found, befores, cells = [], [], []
+            for token in targets.split(1, 1):
+                befores.append(state[0][0])
+                out, state = self.decoder(token, state)
+                found.append(out)
+                cells.append(state[1][0])
+            own = torch.cat(found, 1)
+            parts = (targets, torch.stack(befores, 1), torch.stack(cells, 1))
+            memory = [tuple(part.flatten(0, 1) for part in parts)]
+        else:
+            own, _ = self.decoder(targets, state)
+        asks = self._dropped(own, self.settings.layers, keys)
+        if self.settings.attention.flow:
+            seen = self.attention.flow(states, asks).flatten(0, 1)
+        else:
+            seen = states.repeat_interleave(steps, 0)  # (B · U, T, d)
+        places = torch.arange(1, steps + 1, device=states.device).repeat(len(states))
+        query = asks.flatten(0, 1)
+        read, self.penalty = self.attention(seen, query, None, memory, places)
+        answers = self.head(torch.cat([read, query], -1))
+        logits: Tensor = answers.unflatten(0, (len(states), steps))
         return logits
 
     def _run(self, layer: nn.Module, x: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -218,7 +282,7 @@ class AttentiveLstm(PlainModel):
                 state["head.bias"] = value
             elif name == "embedding":
                 state["embedding.weight"] = value  # stored as torch stores it
-            elif name.startswith("encoder.") or value.ndim == 1:
+            elif name.startswith(("encoder.", "decoder.")) or value.ndim == 1:
                 state[name] = value.T.contiguous() if value.ndim > 1 else value
             else:
                 state[f"{name}.weight"] = value.T.contiguous()  # (in, out) -> (out, in)

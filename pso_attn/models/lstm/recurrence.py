@@ -7,6 +7,7 @@ and in its order of gates: i, f, g, o. Both directions of a bidirectional layer 
 Schmidhuber 2005) go side by side; the backward one reads each example from its own last token.
 """
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,6 +60,22 @@ def together(x: Tensor, weights: Weights, lengths: Tensor | None) -> tuple[Tenso
     return joined, torch.cat(last.unflatten(0, (len(directions), -1)).unbind(0), -1)
 
 
+def decoded(x: Tensor, weights: Weights, start: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the states and the cells after every token, (N, T, B, h) each, in one loop.
+
+    x: (N or 1, T, B, I). start: (N, B, h), the state before the first token; its cell is zero.
+    """
+    bias = (weights.biases[0] + weights.biases[1])[:, None]
+    flat = x.flatten(1, 2).expand(len(start), -1, -1)
+    gates = torch.baddbmm(bias, flat, weights.inputs).to(weights.states.dtype)
+    ordered = gates.unflatten(1, x.shape[1:3]).transpose(0, 1)
+    first = ordered[:1] + (start @ weights.states).to(ordered.dtype)
+    states, cells = _Cells.apply(  # type: ignore[no-untyped-call]  # torch's
+        torch.cat([first, ordered[1:]]), weights.states
+    )
+    return states.transpose(0, 1), cells.transpose(0, 1)
+
+
 def one_by_one(x: Tensor, weights: Weights, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
     """Return what `together` does, each particle by torch's own kernel."""
     particles, hidden = weights.states.shape[:2]
@@ -67,7 +84,7 @@ def one_by_one(x: Tensor, weights: Weights, lengths: Tensor | None) -> tuple[Ten
     tensors = (weights.inputs, weights.states, *weights.biases)
     cut = [tensor.split(GATES * hidden, -1) for tensor in tensors]
     found = []
-    with torch.autocast(x.device.type, enabled=False):
+    with _unrounded(x.device):
         for row in range(particles):
             own = [part[way][row].t() for way in range(directions) for part in cut]
             found.append(_torch_lstm(x[row], own, hidden, directions, _row(lengths, row)))
@@ -96,6 +113,13 @@ def _torch_lstm(
         assert back is not None  # since lengths were sorted
         cells = cells.index_select(1, back)
     return out, cells.transpose(0, 1).flatten(1)
+
+
+def _unrounded(device: torch.device) -> AbstractContextManager[object]:
+    """Return a context without autocast: a recurrence's products stay in the weights' type."""
+    if not torch.amp.is_autocast_available(device.type):
+        return nullcontext()
+    return torch.autocast(device.type, enabled=False)
 
 
 def _row(lengths: Tensor | None, row: int) -> Tensor | None:
@@ -128,7 +152,7 @@ class _Cells(torch.autograd.Function):
         hidden = width // GATES
         active = torch.empty_like(gates, memory_format=torch.contiguous_format)
         states, cells, bent = (gates.new_empty(tokens, particles, batch, hidden) for _ in range(3))
-        with torch.autocast(gates.device.type, enabled=False):
+        with _unrounded(gates.device):
             for t in range(tokens):
                 now = active[t]
                 if t:

@@ -87,7 +87,10 @@ KNOBS = (
 
 @dataclass(frozen=True)
 class LstmSettings:
-    """What one particle's LSTM is. directions: 1 or 2. attention: over the last layer's states."""
+    """What one particle's LSTM is. directions: 1 or 2. attention: over the last layer's states.
+
+    horizon: steps of a decoder as wide as a state, 0 where the answer is to the sequence.
+    """
 
     layers: int
     hidden: int
@@ -97,6 +100,7 @@ class LstmSettings:
     last_state: bool
     recurrence: str
     attention: StateAttention
+    horizon: int
     family: ClassVar[str] = "lstm"
 
     @property
@@ -117,7 +121,16 @@ class LstmSettings:
     @property
     def read(self) -> int:
         """How wide what the answer is read from is."""
-        return self.attention.read + self.width * self.last_state
+        return self.attention.read + self.width * (self.last_state or self.horizon > 0)
+
+    @property
+    def asking(self) -> tuple[int, int]:
+        """Whose memory a sentinel is: (states' width, directions) of the last layer or decoder."""
+        return (self.width, 1) if self.horizon else (self.hidden, self.directions)
+
+    def asked(self, info: TaskInfo) -> int:
+        """Return how wide the inputs are of that layer or decoder."""
+        return self.inputs(0 if self.horizon else self.layers - 1, info)
 
     def inputs(self, layer: int, info: TaskInfo) -> int:
         """Return how wide the inputs of a layer are."""
@@ -134,10 +147,20 @@ def read_lstm(settings: Mapping[str, Any], info: TaskInfo) -> LstmSettings:
         raise ConfigurationError(
             f"layers = {layers} and hidden = {hidden} leave no model; each must be at least 1"
         )
-    if info.per_token:
+    if info.per_token and not info.horizon:
         raise ConfigurationError(
-            'family "lstm" gives one answer for a sequence, and the task asks for one at each '
-            'token; choose family "transformer"'
+            'family "lstm" answers a sequence, or step by step after it, and the task asks for an '
+            'answer at each token; choose family "transformer"'
+        )
+    if info.horizon and info.padded:
+        raise ConfigurationError(
+            'family "lstm" decodes after sources of one length, and the task pads its sequences; '
+            "cut them to one length"
+        )
+    if info.weighted:
+        raise ConfigurationError(
+            'family "lstm" reads a sequence, and the columns of a table have no order; choose '
+            'family "transformer"'
         )
     directions = 2 if given["bidirectional"] else 1
     return LstmSettings(
@@ -148,7 +171,8 @@ def read_lstm(settings: Mapping[str, Any], info: TaskInfo) -> LstmSettings:
         start_scale=float(given["start_scale"]),
         last_state=bool(given["last_state"]),
         recurrence=given["recurrence"],
-        attention=read_attention(given, directions * hidden),
+        attention=read_attention(given, directions * hidden, info.horizon > 0),
+        horizon=info.horizon,
     )
 
 
@@ -157,24 +181,32 @@ def lstm_cost(settings: LstmSettings, info: TaskInfo, batch: int) -> dict[str, i
 
     Products of matrices alone count as flops.
     """
-    t, h, d = info.length, settings.hidden, settings.width
-    attention = settings.attention
-    parameters = (info.tokens or 0) * h
-    macs, saved = 0, t * settings.inputs(0, info)
+    h, d, steps = settings.hidden, settings.width, settings.horizon
+    t = info.length - steps
+    parameters = (info.tokens or 0) * h + (settings.read + 1) * info.outputs
+    macs, saved = 0, info.length * settings.inputs(0, info)
     for layer in range(settings.layers):
         inputs = settings.inputs(layer, info)
         parameters += settings.directions * GATES * h * (inputs + h + 2)
         macs += settings.directions * t * GATES * h * (inputs + h)
-        saved += settings.directions * t * h * 16  # gates, their slopes, states and cells
-    learned = attention.learned(settings.inputs(settings.layers - 1, info), h)
-    parameters += sum(prod(own.shape) for own in learned)
-    parameters += (settings.read + 1) * info.outputs
-    rows = max(attention.heads, attention.hops)
-    for own in learned:
-        times = t if own.name in ("key_map", "score") else 1
-        macs += times * prod(own.shape) if own.name != "query" else 0
-    macs += t * d * (attention.hops + (attention.inner == 0)) + settings.read * info.outputs
-    saved += t * (3 * d + 2 * attention.inner + 4 * rows)
+        saved += settings.directions * t * h * 8  # gates, states, cells and their tanh
+    if steps:
+        inputs = settings.inputs(0, info)
+        parameters += d * d + GATES * d * (inputs + d + 2)
+        macs += d * d + steps * GATES * d * (inputs + d)
+        saved += steps * d * 8
+    attention, queries = settings.attention, max(steps, 1)
+    for own in attention.learned(settings.asked(info), settings.asking[0]):
+        parameters += prod(own.shape)
+        times = t if own.name in ("key_map", "score", "flow_map") else 1
+        macs += queries * times * prod(own.shape) if own.name not in ("query", "flow_score") else 0
+    products = attention.hops + (attention.inner == 0)
+    macs += queries * (t * d * products + settings.read * info.outputs)
+    kept = 3 * d + 2 * attention.inner + 4 * max(attention.heads, attention.hops)
+    if attention.flow:
+        macs += t * d * steps * (1 + steps)
+        kept += 8 * d + 2 * steps
+    saved += queries * t * kept
     return {
         "parameters": parameters,
         "flops": 3 * 2 * macs,

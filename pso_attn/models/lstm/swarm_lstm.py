@@ -15,16 +15,16 @@ from pso_attn.attention import Noise
 from pso_attn.attention.states import Attend, Memory, States
 from pso_attn.counter import DropRates
 from pso_attn.models.info import TaskInfo
-from pso_attn.models.lstm.ends import at_ends, before_ends, inputs_at_ends
+from pso_attn.models.lstm.ends import at_ends, before_ends, inputs_at_ends, lengths_of
 from pso_attn.models.lstm.parameters import lstm_parameters
 from pso_attn.models.lstm.plain_lstm import AttentiveLstm
-from pso_attn.models.lstm.recurrence import WAYS, Weights
+from pso_attn.models.lstm.recurrence import WAYS, Weights, decoded
 from pso_attn.models.lstm.settings import LstmSettings
 from pso_attn.models.shares import Shares
 from pso_attn.models.storage import Layout
 from pso_attn.models.swarm import Swarm
 
-ENCODER = ("embedding", "encoder.")  # whose parameters all particles share the shapes of
+SHARED = ("embedding", "encoder.", "bridge", "decoder.")  # of one shape in all particles
 
 
 class SwarmLstm(Swarm):
@@ -47,7 +47,7 @@ class SwarmLstm(Swarm):
         above = {
             name.removeprefix("attention."): run
             for name, run in self.storage.segments.items()
-            if run and not name.startswith(ENCODER)
+            if run and not name.startswith(SHARED)
         }
         self._shares = Shares(above, spans, len(self))
         rates = [s.dropout for s in settings]
@@ -59,28 +59,22 @@ class SwarmLstm(Swarm):
 
     @property
     def sites(self) -> int:
-        """How many places of the model draw dropout masks: each layer's states."""
-        return self._first.layers
+        """How many places of the model draw dropout masks: the states of layers and decoder."""
+        return self._first.layers + (self._first.horizon > 0)
 
-    def forward(
-        self, inputs: Tensor, keys: Tensor | None = None, lengths: Tensor | None = None
-    ) -> Tensor:
-        """Return logits, as `Swarm.forward` does.
-
-        lengths: (N or 1, B), how many tokens each example has, at least 1; None where all do.
-        """
-        whole, x = self.storage.whole, self._embedded(inputs)  # (N or 1, T, B, I)
+    def forward(self, inputs: Tensor, keys: Tensor | None = None) -> Tensor:
+        """Return logits, as `Swarm.forward` does; with a decoder, (N, B, horizon, outputs)."""
+        lengths, x = lengths_of(inputs, self.info), self._embedded(inputs)  # (N or 1, T, B, I)
+        steps = self._first.horizon
+        x, targets = x.split([x.shape[1] - steps, steps], 1)
         for layer in range(self._first.layers):
-            prefix, below = f"encoder.{layer}", x
-            weights = Weights(
-                whole(f"{prefix}.weight_ih_l0"),
-                whole(f"{prefix}.weight_hh_l0"),
-                (whole(f"{prefix}.bias_ih_l0"), whole(f"{prefix}.bias_hh_l0")),
-            )
-            states, cells = self._run(x, weights, lengths)
+            below = x
+            states, cells = self._run(x, self._weights(f"encoder.{layer}"), lengths)
             x = self._dropped(states, layer, keys)
         ends = (self._first.hidden, self._first.directions, lengths)
-        last = at_ends(x, *ends)
+        last = at_ends(x, *ends).flatten(2)
+        if steps:
+            return self._decoded(x.transpose(1, 2), last, targets, keys)
         memory = None
         if self._has_sentinel:
             memory = Memory(
@@ -88,30 +82,56 @@ class SwarmLstm(Swarm):
                 before_ends(states, *ends),
                 cells.unflatten(-1, (ends[1], -1)),
             )
-        return self._answers(x.permute(0, 2, 1, 3), last.flatten(2), memory, lengths)
+        return self._answers(States(x.transpose(1, 2), last, lengths, memory))
 
-    def _answers(
-        self, states: Tensor, last: Tensor, memory: Memory | None, lengths: Tensor | None
+    def _decoded(
+        self, states: Tensor, last: Tensor, targets: Tensor, keys: Tensor | None
     ) -> Tensor:
-        """Return logits (N, B, outputs) from states (N, B, T, d) and the last ones (N, B, d)."""
-        sizes, answers, added = self._sizes, [], []
-        cut = [part.split(sizes) for part in (states, last)]
-        memories = [None] * len(sizes) if memory is None else memory.split(sizes)
-        counts = lengths.split(sizes) if lengths is not None and len(lengths) > 1 else None
-        learned = self._shares(states, states.shape[1])
+        """Return logits (N, B, U, outputs): each step of the decoder asks the encoder's states.
+
+        states: (N, B, T, d). last: (N, B, d). targets: (N or 1, U, B, I), what the decoder reads.
+        """
+        start = (last @ self.storage.whole("bridge")).tanh()
+        own, cells = decoded(targets, self._weights("decoder"), start)  # (N, U, B, d)
+        before = torch.cat([start[:, None], own[:, :-1]], 1)
+        asks = self._dropped(own, self._first.layers, keys).transpose(1, 2)  # (N, B, U, d)
+        memory = None
+        if self._has_sentinel:
+            read = targets.expand(len(self), -1, -1, -1)
+            parts = [part.transpose(1, 2).flatten(1, 2) for part in (read, before, cells)]
+            memory = Memory(*(part[:, :, None] for part in parts))
+        steps = torch.arange(1, asks.shape[2] + 1, device=states.device)
+        places = steps.repeat(asks.shape[1])[None]  # (1, B · U)
+        given = States(states, asks.flatten(1, 2), None, memory, places)
+        logits: Tensor = self._answers(given).unflatten(1, asks.shape[1:3])
+        return logits
+
+    def _answers(self, given: States) -> Tensor:
+        """Return logits (N, queries, outputs)."""
+        answers, added = [], []
+        handed = self._shares(given.states, given.states.shape[1])
         row = 0
-        for group, attend in enumerate(self._attends):
-            own = lengths if counts is None else counts[group]
-            given = States(cut[0][group], cut[1][group], own, memories[group])
-            read, penalty = attend(given, learned[group])
-            if self.settings[row].last_state:
-                read = torch.cat([read, given.last], -1)
-            bias, head = learned[group]["head_bias"][0], learned[group]["head"][0]
+        for attend, own, learned in zip(
+            self._attends, given.split(self._sizes), handed, strict=True
+        ):
+            read, penalty = attend(own, learned)
+            if self.settings[row].last_state or self.settings[row].horizon:
+                read = torch.cat([read, own.last], -1)
+            bias, head = learned["head_bias"][0], learned["head"][0]
             answers.append(torch.baddbmm(bias[:, None], read, head))
-            added.append(read.new_zeros(sizes[group]) if penalty is None else penalty)
-            row += sizes[group]
+            added.append(read.new_zeros(len(read)) if penalty is None else penalty)
+            row += len(read)
         self.penalty = torch.cat(added) if self._is_penalised else None
         return torch.cat(answers)
+
+    def _weights(self, prefix: str) -> Weights:
+        """Return the weights of an LSTM layer of all particles."""
+        whole = self.storage.whole
+        return Weights(
+            whole(f"{prefix}.weight_ih_l0"),
+            whole(f"{prefix}.weight_hh_l0"),
+            (whole(f"{prefix}.bias_ih_l0"), whole(f"{prefix}.bias_hh_l0")),
+        )
 
     def _embedded(self, inputs: Tensor) -> Tensor:
         """Return what the first layer reads, (N or 1, T, B, I)."""
