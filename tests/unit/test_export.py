@@ -110,11 +110,20 @@ def weights_of(task: Task, settings: dict[str, Any]) -> dict[str, torch.Tensor]:
     return {name: 0.5 * torch.randn(p.shape, generator=rng) for name, p in parts.items()}
 
 
-@pytest.mark.parametrize("name", ["digits", "text"])
+@pytest.fixture(scope="module")
+def padded(tmp_path_factory: pytest.TempPathFactory) -> Task:
+    path = tmp_path_factory.mktemp("series") / "series.npz"
+    rng = np.random.default_rng(0)
+    kinds, lengths = rng.integers(3, size=90), rng.integers(1, 13, size=90)
+    np.savez(path, x=rng.normal(size=(90, 2, 12)), y=kinds, lengths=lengths)
+    return make_task("series", str(path))
+
+
+@pytest.mark.parametrize("name", ["digits", "text", "padded"])
 def test_every_mechanism_and_knob_is_rebuilt_without_the_package(
-    name: str, text: Task, tmp_path: Path
+    name: str, text: Task, padded: Task, tmp_path: Path
 ) -> None:
-    task = text if name == "text" else make_task("digits")
+    task = {"text": text, "padded": padded}.get(name) or make_task("digits")
     folders, expected = [], []
     for number, settings in enumerate(drawn(task, each=3)):
         loss, files = exported_files(task, settings, weights_of(task, settings))
@@ -127,6 +136,18 @@ def test_every_mechanism_and_knob_is_rebuilt_without_the_package(
     for loss, found in zip(expected, checked(*folders), strict=True):
         assert found["expected"] == loss
         assert found["loss"] == pytest.approx(loss, abs=1e-5 * max(1.0, loss))
+
+
+def test_models_of_tables_are_rebuilt_without_the_package(tmp_path: Path) -> None:
+    """Of classes and of numbers, whose loss is the squared error."""
+    settings = {"heads": 2}
+    for name in ("wine", "diabetes"):
+        task = make_task("table", f"sklearn:{name}")
+        loss, files = exported_files(task, settings, weights_of(task, settings))
+        write_folder_atomically(tmp_path / name, files)
+        (found,) = checked(tmp_path / name)
+        assert found["expected"] == loss
+        assert found["loss"] == pytest.approx(loss, rel=1e-5)
 
 
 def test_the_best_of_a_search_is_exported_and_after_train_what_that_made(
