@@ -3,12 +3,12 @@
 Leaves steps.csv, new.csv, series.toml, a run and an export in the current folder. About a minute.
 """
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
 from sklearn.datasets import load_digits
+
+from pso_attn.cli.app import app
 
 SPACE = """
 task = "series"
@@ -26,8 +26,8 @@ dropout = { low = 0.0, high = 0.4 }
 lr = { low = 1e-3, high = 3e-2, log = true, default = 5e-3 }
 [budget]
 particles = 8
-generations = 3
-steps = 150
+generations = 2
+steps = 120
 """
 
 # a digit is scanned from top to bottom: 8 sensors, until the last row with ink
@@ -44,8 +44,8 @@ Path("series.toml").write_text(SPACE, encoding="utf-8")
 
 
 def pso_attn(*arguments: str) -> None:
-    """Run a command of pso-attn."""
-    subprocess.run([sys.executable, "-m", "pso_attn", *arguments], check=True)
+    """Run a command of pso-attn, here in this process."""
+    app(arguments, standalone_mode=False)
 
 
 pso_attn("search", "series.toml", "--run", "series")

@@ -3,22 +3,21 @@
 Leaves table.csv, new.csv, a run and an export in the current folder. About a minute.
 """
 
-import subprocess
-import sys
-
 from sklearn.datasets import load_diabetes
+
+from pso_attn.cli.app import app
 
 rows = load_diabetes(as_frame=True).frame.round(4)
 rows[:400].to_csv("table.csv", index=False)
 rows[400:].drop(columns="target").to_csv("new.csv", index=False)
 
 SEARCH = ["search", "table", "--set", "data=table.csv", "--set", "target=target", "--run", "table"]
-SMALL = ["--particles", "8", "--generations", "3", "--set", "budget.steps=100"]
+SMALL = ["--particles", "8", "--generations", "2", "--set", "budget.steps=80"]
 
 
 def pso_attn(*arguments: str) -> None:
-    """Run a command of pso-attn."""
-    subprocess.run([sys.executable, "-m", "pso_attn", *arguments], check=True)
+    """Run a command of pso-attn, here in this process."""
+    app(arguments, standalone_mode=False)
 
 
 pso_attn(*SEARCH, *SMALL)

@@ -11,12 +11,14 @@ from typing import Any
 
 from pso_attn.errors import ConfigurationError, nearest
 from pso_attn.tasks.digits import make_digits
+from pso_attn.tasks.images import make_images, read_new_images
 from pso_attn.tasks.loaders import LoaderTask
 from pso_attn.tasks.new_rows import NewRows
 from pso_attn.tasks.series import make_series, read_new_series
 from pso_attn.tasks.table import make_table, read_new_table
 from pso_attn.tasks.task import Split, Task, TaskInfo
 from pso_attn.tasks.text import make_text
+from pso_attn.tasks.text_labels import make_text_labels, read_new_texts
 
 __all__ = ["TASKS", "BuiltIn", "LoaderTask", "Split", "Task", "TaskInfo", "make_task"]
 
@@ -48,6 +50,16 @@ TASKS: Mapping[str, BuiltIn] = MappingProxyType(
             make_series,
             "a class or a number from a series; data = CSV, Parquet or npz",
             read_new_series,
+        ),
+        "text_labels": BuiltIn(
+            make_text_labels,
+            "a class or a number from a text; data = CSV or Parquet, target = COLUMN",
+            read_new_texts,
+        ),
+        "images": BuiltIn(
+            make_images,
+            "a class or a number from an image, read as patches; data = npz",
+            read_new_images,
         ),
         "text": BuiltIn(
             make_text, "the next character of a text; data = any UTF-8 file, else Python's manual"

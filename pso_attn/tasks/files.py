@@ -108,7 +108,8 @@ def _check_shape(path: Path, delimiter: str) -> None:
 
 def _parquet(path: Path) -> pd.DataFrame:
     try:
-        return pd.read_parquet(path)
+        frame = pd.read_parquet(path)
+        return frame.set_axis([str(name) for name in frame.columns], axis=1)
     except ImportError as error:
         raise DataError(
             f"{path} is Parquet, which needs a package that is not installed: pip install "

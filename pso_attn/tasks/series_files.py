@@ -240,7 +240,7 @@ def _from_aeon(name: str) -> tuple[Array, Any]:
         from aeon.datasets import load_classification
     except ImportError as error:
         raise DataError(
-            f'aeon:{name} needs a package that is not installed: pip install "pso-attn[series]"'
+            f'aeon:{name} needs the package aeon: pip install "pso-attn[series]" ({error})'
         ) from error
     try:
         series, labels = load_classification(name)

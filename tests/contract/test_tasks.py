@@ -46,6 +46,33 @@ class TestSeriesOfManyLengths(TaskContract):
         return make_task("series", str(self.path), columns={"patch": 3})
 
 
+class TestImages(TaskContract):
+    def make(self) -> Task:
+        return make_task("images")
+
+
+class TestTextLabels(TaskContract):
+    @pytest.fixture(autouse=True)
+    def _texts(self, tmp_path: Path) -> None:
+        self.path = tmp_path / "texts.csv"
+        self.path.write_text(reviews(120), encoding="utf-8")
+
+    def make(self) -> Task:
+        return make_task("text_labels", str(self.path), target="verdict")
+
+
+def reviews(count: int) -> str:
+    """Return a table of texts that tell their class by a word, as CSV."""
+    rng, lines = generator(0, "reviews"), ["number,text,verdict"]
+    words = ["a", "the", "film", "plot", "was", "and", "with", "in", "long", "short", "new", "old"]
+    for number in range(count):
+        verdict = str(rng.choice(["good", "bad"]))
+        told = rng.choice(words, size=rng.integers(8, 14)).tolist()
+        told.insert(int(rng.integers(3)), {"good": "fine", "bad": "dull"}[verdict])
+        lines.append(f'{number},"{" ".join(told)}, no {number}.",{verdict}')
+    return "\n".join(lines)
+
+
 class TestText(TaskContract):
     """On a text in which no window recurs, so that an example tells where it was cut."""
 

@@ -114,11 +114,20 @@ def weights_of(task: Task, settings: dict[str, Any]) -> dict[str, torch.Tensor]:
     return {name: 0.5 * torch.randn(p.shape, generator=rng) for name, p in parts.items()}
 
 
-@pytest.mark.parametrize("name", ["digits", "text"])
+@pytest.fixture(scope="module")
+def padded(tmp_path_factory: pytest.TempPathFactory) -> Task:
+    path = tmp_path_factory.mktemp("series") / "series.npz"
+    rng = np.random.default_rng(0)
+    kinds, lengths = rng.integers(3, size=90), rng.integers(1, 13, size=90)
+    np.savez(path, x=rng.normal(size=(90, 2, 12)), y=kinds, lengths=lengths)
+    return make_task("series", str(path))
+
+
+@pytest.mark.parametrize("name", ["digits", "text", "padded"])
 def test_every_mechanism_and_knob_is_rebuilt_without_the_package(
-    name: str, text: Task, tmp_path: Path
+    name: str, text: Task, padded: Task, tmp_path: Path
 ) -> None:
-    task = text if name == "text" else make_task("digits")
+    task = {"text": text, "padded": padded}.get(name) or make_task("digits")
     folders, expected = [], []
     for number, settings in enumerate(drawn(task, each=3)):
         loss, files = exported_files(task, settings, weights_of(task, settings))
@@ -139,7 +148,7 @@ def test_every_way_to_attend_to_states_is_rebuilt_without_the_package(
 ) -> None:
     task = make_task("digits")
     if length is not None:  # all else is padding
-        task = padded(task, length)
+        task = cut_short(task, length)
     querying = [
         {"score": score, "local": local, "query": query, "sentinel": local != "none"}
         for score in ("additive", "dot", "general", "concat")
@@ -162,7 +171,7 @@ def test_every_way_to_attend_to_states_is_rebuilt_without_the_package(
         assert found["loss"] == pytest.approx(loss, abs=1e-5 * max(1.0, loss))
 
 
-def padded(task: Task, length: int) -> Any:
+def cut_short(task: Task, length: int) -> Any:
     """Return the task with a column that says what is padding: all but the first tokens."""
     whole = task.validation
     real = (torch.arange(task.info.length) < length).float()[:, None].expand(len(whole), -1, -1)
@@ -176,6 +185,18 @@ def padded(task: Task, length: int) -> Any:
         loss=task.loss,
         preprocessing=task.preprocessing,
     )
+
+
+def test_models_of_tables_are_rebuilt_without_the_package(tmp_path: Path) -> None:
+    """Of classes and of numbers, whose loss is the squared error."""
+    settings = {"heads": 2}
+    for name in ("wine", "diabetes"):
+        task = make_task("table", f"sklearn:{name}")
+        loss, files = exported_files(task, settings, weights_of(task, settings))
+        write_folder_atomically(tmp_path / name, files)
+        (found,) = checked(tmp_path / name)
+        assert found["expected"] == loss
+        assert found["loss"] == pytest.approx(loss, rel=1e-5)
 
 
 def test_the_best_of_a_search_is_exported_and_after_train_what_that_made(

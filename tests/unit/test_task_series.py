@@ -7,9 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torch.nn.functional import pad
 
+from pso_attn.attention import MECHANISMS
+from pso_attn.attention.kinds import PAIRING
 from pso_attn.errors import ConfigurationError, DataError
-from pso_attn.models import SwarmTransformer, read_transformer
+from pso_attn.models import SwarmTransformer, TaskInfo, read_transformer
 from pso_attn.seeding import generator
 from pso_attn.tasks import make_task
 from pso_attn.tasks.series import read_new_series
@@ -59,14 +62,18 @@ STEPS = {"time": "when", "columns": {"series": "who"}}
 
 
 def test_steps_in_any_order_and_arrays_give_the_same_series(tmp_path: Path) -> None:
-    steps = made(tmp_path, as_steps(), **STEPS)
+    folds = np.array(["train", "validation", "test"] * 10)
+    frame = as_steps()
+    frame["fold"] = folds[frame["who"].str[1:].astype(int)]
+    steps = made(tmp_path, frame, **STEPS, split={"column": "fold"})
     path = tmp_path / "data.npz"
-    np.savez(path, X=np.nan_to_num(values()).transpose(0, 2, 1), y=KINDS, lengths=LENGTHS)
-    arrays = make_task("series", str(path))
+    whole = np.nan_to_num(values()).transpose(0, 2, 1)
+    np.savez(path, X=whole, y=KINDS, lengths=LENGTHS, split=folds)
+    arrays = make_task("series", str(path), split={"column": "split"})
     assert steps.info == arrays.info
     assert (steps.info.length, steps.info.features, steps.info.padded) == (6, 3, True)
-    whole = [task.train.inputs for task in (steps, arrays)]
-    assert [len(part) for part in whole] == [18, 18]
+    for one, other in ((steps.train, arrays.train), (steps.test, arrays.test)):
+        np.testing.assert_allclose(by_content(one), by_content(other), rtol=1e-5, atol=1e-6)
     described = arrays.describe()
     assert (described["channels"], described["steps"]) == (2, [1, 6])
 
@@ -103,11 +110,11 @@ def test_a_patch_of_steps_is_one_token_and_long_series_have_them_by_themselves(
     assert not made(tmp_path, long).info.padded
 
 
-@pytest.mark.parametrize("mechanism", ["softmax", "linear", "low_rank", "sparse"])
+@pytest.mark.parametrize("mechanism", sorted(set(MECHANISMS) - {"retention"}))  # that looks back
 def test_what_stands_in_padding_changes_no_answer(mechanism: str, tmp_path: Path) -> None:
     task = made(tmp_path, as_steps(), **STEPS)
     settings = {"mechanism": mechanism, "heads": 2, "d_model": 16, "window_tokens": 1}
-    if mechanism in ("linear", "low_rank"):
+    if mechanism not in PAIRING:
         del settings["window_tokens"]
     swarm = SwarmTransformer.started([read_transformer(settings, task.info)], task.info, [0])
     inputs = task.train.inputs.clone()
@@ -118,6 +125,25 @@ def test_what_stands_in_padding_changes_no_answer(mechanism: str, tmp_path: Path
     assert bool(before.isfinite().all())
     inputs[..., 0][~padding] += 1.0
     assert not torch.equal(before, swarm.forward(inputs[None]))
+
+
+@pytest.mark.parametrize(
+    "mechanism", ["softmax", "linear", "block_low_rank", "top_k", "sparse", "talking_heads"]
+)
+def test_a_padded_series_is_answered_as_the_same_without_padding(mechanism: str) -> None:
+    """Low rank alone projects all places, padding or not, by what it learned for each."""
+    settings = {"mechanism": mechanism, "heads": 2, "d_model": 16, "positions": "sinusoidal"}
+    settings |= {"block_tokens": 3} if mechanism == "block_low_rank" else {}
+    settings |= {"top_k": 2} if mechanism == "top_k" else {}
+    shapes = {"tokens": None, "features": 3, "outputs": 2, "causal": False, "per_token": False}
+    answers = []
+    inputs = torch.randn(5, 4, 3, generator=torch.Generator().manual_seed(0))
+    inputs[..., -1] = 1.0
+    for length in (4, 6):
+        info = TaskInfo(**shapes, length=length, padded=length > 4)
+        swarm = SwarmTransformer.started([read_transformer(settings, info)], info, [0])
+        answers.append(swarm.forward(pad(inputs, (0, 0, 0, length - 4))[None]))
+    torch.testing.assert_close(answers[0], answers[1], rtol=0, atol=1e-6)
 
 
 def test_new_series_are_read_as_the_models_own(tmp_path: Path) -> None:
