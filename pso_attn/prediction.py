@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from pso_attn.errors import ConfigurationError, DataError
 from pso_attn.evaluate.device import one_thread
-from pso_attn.models import TaskInfo, Transformer, read_transformer
+from pso_attn.models import PlainModel, TaskInfo, family_of
 from pso_attn.tasks import TASKS
 
 TOGETHER = 1024  # rows in one forward pass
@@ -72,13 +72,14 @@ def _described(folder: Path) -> Mapping[str, Any]:
     raise ConfigurationError(f"{path} is not as `pso-attn export` writes it; export the run again")
 
 
-def _model(folder: Path, described: Mapping[str, Any]) -> Transformer:
+def _model(folder: Path, described: Mapping[str, Any]) -> PlainModel:
     try:
         settings = tomllib.loads((folder / "settings.toml").read_text(encoding="utf-8"))
         info = TaskInfo(**described["info"])
-        model = Transformer(read_transformer(settings, info), info)
+        family = family_of(settings)
+        model = family.swarm.plain(family.read(settings, info), info)
         model.load_state_dict(load_file(folder / "model.safetensors"))
-    except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         words = str(error).strip().splitlines()[0]
         raise ConfigurationError(
             f"the model in {folder} cannot be rebuilt ({words}); export the run again"
@@ -88,7 +89,7 @@ def _model(folder: Path, described: Mapping[str, Any]) -> Transformer:
 
 @one_thread()
 @torch.no_grad()
-def _answers(model: Transformer, inputs: torch.Tensor) -> torch.Tensor:
+def _answers(model: PlainModel, inputs: torch.Tensor) -> torch.Tensor:
     """Return logits (n, outputs)."""
     answers = [model(part) for part in inputs.split(TOGETHER)]
     if not answers:

@@ -171,3 +171,27 @@ def test_a_search_on_bad_data_exits_with_two_and_writes_nothing(tmp_path: Path) 
         assert "line 3: 1 fields, and the header has 2" in result.stderr
         assert len(result.stderr.splitlines()) == 1
     assert [found.name for found in tmp_path.iterdir()] == ["bad.csv"]
+
+
+def test_an_lstm_predicts_new_series_as_a_transformer_does(tmp_path: Path) -> None:
+    rng = generator(0, "series")
+    kinds = rng.integers(2, size=120)
+    values = rng.normal(size=(120, 1, 9)) + 3.0 * kinds[:, None, None]
+    np.savez(tmp_path / "old.npz", x=values, y=kinds)
+    space = tmp_path / "space.toml"
+    space.write_text(
+        'task = "series"\ndata = "old.npz"\n[model]\nfamily = "lstm"\nhidden = 4\n'
+        "[search]\nlr = {low=5e-3, high=2e-2}\n"
+    )
+    runs = ("--runs-dir", tmp_path / "runs")
+    assert cli("search", space, *TINY, "--run", "series", *runs).exit_code == 0
+    assert cli("export", "series", "--out", tmp_path / "model", *runs).exit_code == 0
+    said = cli("predict", tmp_path / "model", tmp_path / "old.npz", "--json")
+    assert said.exit_code == 0, said.stderr
+    found = json.loads(said.stdout)
+    answers = [
+        int(row["prediction"]) == kind
+        for row, kind in zip(found["predictions"], kinds, strict=True)
+    ]
+    assert np.mean(answers) > 0.9
+    assert found["metrics"]["accuracy"] == pytest.approx(np.mean(answers))
