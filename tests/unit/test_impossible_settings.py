@@ -116,6 +116,10 @@ LSTM = [  # [model] of an LSTM, and what my.toml is told
         "d_model = 16",
         'model.d_model is a knob of family "transformer", and this file\'s family is "lstm";',
     ),
+    (
+        "bidirectional_attention = true",
+        "model.bidirectional_attention: bidirectional_attention = true is between an encoder and",
+    ),
     ("bidirectional = 2", "model.bidirectional is 2; expected false or true"),
 ]
 
@@ -195,9 +199,15 @@ def test_a_knob_of_another_family_is_named(search: str, told: str) -> None:
     refused(written(search=search), told)
 
 
+def test_attention_both_ways_is_not_searched_where_there_is_no_decoder() -> None:
+    text = written(search="bidirectional_attention = [false, true]")
+    told = "search.bidirectional_attention: bidirectional_attention = true is between an encoder"
+    refused(text.replace("d_model = 16", 'family = "lstm"'), told)
+
+
 def test_a_task_that_asks_for_an_answer_at_each_token_is_no_task_of_an_lstm() -> None:
     text = written('family = "lstm"', task="text").replace("d_model = 16\n", "")
-    refused(text, 'model.family: family "lstm" gives one answer for a sequence')
+    refused(text, 'model.family: family "lstm" answers a sequence, or step by step after')
 
 
 @pytest.mark.parametrize("lr", ["0", "-1e-3", "100", "nan", "inf", '"1e-3"', "[1e-3]", "true"])

@@ -94,6 +94,7 @@ def test_parameters_are_those_of_the_plain_module(own: dict[str, Any]) -> None:
             replace(INFO, horizon=0, per_token=False),
             "bidirectional_attention = true is between an encoder and a decoder, and this task",
         ),
+        ({}, replace(INFO, weighted=True), "the columns of a table have no order; choose family"),
         ({}, replace(INFO, horizon=0), 'family "lstm" answers a sequence, or step by step after'),
     ],
 )
