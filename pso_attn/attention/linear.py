@@ -60,8 +60,8 @@ def _side_by_side(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Te
     q, k, v = (by_token(x).flatten(0, 1) for x in (q, k, v))  # (P·B, T, H·d)
     q, k = elu(q.contiguous()) + 1, elu(k.contiguous()) + 1  # elu is slow on strided memory
     v = pad(v, (0, heads * width), value=1.0)  # as many columns more sum φ(k): the denominators
-    within = (k.transpose(1, 2) @ v) * _within_heads(heads, width, q.dtype)
-    out, norm = (q @ within).chunk(2, -1)
+    within = torch.bmm(k.transpose(1, 2), v) * _within_heads(heads, width, q.dtype)
+    out, norm = torch.bmm(q, within).chunk(2, -1)
     return by_head(out / (norm + 1e-6), batch, heads)
 
 
