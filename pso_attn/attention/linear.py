@@ -68,8 +68,8 @@ def _side_by_side(
         real = padding.real[:, :, 0].expand(len(k) // batch, -1, -1, -1)  # (P, B, T, 1)
         k = k * real.flatten(0, 1)
     v = pad(v, (0, heads * width), value=1.0)  # as many columns more sum φ(k): the denominators
-    within = (k.transpose(1, 2) @ v) * _within_heads(heads, width, q.dtype)
-    out, norm = (q @ within).chunk(2, -1)
+    within = torch.bmm(k.transpose(1, 2), v) * _within_heads(heads, width, q.dtype)
+    out, norm = torch.bmm(q, within).chunk(2, -1)
     return by_head(out / (norm + 1e-6), batch, heads)
 
 

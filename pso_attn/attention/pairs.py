@@ -28,7 +28,7 @@ def products(q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
     if not side_by_side(keys, heads, width, k.device):
         return q @ k.transpose(-1, -2)
     apart = _apart(k).flatten(0, 1).flatten(1, 2)  # (P·B, H·keys, H·d)
-    scores = by_token(q).flatten(0, 1) @ apart.transpose(1, 2)  # (P·B, T, H·keys)
+    scores = torch.bmm(by_token(q).flatten(0, 1), apart.transpose(1, 2))  # (P·B, T, H·keys)
     return scores.view(particles, batch, -1, heads, keys).transpose(2, 3)
 
 
@@ -37,8 +37,8 @@ def weighted(weights: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
     _, batch, heads, length, width = v.shape
     if not side_by_side(length, heads, width, v.device):
         return weights @ v
-    sums: torch.Tensor = by_token(weights).flatten(0, 1) @ _apart(v).flatten(0, 1).flatten(1, 2)
-    return by_head(sums, batch, heads)
+    apart = _apart(v).flatten(0, 1).flatten(1, 2)  # (P·B, H·T, H·d)
+    return by_head(torch.bmm(by_token(weights).flatten(0, 1), apart), batch, heads)
 
 
 def by_token(x: torch.Tensor) -> torch.Tensor:
