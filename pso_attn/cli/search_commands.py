@@ -101,8 +101,8 @@ def search(
             say(f"note: {note}")
     if dry_run:
         parts = prepare(configuration, not no_import)
-        _say_data(parts, quiet)
         _say_notes(parts, quiet)
+        _say_data(parts, quiet)
         _rehearse(parts, as_json, quiet)
         return
     began_s = time.monotonic()
@@ -111,8 +111,8 @@ def search(
         _interruptible(lambda: _command_if_begun(runs_dir / name)),
         start_run(configuration, name, runs_dir, allow_import=not no_import) as driven,
     ):
-        _say_data(driven.parts, quiet)
         _say_notes(driven.parts, quiet)
+        _say_data(driven.parts, quiet)
         _drive(driven, _deadline(began_s, timeout), as_json, quiet)
 
 
