@@ -92,8 +92,8 @@ def search(
         configuration = _warmed(configuration, warm_start, runs_dir, quiet)
     if dry_run:
         parts = prepare(configuration, not no_import)
-        _say_data(parts, quiet)
         _say_notes(parts, quiet)
+        _say_data(parts, quiet)
         _rehearse(parts, as_json, quiet)
         return
     began_s = time.monotonic()
@@ -102,8 +102,8 @@ def search(
         interruptible(lambda: _command_if_begun(runs_dir / name)),
         start_run(configuration, name, runs_dir, allow_import=not no_import) as driven,
     ):
-        _say_data(driven.parts, quiet)
         _say_notes(driven.parts, quiet)
+        _say_data(driven.parts, quiet)
         _drive(driven, _deadline(began_s, timeout), as_json, quiet)
 
 
@@ -195,7 +195,8 @@ def _say_data(parts: "Parts", quiet: bool) -> None:
     """Say what was found in the data before anything trains on it."""
     from pso_attn.cli.summary import data_lines
 
-    for line in () if quiet else data_lines(parts.task.describe()):
+    described = {} if parts.task is None else parts.task.describe()  # an objective sees its own
+    for line in data_lines(described) if described and not quiet else ():
         say(line)
 
 
