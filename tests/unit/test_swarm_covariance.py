@@ -96,28 +96,33 @@ def test_of_failures_alone_nothing_is_learned():
     assert known.told(np.empty((0, 4)), 10, FREE) is known
 
 
-def test_failures_draw_nobody():
-    points = np.array([[0.4] * 4, [0.6] * 4])
-    told = Distribution.around(np.full(4, 0.5)).told(points[:1], 8, FREE)  # one of eight is left
-    np.testing.assert_allclose(told.mean, points[0])
+def test_failures_draw_nobody_where_most_of_a_population_failed():
+    space, rows = cube(2), [((0.4, 0.4), 1.0)] + [((0.9, 0.9), None)] * 7
+    past = History(
+        MINIMISED,
+        (tuple(finished(0, i, i, np.array(x), loss) for i, (x, loss) in enumerate(rows)),),
+    )
+    known = Learned.first(space).extended(space, past.generations[0], past, 8)
+    np.testing.assert_allclose(known.distribution.mean, [0.4, 0.4])
 
 
-def test_whole_numbers_keep_a_spread_and_others_do_not():
+def test_whole_numbers_keep_a_third_of_a_bin_and_others_do_not():
     space = space_of(
         [
             Knob("count", "int", "A count.", low=0, high=9),
             Knob("rate", "float", "A rate.", low=0.0, high=1.0),
         ]
     )
-    least = np.array([0.035, 0.0])
-    known = Distribution.around(np.full(2, 0.5))
-    for _ in range(60):
-        known = known.told(np.tile(known.mean, (5, 1)), 10, least)
-    spreads = known.sigma * np.sqrt(np.diag(known.covariance))
+    known, past = Learned.first(space), ()
+    for number in range(50):  # nothing but the middle is ever the best
+        rows = [space.snap(known.distribution.mean)] * 4
+        trials = [finished(number, 4 * number + i, i, x, 0.0) for i, x in enumerate(rows)]
+        past += (tuple(trials),)
+        known = known.extended(space, past[-1], History(MINIMISED, past), 4)
+    distribution = known.distribution
+    spreads = distribution.sigma * np.sqrt(np.diag(distribution.covariance))
     assert spreads[0] >= 0.035 * (1.0 - 1e-9)
     assert spreads[1] < 0.01
-    swarm_knows = learned(space, lambda x: float(np.sum(x)))
-    assert swarm_knows.distribution.sigma > 0
 
 
 def test_labels_are_copied_from_the_best_fifth_unless_they_jump():
