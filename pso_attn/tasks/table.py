@@ -74,10 +74,9 @@ def read_new_table(learned: Mapping[str, Any], data: str) -> NewRows:
 def _prepared(table: Table, train: Rows, options: ColumnOptions) -> Prepared:
     columns, left_out = fit_columns(table.frame, train, options, table.source)
     if not columns:
-        raise DataError(
-            f"{table.source} has no column to predict the target from; "
-            + "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
-        )
+        why = [f"{name} is left out: {reason}" for name, reason in left_out.items()]
+        said = "; ".join(why or ["give it columns beside the target"])
+        raise DataError(f"{table.source} has no column to predict the target from; {said}")
     encoded = encode_columns(table.frame, columns, table.source)
     rows = sum(column.rows for column in columns)
 
