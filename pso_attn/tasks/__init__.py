@@ -11,11 +11,11 @@ from typing import Any
 
 from pso_attn.errors import ConfigurationError, nearest
 from pso_attn.tasks.digits import make_digits
-from pso_attn.tasks.labelled import LabelledTask
+from pso_attn.tasks.loaders import LoaderTask
 from pso_attn.tasks.task import Split, Task, TaskInfo
 from pso_attn.tasks.text import make_text
 
-__all__ = ["TASKS", "BuiltIn", "LabelledTask", "Split", "Task", "TaskInfo", "make_task"]
+__all__ = ["TASKS", "BuiltIn", "LoaderTask", "Split", "Task", "TaskInfo", "make_task"]
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from pso_attn.seeding import generator
-from pso_attn.tasks import LabelledTask, Task, make_task
+from pso_attn.tasks import LoaderTask, Task, make_task
 from pso_attn.testing.tasks import TaskContract
 
 
@@ -32,7 +32,7 @@ class TestText(TaskContract):
         return make_task("text", str(self.path), context=32)
 
 
-class TestLabelledVectors(TaskContract):
+class TestLoadedVectors(TaskContract):
     """The class of the documentation, as it stands there."""
 
     def make(self) -> Task:
@@ -48,7 +48,7 @@ class TestLabelledVectors(TaskContract):
         return made
 
 
-class TestLabelledTokens(TaskContract):
+class TestLoadedTokens(TaskContract):
     """A class for each id of a sequence, out of loaders that shuffle."""
 
     def make(self) -> Task:
@@ -59,4 +59,4 @@ class TestLabelledTokens(TaskContract):
         parts = torch.utils.data.random_split(
             examples, [180, 60, 60], torch.Generator().manual_seed(0)
         )
-        return LabelledTask(*(DataLoader(part, batch_size=60, shuffle=True) for part in parts))
+        return LoaderTask(*(DataLoader(part, batch_size=60, shuffle=True) for part in parts))

@@ -1,6 +1,6 @@
 """A task out of three loaders of labelled examples: what a class of one's own inherits.
 
-class MyTask(LabelledTask):
+class MyTask(LoaderTask):
     def __init__(self, data=None):
         super().__init__(train_loader, validation_loader, test_loader)
 """
@@ -22,7 +22,7 @@ from pso_attn.types import Direction
 Loader = Iterable[Any]  # of (inputs, targets), batches of tensors; a torch DataLoader is one
 
 
-class LabelledTask:
+class LoaderTask:
     """Classification, of whole examples or of each token.
 
     Inputs are (B, T) int64 ids or (B, T, features) float32 vectors; targets (B,), or (B, T) for a
