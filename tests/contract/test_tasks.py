@@ -88,7 +88,7 @@ class TestText(TaskContract):
         return make_task("text", str(self.path), context=32)
 
 
-class TestLabelledVectors(TaskContract):
+class TestLoadedVectors(TaskContract):
     """The class of the documentation, as it stands there."""
 
     def make(self) -> Task:
@@ -104,7 +104,7 @@ class TestLabelledVectors(TaskContract):
         return made
 
 
-class TestLabelledTokens(TaskContract):
+class TestLoadedTokens(TaskContract):
     """A class for each id of a sequence, out of loaders that shuffle."""
 
     def make(self) -> Task:

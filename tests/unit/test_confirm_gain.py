@@ -95,3 +95,12 @@ def test_a_simple_method_that_the_winner_does_not_reach_is_named(
     sentence = ahead(Objective("loss", direction), winner, baselines)
     assert said in sentence
     assert bool(sentence) == bool(said)
+
+
+def test_defaults_that_give_the_same_at_every_seed_have_no_noise_to_speak_of() -> None:
+    gain = measure_gain(LOSS, [1.0, 1.0, 1.0], [0.5, 0.5, 0.5])
+    said = verdict([row("defaults", 1, 1.0), row("finalist", 2, 0.5)], gain)
+    assert said == (
+        "The winner is better: test loss 0.5 against 1 of the defaults, over 3 seeds, a "
+        "difference of 0.5."
+    )

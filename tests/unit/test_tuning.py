@@ -1,6 +1,8 @@
 """A search from Python."""
 
 import doctest
+import importlib
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -94,3 +96,15 @@ def test_what_a_script_defines_is_resumed_by_the_script(tmp_path: Path) -> None:
     resumed = CliRunner().invoke(app, ["resume", "a", "--generations", "3"])
     assert resumed.exit_code == 2
     assert "call tune again with the same run name" in resumed.stderr
+
+
+def test_how_an_objective_is_read_needs_one() -> None:
+    with pytest.raises(ConfigurationError, match="say how an objective is read, and none is"):
+        pso_attn.tune("digits", maximize=True)
+
+
+def test_the_extra_is_named_where_transformers_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    monkeypatch.delitem(sys.modules, "pso_attn.hugging_face", raising=False)
+    with pytest.raises(ConfigurationError, match=r'pip install "pso-attn\[transformers\]"'):
+        importlib.import_module("pso_attn.hugging_face")
