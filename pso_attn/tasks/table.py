@@ -75,8 +75,8 @@ def _prepared(table: Table, train: Rows, options: ColumnOptions) -> Prepared:
     columns, left_out = fit_columns(table.frame, train, options, table.source)
     if not columns:
         raise DataError(
-            f"{table.source} has no column to predict the target from; "
-            + "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
+            f"{table.source} has no column that tells anything of the target"
+            + "".join(f"; {name}: {reason}" for name, reason in left_out.items())
         )
     encoded = encode_columns(table.frame, columns, table.source)
     rows = sum(column.rows for column in columns)

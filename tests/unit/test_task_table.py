@@ -224,7 +224,7 @@ def test_a_group_that_the_split_column_tears_apart_is_named(tmp_path: Path) -> N
         ),
         (f"a,b\n1,x\ninf,y\n{MORE}", 'column "a" holds inf in row 2'),
         ("a,b\n1,7.5\n2,7.5\n3,7.5\n4,7.5\n5,7.5\n", 'target "b" is 7.5 in every training row'),
-        ("b\nx\ny\nx\ny\nx\ny\nx\ny\n", "has no column to predict b from"),
+        ("b\nx\ny\nx\ny\nx\ny\nx\ny\n", "has no column that tells anything of the target"),
     ],
 )
 def test_a_file_that_cannot_work_is_one_sentence(text: str, sentence: str, tmp_path: Path) -> None:
