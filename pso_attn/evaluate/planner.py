@@ -160,9 +160,10 @@ def _cuts(count: int, threads: int) -> list[Cut]:
 def _signature(members: Sequence[Member], task: Task, threads: int) -> str:
     """Return what trainings have in common that take about as long."""
     info, bucket = task.info, members[0].bucket
-    groups = len({member.model.group for member in members})
+    # roundly, to a power of two: a swarm has another number of shapes in each generation
+    groups = 1 << (len({member.model.group for member in members}) - 1).bit_length()
     shape = f"T {info.length}, {info.outputs} outputs, {'tokens' if info.tokens else 'vectors'}"
-    count = f"{len(members)} of {groups} shapes on {threads}"
+    count = f"{len(members)} of up to {groups} shapes on {threads}"
     return f"{'x'.join(map(str, bucket))}, {shape}, {count}"
 
 

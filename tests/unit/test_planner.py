@@ -80,6 +80,16 @@ def test_a_machine_measures_once_and_remembers(
     assert first.step_seconds == min(t for name, t in known.items() if name != "alone")
 
 
+def test_swarms_of_about_as_many_shapes_share_a_calibration(task: Task) -> None:
+    def of_shapes(count: int) -> str:
+        heads = [(1, 2, 4, 8, 16)[row % count] for row in range(COUNT)]
+        settings = [{"d_model": 16, "batch_size": 8, "heads": number} for number in heads]
+        return _signature([read_member(s, 0, task) for s in settings], task, 1)
+
+    assert of_shapes(3) == of_shapes(4)
+    assert len({of_shapes(count) for count in (1, 2, 4, 5)}) == 4
+
+
 def test_a_short_search_is_calibrated_shortly(
     tmp_path: Path, task: Task, members: list[Member]
 ) -> None:
