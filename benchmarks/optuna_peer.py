@@ -22,13 +22,14 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from pso_attn.assembly import Parts, assemble
+from pso_attn.assembly import assemble
 from pso_attn.baselines.rebuilt_study import distributions, quiet_optuna, suggested, told
 from pso_attn.config import Configuration, read_configuration
 from pso_attn.evaluate.alone import AloneTraining
 from pso_attn.evaluate.device import keep_freed_memory
 from pso_attn.evaluate.rungs import rung_steps
 from pso_attn.evaluate.training import read_member
+from pso_attn.parts import Parts
 from pso_attn.seeding import generator, training_seed
 from pso_attn.space import Space
 from pso_attn.types import Budget

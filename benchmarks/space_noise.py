@@ -21,10 +21,11 @@ import numpy as np
 import torch
 from scipy.stats import spearmanr
 
-from pso_attn.assembly import Parts, assemble
+from pso_attn.assembly import assemble
 from pso_attn.config import read_configuration
 from pso_attn.errors import PsoAttnError
 from pso_attn.evaluate import resolve_device, train_swarm
+from pso_attn.parts import Parts
 from pso_attn.seeding import generator, training_seed
 from pso_attn.types import Array, Settings
 

@@ -13,13 +13,14 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-from pso_attn.assembly import Parts, make_sampler
 from pso_attn.config import Configuration
 from pso_attn.driving import DrivenRun, begin_run, prepare, resume_run
 from pso_attn.errors import ConfigurationError, NotBegunError, RunError
 from pso_attn.imports import refuse_imports
+from pso_attn.parts import Parts
 from pso_attn.report.contest import Cell, Contest
 from pso_attn.runs import LoadedRun, load_run
+from pso_attn.samplers import make_sampler
 from pso_attn.store import OptunaStore, is_run
 from pso_attn.store.folder import checked_name
 from pso_attn.types import History, Proposal, Sampler

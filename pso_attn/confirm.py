@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pso_attn.assembly import Parts
+from pso_attn.parts import Parts
 from pso_attn.runs import CONFIRMATION, LoadedRun
 from pso_attn.seeding import training_seed
 from pso_attn.store import OptunaStore

@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pso_attn.assembly import Parts, assemble
+from pso_attn.assembly import assemble
 from pso_attn.checkpoints import save_best
 from pso_attn.config import Configuration, configuration_from
 from pso_attn.errors import RunError
+from pso_attn.parts import Parts
 from pso_attn.runs import GENERATIONS, LoadedRun, command_for, load_run, with_total
 from pso_attn.search import Observer, Search, run_search
 from pso_attn.store import (

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 
-from pso_attn.assembly import Parts
 from pso_attn.checkpoints import TRAINED
 from pso_attn.config import Configuration
 from pso_attn.courses import Course, Plan, TrainingFiles
@@ -19,6 +18,7 @@ from pso_attn.errors import ConfigurationError, DeviceError, TrainingError
 from pso_attn.evaluate import LongTraining, resolve_device, train_objective
 from pso_attn.evaluate.device import is_out_of_memory
 from pso_attn.evaluate.precision import check_precision
+from pso_attn.parts import Parts
 from pso_attn.runs import LoadedRun
 from pso_attn.seeding import training_seed
 from pso_attn.types import Settings

@@ -3,9 +3,11 @@
 import contextlib
 import importlib
 import importlib.util
+import inspect
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +59,29 @@ def load_function(reference: str, what: str, code: str | None = None) -> Callabl
             "function"
         )
     return found  # type: ignore[no-any-return]  # checked above
+
+
+def call(made: Callable[..., Any], name: str, arguments: Mapping[str, Any]) -> Any:
+    """Call a third party's class; a mismatch of its arguments is a sentence."""
+    try:
+        bound = partial(made, **arguments)
+        inspect.signature(made).bind(**arguments)
+    except (TypeError, ValueError) as error:
+        given = ", ".join(arguments) or "no arguments"
+        raise ConfigurationError(f'"{name}" cannot be called with {given}: {error}') from error
+    return bound()
+
+
+def check_call(function: Callable[..., Any], name: str, arguments: str, count: int) -> None:
+    """Raise ConfigurationError for a function that cannot be called with so many arguments."""
+    try:
+        inspect.signature(function).bind(*range(count))
+    except TypeError as error:
+        raise ConfigurationError(
+            f'"{name}" cannot be called with ({arguments}): {error}'
+        ) from error
+    except ValueError:  # of a builtin, whose signature nobody knows
+        return
 
 
 def refuse_imports(configuration: Configuration) -> None:

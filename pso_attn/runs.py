@@ -10,9 +10,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pso_attn.assembly import Parts, assemble, make_bare_space, make_space
+from pso_attn.assembly import assemble
 from pso_attn.config import Configuration, configuration_from
+from pso_attn.configured_space import make_bare_space, make_space
 from pso_attn.errors import RunError
+from pso_attn.parts import Parts
 from pso_attn.space import Space
 from pso_attn.store import OptunaStore, RunFolder, load_study
 from pso_attn.store.lease import LEASE

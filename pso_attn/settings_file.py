@@ -5,8 +5,8 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from pso_attn.assembly import declared_knobs
 from pso_attn.config import Configuration
+from pso_attn.configured_space import declared_knobs
 from pso_attn.errors import ConfigurationError
 from pso_attn.space import read_settings
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pso_attn.assembly import make_bare_space
 from pso_attn.config import Configuration
+from pso_attn.configured_space import make_bare_space
 from pso_attn.errors import ConfigurationError, RunError
 from pso_attn.report.words import setting
 from pso_attn.runs import load_run

@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 
-from pso_attn.assembly import SAMPLERS
 from pso_attn.errors import ConfigurationError, nearest
 from pso_attn.imports import load_name
+from pso_attn.samplers import SAMPLERS
 from pso_attn.types import Sampler
 
 Maker = Callable[..., Sampler]  # (seed, particles, batch, generations[, options])

@@ -78,8 +78,8 @@ def knobs(as_json: Json = False, quiet: Quiet = False) -> None:
 @guarded
 def samplers(as_json: Json = False, quiet: Quiet = False) -> None:
     """List the samplers."""
-    from pso_attn.assembly import SAMPLERS
     from pso_attn.imports import load_name
+    from pso_attn.samplers import SAMPLERS
 
     found = {
         name: (load_name(reference, "sampler").__doc__ or "").strip().split("\n")[0]

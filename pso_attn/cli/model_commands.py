@@ -42,8 +42,8 @@ def train(
     Ten times the search's steps, since a search trains only as long as ranking takes. The model
     kept is the one of the best validation score; the test split is not looked at.
     """
-    from pso_attn.assembly import OWN_KNOBS
     from pso_attn.cli.progress import steps_shown
+    from pso_attn.configured_space import OWN_KNOBS
     from pso_attn.full_training import train_run
     from pso_attn.runs import load_run
     from pso_attn.settings_file import read_settings_file

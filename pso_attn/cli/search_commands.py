@@ -30,9 +30,9 @@ from pso_attn.cli.output import emit
 from pso_attn.errors import ConfigurationError
 
 if TYPE_CHECKING:  # what these load would slow down --help
-    from pso_attn.assembly import Parts
     from pso_attn.config import Configuration
     from pso_attn.driving import DrivenRun
+    from pso_attn.parts import Parts
 
 NOTHING_COMPLETED = 3
 

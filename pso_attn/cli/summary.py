@@ -11,8 +11,8 @@ from pso_attn.types import History, State, Trial
 SHOWN = 24  # entries of a table
 
 if TYPE_CHECKING:
-    from pso_attn.assembly import Parts
     from pso_attn.driving import DrivenRun
+    from pso_attn.parts import Parts
 
 
 def summary(driven: "DrivenRun") -> tuple[dict[str, Any], list[Any]]:

@@ -24,8 +24,8 @@ from optuna.testing.pytest_samplers import (
 from optuna.trial import TrialState
 
 import pso_attn
-from pso_attn.assembly import SAMPLERS
 from pso_attn.errors import ConfigurationError, StudyError
+from pso_attn.samplers import SAMPLERS
 from pso_attn.swarm import VARIANTS, ScreenedSwarm
 from pso_attn.swarm.believing import Belief
 from pso_attn.swarm.study_history import StudyReader

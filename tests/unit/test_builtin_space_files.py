@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from pso_attn.assembly import Parts, assemble
+from pso_attn.assembly import assemble
 from pso_attn.config import builtin_spaces, read_configuration
 from pso_attn.evaluate import cost
+from pso_attn.parts import Parts
 from pso_attn.seeding import generator
 
 

@@ -4,8 +4,8 @@ from functools import partial
 
 import pytest
 
-from pso_attn.assembly import _derived, declared_knobs
 from pso_attn.attention import read_layer
+from pso_attn.configured_space import declared_knobs, derived
 from pso_attn.space import read_space
 from pso_attn.tasks import make_task
 
@@ -23,7 +23,7 @@ def test_the_first_particle_has_what_an_unmentioned_knob_would_give(
 ) -> None:
     task = make_task("digits")  # 16 tokens
     fixed = {"mechanism": mechanism, "d_model": 16, "heads": 2}
-    space = read_space({knob: {}}, fixed, declared_knobs(), derive=partial(_derived, task))
+    space = read_space({knob: {}}, fixed, declared_knobs(), derive=partial(derived, task))
     first = space.settings(space.decode(space.starts[0]))
     assert first[knob] == followed
     read = (read_layer(own, 0, task.info.length, task.info.causal) for own in (first, fixed))
@@ -49,7 +49,7 @@ def test_a_knob_of_one_mechanism_among_several_starts_as_that_mechanism_would_ha
     search = {"mechanism": {"choices": mechanisms, **by_layer}}
     search |= dict.fromkeys(followed, by_layer)
     fixed = {"d_model": 16, "heads": 2, "layers": 2}
-    space = read_space(search, fixed, declared_knobs(), derive=partial(_derived, task))
+    space = read_space(search, fixed, declared_knobs(), derive=partial(derived, task))
     first = space.decode(space.starts[0])
     assert not {c.path[0] for c in space.coordinates if c.name in first} & set(followed)
     moved = space.starts[0].copy()

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from pso_attn.assembly import Parts, assemble
+from pso_attn.assembly import assemble
 from pso_attn.cli.app import app
 from pso_attn.config import configuration_from
 from pso_attn.errors import ConfigurationError, PsoAttnError
+from pso_attn.parts import Parts
 from pso_attn.reach import check_reach
 from pso_attn.tasks.task import Split
 

@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 
-from pso_attn.assembly import Parts, assemble
+from pso_attn.assembly import assemble
 from pso_attn.config import configuration_from
 from pso_attn.errors import ConfigurationError
+from pso_attn.parts import Parts
 
 
 def parts(task: str, search: dict[str, Any], **model: Any) -> Parts:

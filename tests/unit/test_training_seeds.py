@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from pso_attn.assembly import Parts, assemble
+from pso_attn.assembly import assemble
 from pso_attn.config import configuration_from
+from pso_attn.parts import Parts
 from pso_attn.seeding import training_seed
 from pso_attn.types import History, Outcome, Proposal, State, Trial
 

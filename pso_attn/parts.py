@@ -1,0 +1,162 @@
+"""What a search is made of, and what is done with it: trained, rehearsed, scored."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pso_attn.config import Configuration
+from pso_attn.configured_space import make_space
+from pso_attn.errors import ConfigurationError
+from pso_attn.samplers import make_sampler
+from pso_attn.space import Space
+from pso_attn.types import Evaluator, Generation, Objective, Sampler, Settings
+
+if TYPE_CHECKING:  # what loads torch would slow down --help
+    from pso_attn.evaluate import LongTraining, OwnFactory, OwnObjective, Scored
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """What a search is made of.
+
+    task: a `pso_attn.tasks.Task`, its data read; None where `function`, an objective of one's
+    own, stands in its place. factory: of modules of one's own, in place of built-in ones.
+    """
+
+    configuration: Configuration
+    task: Any
+    space: Space
+    objectives: tuple[Objective, ...]
+    function: Callable[..., Any] | None = None
+    factory: "OwnFactory | None" = None
+
+    @property
+    def fingerprint(self) -> str | None:
+        """SHA-256 of the data; None for an objective of one's own, whose data nobody sees."""
+        return None if self.task is None else str(self.task.fingerprint)
+
+    def with_model(self, more: Mapping[str, Any]) -> "Parts":
+        """Return the parts with these knobs fixed beside those that [model] fixes."""
+        model = {**self.configuration.model, **more}
+        configuration = replace(self.configuration, model=model)
+        space = replace(make_space(configuration, self.task), notes=self.space.notes)
+        return replace(self, configuration=configuration, space=space)
+
+    def sampler(self) -> Sampler:
+        """Return the sampler, as the first invocation made it."""
+        return make_sampler(self.configuration)
+
+    def evaluator(
+        self,
+        on_progress: Callable[[Any], None] | None = None,
+        on_best: Callable[..., None] | None = None,
+        on_forecast: Callable[[Any], None] | None = None,
+        checkpoints: Path | None = None,
+    ) -> Evaluator:
+        """Return the evaluator on the configuration's device; DeviceError if it is absent.
+
+        checkpoints: the run's folder of models, for what trials of one's own keep.
+        """
+        from pso_attn.evaluate import (
+            ModuleEvaluator,
+            ObjectiveEvaluator,
+            SwarmEvaluator,
+            resolve_device,
+        )
+
+        if self.function is not None:
+            return ObjectiveEvaluator(
+                self.space,
+                self.own_objective(),
+                self.objectives,
+                self.configuration.budget,
+                self.configuration.seed,
+                checkpoints,
+                on_progress,
+            )
+        kind: Any = SwarmEvaluator if self.factory is None else ModuleEvaluator
+        evaluator: Evaluator = kind(
+            self.space,
+            self.task if self.factory is None else self.factory,
+            self.objectives,
+            self.configuration.budget,
+            self.configuration.seed,
+            resolve_device(self.configuration.device),
+            on_progress=on_progress,
+            on_best=on_best,
+            on_forecast=on_forecast,
+        )
+        return evaluator
+
+    def own_objective(self) -> "OwnObjective":
+        """Return the objective of one's own, on the configuration's device."""
+        from pso_attn.evaluate import OwnObjective, resolve_device
+
+        assert self.function is not None
+        assert self.configuration.objective is not None
+        device = resolve_device(self.configuration.device)
+        batched = self.configuration.objective_batched
+        return OwnObjective(self.function, self.configuration.objective, batched, device)
+
+    def rehearsed(self, generation: Generation) -> dict[str, Any]:
+        """Return what a search will take, from some training of its first generation."""
+        from pso_attn.evaluate import (
+            rehearse,
+            rehearse_modules,
+            rehearse_objective,
+            resolve_device,
+        )
+
+        budget = self.configuration.budget
+        if self.function is not None:
+            objective = self.objectives[0]
+            return rehearse_objective(self.own_objective(), generation, budget, objective)
+        device = resolve_device(self.configuration.device)
+        if self.factory is not None:
+            return rehearse_modules(self.factory, generation, budget, device)
+        return rehearse(generation, self.task, budget, device)
+
+    def refusal(self, settings: Settings) -> str | None:
+        """Return why settings cannot be trained, in one sentence, or None."""
+        from pso_attn.reach import why_refused
+
+        if self.factory is None:
+            return why_refused(settings, self.task)
+        try:
+            self.factory.cost(settings)
+        except ConfigurationError as error:
+            return str(error)
+        return None
+
+    def training(self, settings: Settings, seed: int, steps: int, device: str) -> "LongTraining":
+        """Return one training by itself, not begun."""
+        import torch
+
+        from pso_attn.evaluate import ModuleMember, ModuleTraining, SwarmTraining, read_member
+
+        if self.factory is not None:
+            member = ModuleMember.of(settings, seed)
+            return ModuleTraining(self.factory, [member], steps, torch.device(device))
+        members = [read_member(settings, seed, self.task)]
+        return SwarmTraining(self.task, members, steps, torch.device(device))
+
+    def scored(
+        self,
+        settings: Sequence[Settings],
+        seeds: Sequence[int],
+        split: str,
+        report: Callable[[int, int], None] | None = None,
+    ) -> "list[Scored]":
+        """Return each (settings, seed) pair's training at full length, scored on a split."""
+        from pso_attn.evaluate import resolve_device, score_objective, train_modules, train_swarm
+
+        budget = self.configuration.budget
+        if self.function is not None:
+            function, objective = self.own_objective(), self.objectives[0]
+            return score_objective(function, settings, seeds, budget, objective, split, report)
+        device = resolve_device(self.configuration.device)
+        if self.factory is not None:
+            own = self.factory
+            return train_modules(own, settings, seeds, budget.steps, device, split, report)
+        return train_swarm(self.task, settings, seeds, budget.steps, device, split, report)
