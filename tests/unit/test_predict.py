@@ -159,6 +159,17 @@ def test_a_folder_that_is_no_export_of_a_file_task_is_one_sentence(
     assert 'is of task "digits"; predict reads new rows for' in other.stderr
 
 
+def test_a_dry_run_says_what_it_found_before_it_trains() -> None:
+    few = ("--particles", "2", "--set", "budget.steps=5", "--set", "data=sklearn:wine")
+    result = cli("search", "table", "--dry-run", "--json", *few)
+    assert result.exit_code == 0, result.stderr
+    data = json.loads(result.stdout)["data"]
+    assert (data["rows"], data["train"], data["validation"], data["test"]) == (178, 107, 35, 36)
+    assert data["classes"] == {"class_0": 59, "class_1": 71, "class_2": 48}
+    assert data["columns"]["alcohol"] == "number"
+    assert "classes: class_0 (59), class_1 (71), class_2 (48)" in result.stderr
+
+
 def test_a_search_on_bad_data_exits_with_two_and_writes_nothing(tmp_path: Path) -> None:
     path = tmp_path / "bad.csv"
     path.write_text("a,b\n1,x\n2\n")

@@ -75,6 +75,30 @@ def begun_lstms(device: torch.device = CPU, **more: Any) -> SwarmTraining:
     return SwarmTraining(task, members, 6, device)
 
 
+COLUMNS = TaskInfo(7, None, 9, 5, causal=False, per_token=False, weighted=True)
+PADDED = TaskInfo(None, 3, 9, 5, causal=False, per_token=False, padded=True)
+PADDED_WORDS = TaskInfo(7, None, 9, 5, causal=False, per_token=False, padded=True)
+ON_FILES = pytest.mark.parametrize(
+    "info", [COLUMNS, PADDED, PADDED_WORDS], ids=["columns", "padded", "padded words"]
+)
+
+
+def begun_on(info: TaskInfo, device: torch.device = CPU, **more: Any) -> SwarmTraining:
+    """Return trainings on columns of a table, or on sequences of which half is padding."""
+    task: Any = RandomTask(causal=False, length=9)
+    task.info, drawn = info, torch.Generator().manual_seed(0)
+    ids = torch.randint(1, 7, (32, 9), generator=drawn)
+    inputs = torch.stack([ids.float(), torch.randn(32, 9, generator=drawn)], -1)
+    if info.padded:
+        words = info.tokens is not None
+        inputs = ids if words else torch.cat([inputs, torch.ones(32, 9, 1)], -1)
+        inputs[::2, 4:] = 0
+    task.train = Split(inputs, task.train.targets)
+    kinds = [kind for kind in EVERYWHERE + BOTH_WAYS if "positions" not in kind]
+    members = [read_member({**OUTER, **kind, **more}, 3, task) for kind in kinds]
+    return SwarmTraining(task, members, 6, device)
+
+
 class OneDevice(TorchDispatchMode):
     """Sees to it that every operation takes and gives tensors of one device alone."""
 
@@ -109,6 +133,15 @@ def test_a_step_of_lstms_neither_reads_a_value_nor_leaves_the_device() -> None:
     assert watching.seen > 300
 
 
+@ON_FILES
+def test_a_step_on_columns_or_padding_does_not_either(info: TaskInfo) -> None:
+    training = begun_on(info, META)
+    training.train_step(0)
+    with OneDevice(META) as watching:
+        training.train_step(torch.empty(1, dtype=torch.int64, device=META))
+    assert watching.seen > 300
+
+
 @pytest.mark.parametrize("recurrence", ["batched", "one_by_one"])
 def test_bf16_rounds_products_of_lstms_and_keeps_weights_and_losses_in_float32(
     recurrence: str,
@@ -118,6 +151,15 @@ def test_bf16_rounds_products_of_lstms_and_keeps_weights_and_losses_in_float32(
     exact.advance(6)
     rounded.advance(6)
     assert all(tensor.dtype == torch.float32 for tensor in rounded.state.values())
+    assert not torch.equal(exact._losses, rounded._losses)
+    torch.testing.assert_close(rounded._losses, exact._losses, rtol=0.03, atol=0.0)
+
+
+@ON_FILES
+def test_bf16_trains_on_columns_and_padding_as_float32_does(info: TaskInfo) -> None:
+    exact, rounded = begun_on(info), begun_on(info, precision="bf16")
+    exact.advance(6)
+    rounded.advance(6)
     assert not torch.equal(exact._losses, rounded._losses)
     torch.testing.assert_close(rounded._losses, exact._losses, rtol=0.03, atol=0.0)
 
