@@ -174,12 +174,18 @@ def test_it_draws_from_its_seed_alone_and_leaves_the_generators_as_they_were() -
     def drawing(settings: Any, trial: Any) -> float:
         return float(torch.rand(1)) + random.random() + np.random.rand()  # noqa: NPY002 - theirs
 
+    torch.manual_seed(100)  # the seed that the trials have
+    drawn = float(torch.rand(1)) + random.Random(100).random()
+    drawn += np.random.RandomState(100).rand()
+    before = random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002 - theirs
     torch.manual_seed(5)
     expected = float(torch.rand(1))
     torch.manual_seed(5)
     one, other = run(evaluator(drawing), generation([0.1, 0.2]), History((LOSS,)))
     assert one.values == other.values  # of one seed: common random numbers
+    assert one.values == (drawn,)
     assert float(torch.rand(1)) == expected
+    assert (random.getstate(), np.random.get_state()[1].tolist()) == before  # noqa: NPY002 - theirs
 
 
 def test_what_it_prints_is_no_result(capsys: pytest.CaptureFixture[str]) -> None:
