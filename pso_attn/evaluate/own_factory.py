@@ -79,7 +79,8 @@ class OwnFactory:
     def check_shape(self, logits: Any, examples: int) -> None:
         """Raise ConfigurationError unless a module gave what the task scores."""
         info = self.task.info
-        expected = (examples, *([info.length] if info.per_token else []), info.outputs)
+        answered = [info.horizon or info.length] if info.per_token else []
+        expected = (examples, *answered, info.outputs)
         if not isinstance(logits, torch.Tensor):
             raise ConfigurationError(
                 f"{self.name}'s module gives a {type(logits).__name__}; expected a tensor of "
@@ -115,7 +116,9 @@ class OwnFactory:
         for parameter in module.parameters():
             kept.pop(parameter.untyped_storage().data_ptr(), None)
         parameters = sum(p.numel() for p in trained)
-        activations = read_recipe(settings).batch_size * sum(kept.values()) // len(inputs)
+        recipe = read_recipe(settings)
+        check_smoothing(recipe.label_smoothing, self.task.info)
+        activations = recipe.batch_size * sum(kept.values()) // len(inputs)
         return {
             "parameters": parameters,
             "flops": 3 * counter.get_total_flops() // len(inputs),
