@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from pso_attn.errors import ConfigurationError
 from pso_attn.evaluate.optimiser import KNOBS, read_recipe
 from pso_attn.evaluate.own_code import own_code, why
+from pso_attn.evaluate.smoothing import check_smoothing
 from pso_attn.tasks.task import Task
 from pso_attn.types import Settings
 
