@@ -123,8 +123,8 @@ class SearchProgress:
 
 
 @contextlib.contextmanager
-def steps_shown(what: str, quiet: bool) -> Iterator[Callable[..., None]]:
-    """Yield a function of (steps done, steps in all, words="") that shows how far something is."""
+def steps_shown(what: str, quiet: bool, unit: str = "steps") -> Iterator[Callable[..., None]]:
+    """Yield a function of (units done, units in all, words="") that shows how far something is."""
     console = Side(stderr=True, highlight=False, quiet=quiet)
     columns = (
         TextColumn("{task.description}"),
@@ -144,9 +144,9 @@ def steps_shown(what: str, quiet: bool) -> Iterator[Callable[..., None]]:
             if console.is_terminal:
                 return
             if done == total:
-                console.print(f"{what}: {total} steps done{told}", soft_wrap=True)
+                console.print(f"{what}: {total} {unit} done{told}", soft_wrap=True)
             elif time.monotonic() - said_s >= PLAIN_EVERY_S:
                 said_s = time.monotonic()
-                console.print(f"{what}: {done}/{total} steps{told}", soft_wrap=True)
+                console.print(f"{what}: {done}/{total} {unit}{told}", soft_wrap=True)
 
         yield report

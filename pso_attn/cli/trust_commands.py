@@ -141,7 +141,8 @@ def confirm(
     from pso_attn.runs import load_run
 
     loaded = load_run(run, runs_dir)
-    with steps_shown("confirming", quiet) as progress:
+    unit = "steps" if loaded.started.objective is None else "trainings"
+    with steps_shown("confirming", quiet, unit) as progress:
         document = confirm_run(loaded, top, seeds, device, not no_import, progress)
     emit(
         document,

@@ -117,7 +117,7 @@ def _check_objective(document: Document, where: str) -> None:
             f'{where}: "objective" is "{document["objective"]}"; expected "module:function", and '
             'a loss or metric of a task is named as objectives = ["loss"]'
         )
-    extra = [name for name in _TEXT_KEYS if name in document]
+    extra = [name for name in (*_TEXT_KEYS, "columns", "split") if document.get(name)]
     if extra:
         raise ConfigurationError(
             f'{where}: "objective" stands in place of a task, and "{extra[0]}" is there as well; '

@@ -51,7 +51,7 @@ class Forecast:
         """Return what was chosen, in words."""
         tiles, threads = self.cut.tiles, self.cut.threads
         size = ceil(self.trainings / tiles)
-        words = f"{self.trainings} trainings at once"
+        words = f"{self.trainings} training{'s' * (self.trainings > 1)} at once"
         if tiles > 1:
             words = f"{self.trainings} trainings in {tiles} batches of {size}"
         words += f" on {threads} thread{'s' * (threads > 1)}"

@@ -158,7 +158,7 @@ def _cautions(found: Sequence[Entry]) -> Iterable[str]:
         yield f"Nothing says on what data, or for how long, {listed(foreign)} trained."
     ours = [entry for entry in found if not entry.run.is_foreign]
     for what, read in (
-        ("data", _data),
+        ("what they train on", _data),
         ("steps of a training", lambda entry: _budget(entry).get("steps")),
         ("seeds of an evaluation", lambda entry: _budget(entry).get("seeds")),
     ):
@@ -177,6 +177,8 @@ def _cautions(found: Sequence[Entry]) -> Iterable[str]:
 
 def _data(entry: Entry) -> str:
     document: Mapping[str, Any] = entry.run.configuration
+    if "objective" in document:  # of one's own, which stands in place of a task
+        return f"objective {document['objective']}"
     fingerprint = str(document.get("run", {}).get("fingerprint", ""))[:8]
     task = document.get("task", ABSENT)
     return f"{task} ({fingerprint})" if fingerprint else str(task)

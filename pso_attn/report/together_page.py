@@ -161,7 +161,8 @@ def _budgets(found: Sequence[Entry]) -> str:
         for table, names in (("budget", _BUDGET), ("run", _RUN))
         for name in names
     ]
-    rows.insert(0, ("task", *(setting(entry.run.configuration.get("task")) for entry in ours)))
+    for name in ("objective", "task"):
+        rows.insert(0, (name, *(setting(entry.run.configuration.get(name)) for entry in ours)))
     differ = [place for place, (_, *shown) in enumerate(rows) if len(set(shown)) > 1]
     shown = [row for row in rows if set(row[1:]) != {ABSENT}]
     marked = [shown.index(rows[place]) for place in differ]

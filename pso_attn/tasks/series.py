@@ -79,7 +79,9 @@ def read_new_series(learned: Mapping[str, Any], data: str) -> NewRows:
             f"{data} has a series of {longest} steps, and the model's longest has "
             f"{learned['steps']}; cut it"
         )
-    if not learned["padded"] and int(read.lengths.min()) < learned["steps"]:
+    patch = learned["patch"]  # padding is whole tokens; of the last one a part may be missing
+    tokens = -(-int(read.lengths.min()) // patch)
+    if not learned["padded"] and tokens < -(-learned["steps"] // patch):
         raise DataError(
             f"{data} has a series of {int(read.lengths.min())} steps, and the model was trained "
             f"on series of {learned['steps']} alone"

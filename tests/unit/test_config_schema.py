@@ -57,6 +57,11 @@ def test_a_key_or_type_that_cannot_be_meant_is_one_sentence(
         ({"objective_batched": 1}, '"objective_batched" is 1; expected true or false'),
         ({"maximize": "loss"}, "expected a list of text"),
         ({"data": "a.csv"}, '"objective" stands in place of a task, and "data" is there'),
+        (
+            {"columns": {"patch": 2}},
+            '"objective" stands in place of a task, and "columns" is there',
+        ),
+        ({"split": {"test": 0.3}}, '"objective" stands in place of a task, and "split" is there'),
     ],
 )
 def test_beside_an_objective_of_ones_own_stands_nothing_of_a_task(

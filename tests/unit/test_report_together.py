@@ -42,6 +42,11 @@ def with_steps(run: ReportInput, steps: int) -> ReportInput:
     return replace(run, configuration={**run.configuration, "budget": budget})
 
 
+def with_objective(run: ReportInput, name: str) -> ReportInput:
+    document = {key: value for key, value in run.configuration.items() if key != "task"}
+    return replace(run, configuration={**document, "objective": name})
+
+
 def page_of(runs: list[ReportInput], folder: Path) -> str:
     pages = [folder / run.name / "index.html" for run in runs]
     written = build_together(entries(runs), pages, folder)
@@ -70,6 +75,11 @@ def test_what_keeps_values_from_comparing_is_said(short: ReportInput, longer: Re
     assert len(sentences(entries([short, longer]))) == 2
     said = sentences(entries([short, with_steps(longer, 100)]))
     assert any("differ in steps of a training" in s and "longer 100" in s for s in said)
+    mine, yours = (
+        with_objective(run, f"{name}:loss") for run, name in ((short, "mine"), (longer, "yours"))
+    )
+    said = sentences(entries([mine, yours]))
+    assert any("differ in what they train on" in s and "objective yours:loss" in s for s in said)
     said = sentences(entries([short, study(longer)]))
     assert any("Nothing says what theirs measured" in sentence for sentence in said)
     assert any("on what data, or for how long, theirs trained" in sentence for sentence in said)

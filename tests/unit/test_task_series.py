@@ -178,6 +178,20 @@ def test_new_series_of_other_lengths_or_columns_are_one_sentence(tmp_path: Path)
         read_new_series(even, str(path))
 
 
+def test_series_that_differ_inside_the_last_token_alone_are_predicted_as_they_were_trained(
+    tmp_path: Path,
+) -> None:
+    rows = as_rows().dropna()
+    rows = rows.assign(t5=rows.t5.where(np.arange(len(rows)) % 2 == 0))  # 5 or 6 steps
+    learned = made(tmp_path, rows, columns={"patch": 3}).preprocessing()
+    path = tmp_path / "new.csv"
+    rows.to_csv(path, index=False)
+    assert len(read_new_series(learned, str(path)).inputs) == len(rows)
+    rows.assign(t3=np.nan, t4=np.nan, t5=np.nan).to_csv(path, index=False)
+    with pytest.raises(DataError, match="3 steps, and the model was trained on series of 6 alone"):
+        read_new_series(learned, str(path))
+
+
 def changed(**columns: Any) -> pd.DataFrame:
     return as_steps().reset_index(drop=True).assign(**columns)
 
