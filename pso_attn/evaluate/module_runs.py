@@ -10,7 +10,7 @@ from pso_attn.errors import ConfigurationError
 from pso_attn.evaluate.module_training import ModuleMember, ModuleTraining
 from pso_attn.evaluate.own_code import is_of_own_code, why
 from pso_attn.evaluate.own_factory import OwnFactory
-from pso_attn.evaluate.rehearsal import STEPS, WARM_UP, whole_seconds
+from pso_attn.evaluate.rehearsal import STEPS, WARM_UP, told, whole_seconds
 from pso_attn.evaluate.swarm_runs import Scored
 from pso_attn.evaluate.training import divergence
 from pso_attn.types import Budget, Generation, Settings
@@ -78,7 +78,7 @@ def rehearse_modules(
     """
     by_trial = {candidate.trial: candidate for candidate in generation.candidates}
     batched = alone = 0.0
-    memory, trainings, plans = [], 0, list[str]()
+    memory, plans = list[list[int]](), list[str]()
     for chunk in generation.chunks:
         candidates = [by_trial[trial] for trial in chunk]
         members = [ModuleMember.of(c.settings, seed) for c in candidates for seed in c.seeds]
@@ -91,14 +91,4 @@ def rehearse_modules(
             seconds = whole_seconds(one_by_one, budget, device)
         alone += seconds
         memory.append([factory.cost(member.settings)["memory_bytes"] for member in members])
-        trainings += len(members)
-    return {
-        "trainings_per_generation": trainings,
-        "seconds_per_training": batched / trainings,
-        "seconds_per_training_alone": alone / trainings,
-        "batching_gain": alone / batched,
-        "plans": plans,
-        "memory_bytes_per_training": max(max(row) for row in memory),
-        "memory_bytes_per_chunk": max(sum(row) for row in memory),
-        "search_seconds": batched * budget.generations,
-    }
+    return told(batched, alone, plans, memory, budget)

@@ -57,7 +57,7 @@ def _rehearsed(
 ) -> dict[str, Any]:
     by_trial = {candidate.trial: candidate for candidate in generation.candidates}
     batched = alone = 0.0
-    memory, trainings, plans = [], 0, list[str]()
+    memory, plans = list[list[int]](), list[str]()
     planner = Planner(task, device)
     for chunk in generation.chunks:
         members = [
@@ -72,7 +72,22 @@ def _rehearsed(
         batched += whole_seconds(training, budget, device)
         alone += _alone_seconds(task, members, budget, device) * ceil(len(members) / threads)
         memory.append([memory_bytes(member, task.info) for member in members])
-        trainings += len(members)
+    return told(batched, alone, plans, memory, budget)
+
+
+def told(
+    batched: float,
+    alone: float,
+    plans: list[str],
+    memory: Sequence[Sequence[int]],
+    budget: Budget,
+) -> dict[str, Any]:
+    """Return what was measured on a generation as `--dry-run` says it.
+
+    batched, alone: seconds of all its trainings as planned, and one by one. memory: bytes of each
+    training, a row for each chunk.
+    """
+    trainings = sum(map(len, memory))
     return {
         "trainings_per_generation": trainings,
         "seconds_per_training": batched / trainings,
