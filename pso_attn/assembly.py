@@ -18,6 +18,7 @@ from pso_attn.samplers import make_sampler
 from pso_attn.seeding import generator
 from pso_attn.space import Space
 from pso_attn.types import Objective
+from pso_attn.weight_search import WeightSearch
 
 if TYPE_CHECKING:  # what loads torch would slow down --help
     from pso_attn.evaluate import OwnFactory
@@ -57,9 +58,15 @@ def assemble(
 
         notes = check_reach(space, task, configuration.model, configuration.source)
     _check_precision(space, configuration)
-    space = replace(space, notes=(*space.notes, *notes))
-    found = {"fingerprint": task.fingerprint, "direction": objectives[0].direction}
-    return Parts(replace(configuration, **found), task, space, objectives, factory=factory)
+    space, weights = replace(space, notes=(*space.notes, *notes)), None
+    found: dict[str, Any] = {"direction": objectives[0].direction}
+    if configuration.weights:
+        weights = WeightSearch.of(configuration, task, space)
+        space = weights.space(space)
+        found["weight_coordinates"] = space.weights
+    parts = Parts(configuration, task, space, objectives, factory=factory, weights=weights)
+    found["fingerprint"] = parts.fingerprint
+    return replace(parts, configuration=replace(configuration, **found))
 
 
 def make_factory(configuration: Configuration, task: Any) -> "OwnFactory | None":

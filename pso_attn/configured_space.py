@@ -59,7 +59,8 @@ def make_bare_space(configuration: Configuration) -> Space:
 
     It needs no task, so a run can be shown when its data are gone.
     """
-    return _read(replace(configuration, constraints=(), starts=()), None)
+    space = _read(replace(configuration, constraints=(), starts=()), None)
+    return replace(space, weights=configuration.weight_coordinates or 0)
 
 
 @contextmanager
@@ -85,6 +86,7 @@ def _read(
         starts=configuration.starts,
         derive=derive,
         where=configuration.source,
+        is_empty_meant=bool(configuration.weights),
     )
 
 

@@ -11,6 +11,7 @@ from pso_attn.errors import ConfigurationError
 from pso_attn.samplers import make_sampler
 from pso_attn.space import Space
 from pso_attn.types import Evaluator, Generation, Objective, Sampler, Settings
+from pso_attn.weight_search import WeightSearch
 
 if TYPE_CHECKING:  # what loads torch would slow down --help
     from pso_attn.evaluate import LongTraining, OwnFactory, OwnObjective, Scored
@@ -22,6 +23,7 @@ class Parts:
 
     task: a `pso_attn.tasks.Task`, its data read; None where `function`, an objective of one's
     own, stands in its place. factory: of modules of one's own, in place of built-in ones.
+    weights: what of the weights is searched, where that is more than settings.
     """
 
     configuration: Configuration
@@ -30,11 +32,15 @@ class Parts:
     objectives: tuple[Objective, ...]
     function: Callable[..., Any] | None = None
     factory: "OwnFactory | None" = None
+    weights: WeightSearch | None = None
 
     @property
     def fingerprint(self) -> str | None:
         """SHA-256 of the data; None for an objective of one's own, whose data nobody sees."""
-        return None if self.task is None else str(self.task.fingerprint)
+        if self.task is None:
+            return None
+        data = str(self.task.fingerprint)
+        return data if self.weights is None else self.weights.fingerprint(data)
 
     def with_model(self, more: Mapping[str, Any]) -> "Parts":
         """Return the parts with these knobs fixed beside those that [model] fixes."""
@@ -64,6 +70,7 @@ class Parts:
             SwarmEvaluator,
             resolve_device,
         )
+        from pso_attn.evaluate.weights import WeightEvaluator
 
         if self.function is not None:
             return ObjectiveEvaluator(
@@ -74,6 +81,19 @@ class Parts:
                 self.configuration.seed,
                 checkpoints,
                 on_progress,
+            )
+        if self.weights is not None:
+            device, search = self.configuration.device, self.weights
+            return WeightEvaluator(
+                self.space,
+                self.task,
+                self.objectives,
+                self.configuration.budget,
+                self.configuration.seed,
+                resolve_device(device),
+                fitness=lambda: search.fitness(device, checkpoints),
+                on_progress=on_progress,
+                on_best=on_best,
             )
         kind: Any = SwarmEvaluator if self.factory is None else ModuleEvaluator
         evaluator: Evaluator = kind(

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from pso_attn.space import WeightTable, read_weights
 from pso_attn.types import Budget, Direction
 
 
@@ -17,6 +18,7 @@ class Configuration:
     maximize: those of its metrics of which more is better.
     data, target, group, time: what a task reads, and which columns; absolute path or None.
     columns, split: how columns are read, and how rows are split; what they hold a task checks.
+    weights: the [weights] table, and weight_coordinates: how many it gives, once that is known.
     model: fixed settings. search: what varies, as written. constraints: expressions.
     starts: settings to try first. swarm: the sampler's options. storage: an Optuna URL, or None
     for the run folder's journal. fingerprint: of the data, and direction: of the objective, both
@@ -44,6 +46,8 @@ class Configuration:
     starts: tuple[Mapping[str, Any], ...] = ()
     budget: Budget = field(default_factory=Budget)
     swarm: Mapping[str, Any] = field(default_factory=dict)
+    weights: Mapping[str, Any] = field(default_factory=dict)
+    weight_coordinates: int | None = None
     sampler: str = "pso"
     seed: int = 0
     device: str = "auto"
@@ -63,6 +67,11 @@ class Configuration:
         return str(self.model.get("family", "transformer"))
 
     @property
+    def weight_table(self) -> WeightTable | None:
+        """What of the weights is searched, None where only settings are."""
+        return read_weights(self.weights, self.source) if self.weights else None
+
+    @property
     def fixed(self) -> dict[str, Any]:
         """The fixed settings: [model], without the name of a factory of one's own."""
         fixed = dict(self.model)
@@ -78,6 +87,7 @@ class Configuration:
             "objective": self.objective or "",
             "model.family": self.family,
             "sampler": self.sampler,
+            "weights.fitness": str(self.weights.get("fitness", "")),
         }
         return {key: name for key, name in named.items() if ":" in name}
 
@@ -101,6 +111,7 @@ class Configuration:
             "fingerprint": self.fingerprint,
             "direction": self.direction,
             "planned_generations": self.planned_generations,
+            "weight_coordinates": self.weight_coordinates,
         }
         subject: dict[str, Any] = {"task": self.task}
         if self.objective is not None:
@@ -118,6 +129,7 @@ class Configuration:
             "constraints": {"expressions": list(self.constraints)},
             "budget": {**budget, "rungs": list(self.budget.rungs)},
             "swarm": _plain(self.swarm),
+            **({"weights": _plain(self.weights)} if self.weights else {}),
             "run": {name: value for name, value in run.items() if value is not None},
             "start": [_plain(start) for start in self.starts],
         }

@@ -126,8 +126,23 @@ def _parse_set(text: str) -> tuple[tuple[str, ...], Any]:
 
 
 def _locate_data(document: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """Make `data` absolute if it names something in `folder`, so that any folder may resume."""
+    """Make files of `folder` absolute, `data` and checkpoints, so that any folder may resume."""
     data = document.get("data")
-    if isinstance(data, str) and (folder / Path(data).expanduser()).exists():
-        return {**document, "data": str((folder / Path(data).expanduser()).resolve())}
-    return dict(document)
+    located = dict(document)
+    if isinstance(data, str):
+        located["data"] = _located(data, folder)
+    weights = document.get("weights")
+    if isinstance(weights, Mapping) and isinstance(weights.get("start"), str | list):
+        start = weights["start"]
+        names = start if isinstance(start, list) else [start]
+        found = [
+            _located(n, folder) if isinstance(n, str) and Path(n).suffix else n for n in names
+        ]
+        located["weights"] = {**weights, "start": found if isinstance(start, list) else found[0]}
+    return located
+
+
+def _located(name: str, folder: Path) -> str:
+    """Return the absolute path of what `name` names in `folder`; itself where nothing is there."""
+    path = folder / Path(name).expanduser()
+    return str(path.resolve()) if path.exists() else name

@@ -6,15 +6,20 @@ from typing import Any
 
 from pso_attn.config.configuration import Configuration
 from pso_attn.errors import ConfigurationError, nearest
+from pso_attn.space import read_weights
 from pso_attn.types import Budget, Direction
 
 Document = Mapping[str, Any]
 
 _COLUMNS = ("target", "group", "time")
 _TEXT_KEYS = ("task", "data", *_COLUMNS)
-_TABLES = ("columns", "split", "model", "search", "constraints", "budget", "swarm", "run")
+_TABLES = (
+    *("columns", "split", "model", "search", "weights"),
+    *("constraints", "budget", "swarm", "run"),
+)
 _OBJECTIVE = ("objective", "objective_batched", "maximize")
 _TOP = (*_TEXT_KEYS, *_OBJECTIVE, "objectives", *_TABLES, "start")
+_OUTER = ("layers", "d_model", "feedforward_ratio", "batch_size", "precision")
 _FAMILIES = ("transformer", "lstm")
 _BUDGET = (
     "particles",
@@ -27,7 +32,7 @@ _BUDGET = (
 )
 _LARGEST = {"particles": 100_000, "generations": 10**9, "steps": 10**9, "seeds": 10_000}
 _RUN_TEXT = ("source", "code", "sampler", "device", "storage", "fingerprint", "direction")
-_RUN = (*_RUN_TEXT, "seed", "planned_generations")
+_RUN = (*_RUN_TEXT, "seed", "planned_generations", "weight_coordinates")
 
 
 def check_document(document: Document, where: str) -> None:
@@ -38,6 +43,7 @@ def check_document(document: Document, where: str) -> None:
     """
     _check_top(document, where)
     _check_model(document, where)
+    _check_weights(document, where)
     _known(document.get("constraints", {}), ("expressions",), "constraints.", where)
     _known(document.get("budget", {}), _BUDGET, "budget.", where)
     _known(document.get("run", {}), _RUN, "run.", where)
@@ -77,6 +83,8 @@ def configuration_from(document: Document, where: str) -> Configuration:
         starts=tuple(dict(start) for start in document.get("start", ())),
         budget=budget,
         swarm=dict(document.get("swarm", {})),
+        weights=dict(document.get("weights", {})),
+        weight_coordinates=run.get("weight_coordinates"),
         sampler=run.get("sampler", "pso"),
         seed=_whole(run.get("seed", 0), "run.seed", where, low=0),
         device=run.get("device", "auto"),
@@ -151,6 +159,40 @@ def _check_model(document: Document, where: str) -> None:
     if both:
         raise ConfigurationError(
             f'{where}: "{both[0]}" is fixed in [model] and varied in [search]; keep one of them'
+        )
+
+
+def _check_weights(document: Document, where: str) -> None:
+    """Raise ConfigurationError where [weights] does not go with the rest of the file."""
+    if "weights" not in document:
+        return
+    if not document["weights"]:
+        raise ConfigurationError(
+            f'{where}: [weights] is empty; say which matrices, as matrices = ["Wq", "Wk"], or '
+            'mode = "weights" for all four'
+        )
+    table = read_weights(document["weights"], where)
+    searched, settings = document.get("search", {}), ("joint", "hybrid")
+    if searched and table.mode not in settings:
+        raise ConfigurationError(
+            f'{where}: weights.mode is "{table.mode}", which moves weights alone, and [search] '
+            'varies settings; use mode = "joint", or fix them in [model]'
+        )
+    if not searched and table.mode == "joint":
+        raise ConfigurationError(
+            f'{where}: weights.mode is "joint", and [search] is empty; name a knob, or use '
+            'mode = "weights"'
+        )
+    for name in _OUTER:
+        if name in searched:
+            raise ConfigurationError(
+                f'{where}: "{name}" is in [search], and a position of weights has one number of '
+                "layers and one width; fix it in [model]"
+            )
+    if "objective" in document or ":" in document.get("model", {}).get("family", ""):
+        raise ConfigurationError(
+            f"{where}: [weights] needs a built-in transformer, and the model is your own code's; "
+            "leave [weights] out"
         )
 
 

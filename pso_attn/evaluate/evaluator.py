@@ -63,7 +63,12 @@ def cost(settings: Settings, info: TaskInfo) -> dict[str, int]:
 
 
 class SwarmEvaluator:
-    """Trains the particles of a chunk as one batched job."""
+    """Trains the particles of a chunk as one batched job.
+
+    seeds_by_generation: whether particles of a generation have the same seeds, new in each.
+    """
+
+    seeds_by_generation = False
 
     def __init__(
         self,
@@ -97,6 +102,7 @@ class SwarmEvaluator:
             history,
             self._impossible,
             self._chunks,
+            self.seeds_by_generation,
         )
 
     def evaluate(

@@ -33,11 +33,13 @@ def plan_generation(
     history: History,
     impossible: Callable[[Settings], Mapping[str, float]],
     chunks: Callable[[Sequence[Candidate]], Chunks],
+    seeds_by_generation: bool = False,
 ) -> Generation:
     """Return the proposal with constraints repaired, settings, seeds and chunks.
 
     impossible: what settings that meet all constraints violate nevertheless. chunks: the trials,
-    of those that are trained, that share a job.
+    of those that are trained, that share a job. seeds_by_generation: whether the particles of a
+    generation have the same seeds, new in each, rather than the k-th training of settings seed k.
     """
     number = len(history)
     trainings = Counter[Any]()
@@ -51,7 +53,9 @@ def plan_generation(
         count = 0 if violations else budget.seeds
         earlier = trainings[_identity(repaired.params)]
         keys: list[tuple[int, ...]] = [(earlier + r,) for r in range(count)]
-        if not budget.common_random_numbers:
+        if seeds_by_generation:
+            keys = [(number, r) for r in range(count)]
+        elif not budget.common_random_numbers:
             keys = [(number, particle, r) for r in range(count)]
         candidate = Candidate(
             trial=number * budget.batch + slot,

@@ -16,8 +16,9 @@ from pso_attn.evaluate.optimiser import Recipe, SwarmAdamW
 from pso_attn.evaluate.own_code import own_code
 from pso_attn.evaluate.own_factory import OwnFactory, state_of
 from pso_attn.evaluate.precision import autocast, check_precision, products_in
+from pso_attn.evaluate.scoring import SCORED_TOGETHER
 from pso_attn.evaluate.smoothing import Smoothing
-from pso_attn.evaluate.training import SCORED_TOGETHER, data_order
+from pso_attn.evaluate.training import data_order
 from pso_attn.seeding import training_seed
 from pso_attn.tasks.task import Split
 

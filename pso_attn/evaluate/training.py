@@ -15,13 +15,13 @@ from pso_attn.evaluate.device import keep_freed_memory, one_thread
 from pso_attn.evaluate.graphs import Step, StepGraph, at, put
 from pso_attn.evaluate.optimiser import Recipe, SwarmAdamW, read_recipe
 from pso_attn.evaluate.precision import autocast, check_precision, products_in
+from pso_attn.evaluate.scoring import score_split
 from pso_attn.evaluate.smoothing import Smoothing, check_smoothing
 from pso_attn.models import Layout, ModelSettings, read_model, swarm_type
 from pso_attn.seeding import generator
 from pso_attn.tasks.task import Split, Task
 
 DATA_SHARE = 0.25  # of a CUDA device's memory, for one split
-SCORED_TOGETHER = 128  # validation examples per forward pass
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,27 +132,9 @@ class SwarmTraining:
                 getattr(self.task, split), weights.device, weights.dtype
             )
         data = self._splits[split]
-        scores = self._scores(data)
+        scores = score_split(self.swarm, self.task, data)
         table = torch.stack([scores[name].double() for name in scores]).T.tolist()
         return [dict(zip(scores, row, strict=True)) for row in table]
-
-    def _scores(self, data: Split) -> dict[str, Tensor]:
-        """Return every metric of each particle, (N,).
-
-        Where each token has a target, their logits are many, and batches are averaged.
-        """
-        batches = [
-            slice(first, first + SCORED_TOGETHER) for first in range(0, len(data), SCORED_TOGETHER)
-        ]
-        answers = (self.swarm.forward(data.inputs[None, batch]) for batch in batches)
-        if not self.task.info.per_token:
-            return self.task.score(torch.cat(list(answers), 1), data.targets[None])
-        sums: dict[str, Tensor] = {}
-        for batch, logits in zip(batches, answers, strict=True):
-            targets = data.targets[None, batch]
-            for name, value in self.task.score(logits, targets).items():
-                sums[name] = sums.get(name, 0) + value.double() * targets.shape[1]
-        return {name: value / len(data) for name, value in sums.items()}
 
     def first_bad_steps(self) -> list[int | None]:
         """Return for each row the first step, from 1, whose training loss was not finite."""

@@ -8,6 +8,18 @@ from pso_attn.space.knob import Knob
 from pso_attn.space.own import own_knobs
 from pso_attn.space.reading import read_settings, read_space
 from pso_attn.space.repair import Repaired
-from pso_attn.space.space import Space
+from pso_attn.space.space import LARGEST_DOUBLE, Space
+from pso_attn.space.weights import WeightTable, read_weights
 
-__all__ = ["Coordinate", "Knob", "Repaired", "Space", "own_knobs", "read_settings", "read_space"]
+__all__ = [
+    "LARGEST_DOUBLE",
+    "Coordinate",
+    "Knob",
+    "Repaired",
+    "Space",
+    "WeightTable",
+    "own_knobs",
+    "read_settings",
+    "read_space",
+    "read_weights",
+]

@@ -27,12 +27,14 @@ def read_space(
     starts: Sequence[Mapping[str, Any]] = (),
     derive: Derive | None = None,
     where: str = "the space",
+    is_empty_meant: bool = False,
 ) -> Space:
     """Return the space that the tables of a space file describe.
 
     search, fixed: its [search] and [model] tables. knobs: all declared ones, by name. derive:
     settings -> `parameters`, `flops` and the values of knobs without a default of their own;
-    called where an expression names one. where: the file's name, for messages. Raises
+    called where an expression names one. where: the file's name, for messages. is_empty_meant:
+    whether something else than knobs varies. Raises
     ConfigurationError, or ConstraintError, in one sentence.
     """
     for table, names in (("search", search), ("model", fixed)):
@@ -45,7 +47,7 @@ def read_space(
             raise ConfigurationError(
                 f"{where}: {name} is in both [model] and [search]; keep one of them"
             )
-    if not search:
+    if not search and not is_empty_meant:
         raise ConfigurationError(
             f"{where}: [search] is empty, so nothing varies; name a knob, such as "
             "heads = [1, 2, 4]"

@@ -1,7 +1,7 @@
 """A search space: settings on one side, the unit cube on the other."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -20,6 +20,7 @@ from pso_attn.space.repair import Repaired, repaired
 from pso_attn.types import Array, Params, Scalar, Settings
 
 Derive = Callable[[Settings], Mapping[str, Any]]
+LARGEST_DOUBLE = 256  # coordinates of a position in double precision; more are float32
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,9 @@ class Held:
 class Space:
     """What may vary, and what holds.
 
-    coordinates: one for each flat knob, D in all; what conditions others comes first.
+    coordinates: one for each flat knob, K in all; what conditions others comes first.
+    weights: further coordinates after those of the knobs, D = K + weights: what they mean, a model
+    knows. spread: the standard deviation of the first swarm along these.
     held: every other knob that has a value, fixed or by default.
     constraints, divisors: what settings must meet. derive: settings -> figures that
     expressions may name, `parameters` and `flops` among them, and the values of knobs that are
@@ -56,6 +59,8 @@ class Space:
     starts: Array = field(default_factory=lambda: np.empty((0, 0)))
     anchors: Array = field(default_factory=lambda: np.empty((0, 0)))
     notes: tuple[str, ...] = ()
+    weights: int = 0
+    spread: float = 0.0
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -65,17 +70,19 @@ class Space:
     @property
     def dimension(self) -> int:
         """D, the number of coordinates."""
-        return len(self.coordinates)
+        return len(self.coordinates) + self.weights
 
     @cached_property
     def categorical(self) -> NDArray[np.bool_]:
         """(D,), true where a coordinate holds a label: nothing may be computed with it."""
-        return np.array([coordinate.is_categorical for coordinate in self.coordinates], dtype=bool)
+        labels = [coordinate.is_categorical for coordinate in self.coordinates]
+        return np.array(labels + [False] * self.weights, dtype=bool)
 
     @cached_property
     def levels(self) -> NDArray[np.int64]:
         """(D,), the number of values of a discrete coordinate, 0 where it is continuous."""
-        return np.array([c.scale.levels for c in self.coordinates], dtype=np.int64)
+        levels = [c.scale.levels for c in self.coordinates]
+        return np.array(levels + [0] * self.weights, dtype=np.int64)
 
     def decode(self, position: Array) -> dict[str, Scalar]:
         """Return the flat params at a position (D,), active knobs only."""
@@ -85,13 +92,14 @@ class Space:
     def encode(self, params: Params) -> Array:
         """Return the position (D,) of flat params: bin centres where discrete.
 
-        Knobs that are not named take their default. Raises ConfigurationError for a name or a
-        value that the space does not have.
+        Knobs that are not named take their default, and weights the middle. Raises
+        ConfigurationError for a name or a value that the space does not have.
         """
         for name in params:
             if name not in self.names:
                 raise ConfigurationError(f"{name} is not searched{nearest(name, self.names)}")
-        return np.array([_point(c, params.get(c.name, c.knob.default)) for c in self.coordinates])
+        points = [_point(c, params.get(c.name, c.knob.default)) for c in self.coordinates]
+        return np.array(points + [0.5] * self.weights)
 
     def snap(self, positions: Array) -> Array:
         """Return positions (…, D) with discrete coordinates at the centres of their bins."""
@@ -104,7 +112,8 @@ class Space:
     def active(self, position: Array) -> NDArray[np.bool_]:
         """Return which coordinates act at a position (D,)."""
         raw = self._raw(position)
-        return np.array([self._acts(c, raw) for c in self.coordinates], dtype=bool)
+        acting = [self._acts(c, raw) for c in self.coordinates]
+        return np.array(acting + [True] * self.weights, dtype=bool)
 
     def settings(self, params: Params) -> dict[str, Any]:
         """Return the nested settings of flat params: what varies, what is fixed, and defaults.
@@ -174,8 +183,38 @@ class Space:
 
         Deterministic: draws are keyed by (seed, generation, particle, "repair").
         """
+        inside, count = self.rounded(np.clip(position, 0.0, 1.0)), len(self.coordinates)
         rng = seeding.generator(seed, generation, particle, "repair")
-        return repaired(self, np.clip(position, 0.0, 1.0), rng)
+        found = repaired(self.of_knobs, inside[:count], rng)
+        if not self.weights:
+            return found
+        whole = self.rounded(np.concatenate([found.position, inside[count:]]))
+        params = self.decode(whole)  # rounding may have moved a knob
+        return Repaired(whole, params, self.violations(params))
+
+    @cached_property
+    def of_knobs(self) -> "Space":
+        """The space without its weights."""
+        if not self.weights:
+            return self
+        starts = self.starts[:, : len(self.coordinates)]
+        return replace(self, weights=0, spread=0.0, starts=starts)
+
+    def with_weights(self, first: Array, spread: float) -> "Space":
+        """Return the space with weights beside its knobs.
+
+        first: (S, n), what is tried first of them, the first row with each start of the knobs, the
+        others with the defaults. spread: as the attribute.
+        """
+        rows = [np.concatenate([start, first[0]]) for start in self.starts]
+        rows += [np.concatenate([self.starts[0], weights]) for weights in first[1:]]
+        return replace(self, weights=first.shape[1], spread=spread, starts=np.stack(rows))
+
+    def rounded(self, positions: Array) -> Array:
+        """Return positions (…, D) as they are stored: of many coordinates in single precision."""
+        if self.dimension <= LARGEST_DOUBLE:
+            return positions
+        return np.asarray(positions, dtype=np.float32).astype(np.float64)
 
     def with_starts(self, positions: Array, first_trial: int) -> Array:
         """Return positions (B, D) with the rows of the first K trials of a run at its starts."""
@@ -197,7 +236,7 @@ class Space:
 
     def _raw(self, position: Array) -> dict[str, Any]:
         """Return the value of every knob by flat name, whether it acts or not."""
-        inside = np.clip(position, 0.0, 1.0).tolist()
+        inside = np.clip(position[: len(self.coordinates)], 0.0, 1.0).tolist()
         pairs = zip(self.coordinates, inside, strict=True)
         return self.fixed | {c.name: c.scale.value(x) for c, x in pairs}
 

@@ -13,12 +13,12 @@ import numpy as np
 from optuna.trial import FrozenTrial, TrialState
 
 from pso_attn.errors import StorageError
-from pso_attn.space import Space
+from pso_attn.space import LARGEST_DOUBLE, Space
 from pso_attn.store import records
 from pso_attn.store.folder import RunFolder
 from pso_attn.store.lease import check_lease
 from pso_attn.store.opening import OpenStudy, open_existing, open_for_reading, open_new
-from pso_attn.store.positions import LARGEST_INLINE, read_positions, write_positions
+from pso_attn.store.positions import read_positions, write_positions
 from pso_attn.store.studies import CONFIGURATION, SCHEMA_KEY
 from pso_attn.types import Candidate, Event, Generation, History, Objective, Outcome, Replan, Trial
 
@@ -186,7 +186,7 @@ class OptunaStore:
     def _write_plan(self, generation: Generation) -> None:
         """Write all of a generation as one attribute, its positions before it."""
         file = None
-        if self._dimension > LARGEST_INLINE:
+        if self._dimension > LARGEST_DOUBLE:
             positions = np.stack([candidate.position for candidate in generation.candidates])
             file = write_positions(self._study.folder.path, generation.number, positions)
         self._set_plan(generation.number, records.plan_document(generation, file))

@@ -1,7 +1,8 @@
 """Positions of a weight search: one `positions/<generation>.npy` for each generation.
 
 Thousands of coordinates would swamp the study's attributes, so the plan names the file and its
-SHA-256 instead. The file is written before the plan that names it.
+SHA-256 instead. The file is written before the plan that names it. It holds float32: positions of
+so many coordinates are rounded to that before anything is done with them.
 """
 
 import hashlib
@@ -15,13 +16,16 @@ from pso_attn.errors import StorageError
 from pso_attn.store.atomic import write_atomically
 from pso_attn.types import Array
 
-LARGEST_INLINE = 256  # coordinates that a trial still holds itself
-
 
 def write_positions(folder: Path, generation: int, positions: Array) -> dict[str, str]:
-    """Write (P, D) float64 positions into a run's folder; return {"file": …, "sha256": …}."""
+    """Write positions into a run's folder; return {"file": …, "sha256": …}.
+
+    positions: (P, D), each of which float32 holds exactly.
+    """
     buffer = io.BytesIO()
-    np.save(buffer, np.asarray(positions, dtype=np.float64), allow_pickle=False)
+    single = np.asarray(positions, dtype=np.float32)
+    assert (single == positions).all(), "positions of many coordinates are rounded to float32"
+    np.save(buffer, single, allow_pickle=False)
     data = buffer.getvalue()
     name = f"positions/{generation}.npy"
     write_atomically(folder / name, data)
@@ -45,5 +49,5 @@ def read_positions(folder: Path, reference: Mapping[str, str]) -> Array:
         raise StorageError(
             f"the positions {path} are not those that the run wrote; restore the file"
         )
-    positions: Array = np.load(io.BytesIO(data), allow_pickle=False)
+    positions: Array = np.load(io.BytesIO(data), allow_pickle=False).astype(np.float64)
     return positions

@@ -17,8 +17,7 @@ from optuna.distributions import (
 )
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from pso_attn.space import Coordinate, Space
-from pso_attn.store.positions import LARGEST_INLINE
+from pso_attn.space import LARGEST_DOUBLE, Coordinate, Space
 from pso_attn.types import Array, Candidate, Generation, Outcome, Scalar, State
 
 SCHEMA = 1
@@ -109,7 +108,7 @@ def running_trial(
         "particle": candidate.particle,
         "seeds": _plain(candidate.seeds),
     }
-    if len(candidate.position) <= LARGEST_INLINE:
+    if len(candidate.position) <= LARGEST_DOUBLE:
         attributes["position"] = candidate.position.tolist()
     if candidate.violations:
         attributes[INFEASIBLE] = True

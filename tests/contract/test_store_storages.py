@@ -59,7 +59,7 @@ def folder(tmp_path: Path) -> RunFolder:
 
 
 def candidate(trial: int, particle: int, space: Space = SPACE, seed: int = 0) -> Candidate:
-    position = np.random.default_rng([seed, trial]).random(space.dimension)
+    position = space.rounded(np.random.default_rng([seed, trial]).random(space.dimension))
     params = space.decode(position)
     return Candidate(trial, particle, position, params, space.settings(params), (7, 2**31 - 1))
 
@@ -278,7 +278,9 @@ def test_a_wide_position_lies_in_a_file_with_a_checksum(
         read = store.history().trials
     for trial, plan in zip(read, planned.candidates, strict=True):
         assert trial.candidate.position.tobytes() == plan.position.tobytes()
-    assert np.load(folder.path / "positions" / "0.npy").shape == (2, 300)
+    kept = np.load(folder.path / "positions" / "0.npy")
+    assert kept.shape == (2, 300)
+    assert kept.dtype == np.float32
     assert "position" not in load_study(folder, url).trials[0].user_attrs
     (folder.path / "positions" / "0.npy").write_bytes(b"else")
     with (

@@ -244,6 +244,7 @@ def test_positions_in_files_survive_a_cut_journal(tmp_path: Path) -> None:
 
     class Plain(Analytic):
         def _candidate(self, number: int, position: Any, particle: int, slot: int) -> Candidate:
+            position = self.space.rounded(position)
             params = self.space.decode(position)
             trial = number * BATCH + slot
             return Candidate(trial, particle, position, params, {}, (trial,))

@@ -1,0 +1,28 @@
+"""How well the particles of a swarm do on a split."""
+
+import torch
+from torch import Tensor
+
+from pso_attn.models import Swarm
+from pso_attn.tasks.task import Split, Task
+
+SCORED_TOGETHER = 128  # examples per forward pass
+
+
+def score_split(swarm: Swarm, task: Task, data: Split) -> dict[str, Tensor]:
+    """Return every metric of each particle, (N,).
+
+    Where each token has a target, their logits are many, and batches are averaged.
+    """
+    batches = [
+        slice(first, first + SCORED_TOGETHER) for first in range(0, len(data), SCORED_TOGETHER)
+    ]
+    answers = (swarm.forward(data.inputs[None, batch]) for batch in batches)
+    if not task.info.per_token:
+        return task.score(torch.cat(list(answers), 1), data.targets[None])
+    sums: dict[str, Tensor] = {}
+    for batch, logits in zip(batches, answers, strict=True):
+        targets = data.targets[None, batch]
+        for name, value in task.score(logits, targets).items():
+            sums[name] = sums.get(name, 0) + value.double() * targets.shape[1]
+    return {name: value / len(data) for name, value in sums.items()}

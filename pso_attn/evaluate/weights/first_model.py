@@ -1,0 +1,37 @@
+"""The model whose weights are searched: trained by gradients before the search begins."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from pso_attn.errors import ConfigurationError
+from pso_attn.evaluate.training import SwarmTraining, divergence, read_member
+from pso_attn.seeding import training_seed
+from pso_attn.tasks.task import Task
+from pso_attn.types import Settings
+
+
+def train_first(
+    task: Task,
+    settings: Settings,
+    seed: int,
+    steps: int,
+    device: torch.device,
+    on_step: Callable[[int], None] | None = None,
+) -> dict[str, Tensor]:
+    """Return a model's parts by name, trained as the first training of a search would be.
+
+    Raises ConfigurationError where it diverges.
+    """
+    training = SwarmTraining(
+        task, [read_member(settings, training_seed(seed, 0), task)], steps, device
+    )
+    training.advance(steps, on_step)
+    error = divergence(training.first_bad_steps()[0], training.score()[0], steps)
+    if error is not None:
+        raise ConfigurationError(
+            f"the model whose weights are searched {error}; lower lr in [model], or start from a "
+            "checkpoint"
+        )
+    return {name: part.cpu() for name, part in training.true_parameters(0).items()}

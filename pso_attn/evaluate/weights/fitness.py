@@ -1,0 +1,173 @@
+"""Scores of positions: weights are laid into models, and these answer examples, all at once."""
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from math import isfinite
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pso_attn.evaluate.device import idle_threads, keep_freed_memory, one_thread
+from pso_attn.evaluate.scoring import SCORED_TOGETHER, score_split
+from pso_attn.evaluate.tiles import even_parts
+from pso_attn.evaluate.training import on_device
+from pso_attn.evaluate.weights.carriers import Carriers
+from pso_attn.evaluate.weights.searched import DRAW, Searched
+from pso_attn.models import ModelSettings, PlainModel, read_model
+from pso_attn.seeding import generator, training_seed
+from pso_attn.tasks.task import Split, Task
+from pso_attn.types import Settings
+
+OwnFitness = Callable[[PlainModel, Split], float]
+TILE_FLOATS, FLOATS_PER_CHANNEL = 2**22, 10  # activations worked on at a time; of one token
+
+
+@dataclass(frozen=True)
+class Score:
+    """One position's objective, and the validation metrics; error: why it has none, or None."""
+
+    value: float
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    error: str | None = None
+
+
+class Fitness:
+    """What particles of a weight search are worth."""
+
+    def __init__(
+        self,
+        searched: Searched,
+        task: Task,
+        objective: str,
+        seed: int,
+        device: torch.device,
+        own: OwnFitness | None = None,
+    ) -> None:
+        """Remember what is scored on what. objective: the metric's name, unless `own` is given."""
+        self.searched, self.task, self.objective = searched.to(device), task, objective
+        self.seed, self.device, self.own = seed, device, own
+        self._splits: dict[str, Split] = {}
+        self._kept: dict[int, tuple[tuple[ModelSettings, ...], Carriers]] = {}  # by tile
+        keep_freed_memory()
+
+    def score(
+        self, settings: Sequence[Settings], positions: Tensor, seeds: Sequence[int]
+    ) -> list[Score]:
+        """Return the score of each position (N, n); seeds: of the examples that all see."""
+        vectors = self.searched.vectors(positions.to(self.device))
+        return self.score_vectors(settings, vectors, seeds)
+
+    def score_vectors(
+        self, settings: Sequence[Settings], vectors: Tensor, seeds: Sequence[int]
+    ) -> list[Score]:
+        """Return the score of each vector (N, n)."""
+        models = [read_model(s, self.task.info) for s in settings]
+        order = sorted(range(len(models)), key=lambda row: models[row].group)
+        chosen = self.examples(seeds)
+        tiles = even_parts(order, self._tile_count(models, chosen))
+        threads = min(len(tiles), idle_threads(self.device))
+
+        def one(index: int) -> list[Score]:
+            rows = tiles[index]
+            return self._scored(index, [models[row] for row in rows], vectors[rows], chosen)
+
+        with one_thread(), ThreadPoolExecutor(threads) as pool:
+            found = list(pool.map(one, range(len(tiles))))
+        by_row = {
+            row: score
+            for rows, scores in zip(tiles, found, strict=True)
+            for row, score in zip(rows, scores, strict=True)
+        }
+        return [by_row[row] for row in range(len(models))]
+
+    def parts(self, settings: Settings, position: Tensor) -> dict[str, Tensor]:
+        """Return all parameters of one position's model by name, as it uses them."""
+        vector = self.searched.vectors(position[None].to(self.device))
+        return self.parts_of(settings, self.searched.rows(vector))
+
+    def parts_of(self, settings: Settings, row: Tensor) -> dict[str, Tensor]:
+        """Return all parameters of the model of one flat row (1, M) by name."""
+        carriers = self.carriers([read_model(settings, self.task.info)])
+        carriers.load(row)
+        return carriers.swarm.storage.true_parameters(0)
+
+    def examples(self, seeds: Sequence[int]) -> Split:
+        """Return the examples of an evaluation: a draw for each seed, or the whole split."""
+        table = self.searched.table
+        data = self.split(table.split)
+        if table.examples == 0 or table.examples >= len(data):
+            return data
+        rows = np.concatenate(
+            [
+                generator(seed, "examples").permutation(len(data))[: table.examples]
+                for seed in seeds
+            ]
+        )
+        chosen = torch.from_numpy(rows).to(self.device)
+        return Split(data.inputs[chosen], data.targets[chosen])
+
+    def split(self, name: str) -> Split:
+        """Return a split of the task on the device."""
+        if name not in self._splits:
+            self._splits[name] = on_device(getattr(self.task, name), self.device, torch.float32)
+        return self._splits[name]
+
+    def carriers(self, models: Sequence[ModelSettings]) -> Carriers:
+        """Return models to lay weights into, new ones."""
+        seed = training_seed(self.seed, DRAW)
+        return Carriers(models, self.task.info, self.searched, seed, self.device)
+
+    def _carriers(self, tile: int, models: Sequence[ModelSettings]) -> Carriers:
+        """Return the models of a tile to lay weights into, the last ones where they serve."""
+        known = self._kept.get(tile)
+        if known is None or known[0] != tuple(models):
+            known = self._kept[tile] = tuple(models), self.carriers(models)
+        return known[1]
+
+    @torch.no_grad()
+    def _scored(
+        self, tile: int, models: Sequence[ModelSettings], vectors: Tensor, chosen: Split
+    ) -> list[Score]:
+        """Return the scores of one tile, in the order of the models."""
+        carriers = self._carriers(tile, models)
+        carriers.load(self.searched.rows(vectors))
+        seen = _rows(score_split(carriers.swarm, self.task, self.split("validation")))
+        if self.own is not None:
+            values = [self._own_value(carriers, row, chosen) for row in range(len(models))]
+        elif chosen is self.split("validation"):
+            values = [metrics[self.objective] for metrics in seen]
+        else:
+            scores = score_split(carriers.swarm, self.task, chosen)
+            values = [metrics[self.objective] for metrics in _rows(scores)]
+        found = {
+            row: _score(value, metrics)
+            for row, value, metrics in zip(carriers.rows, values, seen, strict=True)
+        }
+        return [found[row] for row in range(len(models))]
+
+    def _own_value(self, carriers: Carriers, row: int, chosen: Split) -> float:
+        """Return what somebody's own function says of one particle's plain model."""
+        assert self.own is not None
+        model = carriers.swarm.extract(row).eval()
+        return float(self.own(model, chosen))
+
+    def _tile_count(self, models: Sequence[ModelSettings], chosen: Split) -> int:
+        """Return into how many tiles a chunk is cut, so that caches hold what is worked on."""
+        info, width = self.task.info, self.searched.rest["head"].shape[0]
+        together = min(len(chosen), SCORED_TOGETHER)
+        floats = together * info.length * width * FLOATS_PER_CHANNEL
+        return -(-len(models) * floats // TILE_FLOATS)
+
+
+def _rows(scores: Mapping[str, Tensor]) -> list[dict[str, float]]:
+    """Return metrics (N,) by name as one table for each particle."""
+    table = torch.stack([values.double() for values in scores.values()]).T.tolist()
+    return [dict(zip(scores, row, strict=True)) for row in table]
+
+
+def _score(value: float, metrics: Mapping[str, float]) -> Score:
+    if isfinite(value):
+        return Score(value, metrics)
+    return Score(value, metrics, "the fitness of its weights is not a finite number")

@@ -1,0 +1,179 @@
+"""Which weights are searched: matrices of named layers, and where a model stores them.
+
+One flat row holds the weights of all searched matrices, M in all, in the shapes that they have
+under a space's default settings. A model of other settings takes the part of each that it has:
+columns keep their places, so that heads of another number cut the same columns anew; what it has
+beyond stays as it starts, and what it lacks does not act.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pso_attn.errors import ConfigurationError
+from pso_attn.models.families import parameters_of, read_model
+from pso_attn.models.info import TaskInfo
+from pso_attn.models.parameters import start
+from pso_attn.models.settings import TransformerSettings
+from pso_attn.models.storage import Layout
+from pso_attn.models.swarm import ModelSettings
+from pso_attn.space.weights import MATRICES, WeightTable
+
+_PARTS = dict(zip(MATRICES, ("query", "key", "value", "output"), strict=True))
+_LEAST_STD = 0.02  # of what starts at one value, such as a bias
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """One searched matrix.
+
+    name: of the stand-alone model, as `FlatStorage.true_parameters` has it.
+    shape: (in, out), as it is stored. std: of its start. first: its first entry in the flat row.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    std: float
+    first: int
+
+    @property
+    def size(self) -> int:
+        """How many weights it has."""
+        return prod(self.shape)
+
+    @property
+    def columns(self) -> slice:
+        """Its entries in the flat row."""
+        return slice(self.first, self.first + self.size)
+
+
+def find_matrices(
+    table: WeightTable, settings: Mapping[str, Any], info: TaskInfo, where: str
+) -> tuple[Matrix, ...]:
+    """Return the matrices that a [weights] table names, in the order of storage.
+
+    settings: the defaults of the space, whose shapes count. Raises ConfigurationError where the
+    model has no such layer, and for a family whose attention has no Wq, Wk, Wv and Wo.
+    """
+    model = read_model(settings, info)
+    if not isinstance(model, TransformerSettings):
+        raise ConfigurationError(
+            f"{where}: [weights] searches Wq, Wk, Wv and Wo of a transformer, and model.family is "
+            f'"{model.family}"; set model.family = "transformer"'
+        )
+    layers = range(model.layers) if table.layers is None else table.layers
+    for layer in layers:
+        if layer >= model.layers:
+            listed = ", ".join(map(str, range(model.layers)))
+            raise ConfigurationError(
+                f"{where}: weights.layers names layer {layer}, and the model has {listed}; name "
+                "some of these"
+            )
+    wanted = {
+        f"blocks.{layer}.attention.{_PARTS[name]}"
+        for layer in layers
+        for name in table.matrices
+        if name != "all"
+    }
+    matrices, first = [], 0
+    for name, shape, std in _parts(model, info):
+        if table.matrices == ("all",) or name in wanted:
+            matrices.append(Matrix(name, shape, std or _LEAST_STD, first))
+            first += matrices[-1].size
+    return tuple(matrices)
+
+
+def flat_row(matrices: Sequence[Matrix], parts: Mapping[str, Tensor]) -> Tensor:
+    """Return the searched weights (M,) of a model's parts by name."""
+    return torch.cat([parts[matrix.name].reshape(-1) for matrix in matrices])
+
+
+def by_name(matrices: Sequence[Matrix], row: Tensor) -> dict[str, Tensor]:
+    """Return a flat row (M,) as matrices by name: the inverse of `flat_row`."""
+    return {matrix.name: row[matrix.columns].view(matrix.shape) for matrix in matrices}
+
+
+def drawn_parts(settings: ModelSettings, info: TaskInfo, seed: int) -> dict[str, Tensor]:
+    """Return a model's parts as a training with this seed starts them, float32, by name."""
+    parts = {}
+    for parameter in parameters_of(settings, info):
+        values = torch.from_numpy(start(parameter, seed)).float()
+        for name, first, last in parameter.true:
+            parts[name] = values[..., first:last].contiguous()
+    return parts
+
+
+def overlaid(parts: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return parts with those of another model over them, as far as both reach."""
+    result = {}
+    for name, values in parts.items():
+        result[name] = values.clone()
+        if name in other and other[name].dim() == values.dim():
+            shared = tuple(
+                slice(min(a, b)) for a, b in zip(values.shape, other[name].shape, strict=True)
+            )
+            result[name][shared] = other[name][shared]
+    return result
+
+
+@dataclass(frozen=True, eq=False)
+class Placement:
+    """Which entries of a flat row go where in one model's stored weights.
+
+    source: (m,) into the M entries of the row. target: (m,) columns of flat storage.
+    """
+
+    source: Tensor
+    target: Tensor
+
+    @classmethod
+    def of(
+        cls,
+        matrices: Sequence[Matrix],
+        settings: ModelSettings,
+        info: TaskInfo,
+        layout: Layout,
+    ) -> "Placement":
+        """Return the placement in a model of these settings, stored in these columns."""
+        sources, targets = [], []
+        stored = {
+            name: (parameter, first)
+            for parameter in parameters_of(settings, info)
+            for name, first, _ in parameter.true
+        }
+        widths = {
+            name: last - first
+            for p in parameters_of(settings, info)
+            for name, first, last in p.true
+        }
+        for matrix in matrices:
+            if matrix.name not in stored:
+                continue
+            parameter, first = stored[matrix.name]
+            rows, width = prod(parameter.shape[:-1]), parameter.shape[-1]
+            place = torch.arange(rows * width).view(rows, width)[:, first:]
+            own = torch.arange(matrix.size).view(-1, matrix.shape[-1])
+            shared = (
+                slice(min(rows, len(own))),
+                slice(min(widths[matrix.name], own.shape[1])),
+            )
+            sources.append(matrix.first + own[shared].flatten())
+            targets.append(layout.offsets[parameter.name] + place[shared].flatten())
+        return cls(torch.cat(sources), torch.cat(targets))
+
+    def to(self, device: torch.device) -> "Placement":
+        """Return the same on a device."""
+        return Placement(self.source.to(device), self.target.to(device))
+
+
+def _parts(settings: ModelSettings, info: TaskInfo) -> list[tuple[str, tuple[int, ...], float]]:
+    """Return (name, shape, std of the start) of every part of the stand-alone model."""
+    return [
+        (name, (*parameter.shape[:-1], last - first), parameter.std)
+        for parameter in parameters_of(settings, info)
+        for name, first, last in parameter.true
+    ]
