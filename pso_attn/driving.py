@@ -9,6 +9,7 @@ from typing import Any
 from pso_attn.assembly import assemble
 from pso_attn.checkpoints import save_best
 from pso_attn.config import Configuration, configuration_from
+from pso_attn.controls import hold_against
 from pso_attn.errors import RunError
 from pso_attn.parts import Parts
 from pso_attn.runs import GENERATIONS, LoadedRun, command_for, load_run, with_total
@@ -76,6 +77,14 @@ class DrivenRun:
             self.store,
             [observer] if observer else [],
         )
+
+    def hold_against(
+        self, on_step: Callable[[int, int], None] | None = None
+    ) -> dict[str, Any] | None:
+        """Return what stands beside a finished search for weights; None for other searches."""
+        if self.parts.weights is None or not self.is_finished:
+            return None
+        return hold_against(self.parts, self.history(), self.folder, on_step)
 
     def again(self, command: str) -> str:
         """Return the shell command that does something with this run."""

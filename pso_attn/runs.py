@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # reports need pandas and matplotlib, and few commands need r
 
 GENERATIONS = "generations"  # study attribute: the budget in all, once a resume raised it
 CONFIRMATION = "confirm.json"
+CONTROL = "control.json"
 RUNS_DIR = "runs"
 
 

@@ -128,16 +128,37 @@ class Replan:
     chunks: tuple[tuple[int, ...], ...]
 
 
-Event = Outcome | Replan
+@dataclass(frozen=True, eq=False)
+class Moved:
+    """Where training left the particles of a chunk, (n, D); it precedes their outcomes.
+
+    Particles of which there is none stay where they were proposed.
+    """
+
+    generation: int
+    trials: tuple[int, ...]
+    positions: Array
+
+
+Event = Outcome | Replan | Moved
 
 
 @dataclass(frozen=True, eq=False)
 class Trial:
-    """A finished evaluation: what was planned and what came of it."""
+    """A finished evaluation: what was planned and what came of it.
+
+    moved: (D,), where training left the particle, None where it stays.
+    """
 
     generation: int
     candidate: Candidate
     outcome: Outcome
+    moved: Array | None = None
+
+    @property
+    def position(self) -> Array:
+        """(D,), where the particle is: what its loss belongs to."""
+        return self.candidate.position if self.moved is None else self.moved
 
     @property
     def number(self) -> int:

@@ -158,7 +158,7 @@ def _warmed(
 
 def _drive(driven: "DrivenRun", deadline_s: float, as_json: bool, quiet: bool) -> None:
     """Search until done, print what was found, and exit with the contract's code."""
-    from pso_attn.cli.progress import SearchProgress
+    from pso_attn.cli.progress import SearchProgress, steps_shown
     from pso_attn.cli.summary import summary
 
     budget = driven.parts.configuration.budget
@@ -166,7 +166,9 @@ def _drive(driven: "DrivenRun", deadline_s: float, as_json: bool, quiet: bool) -
         progress = SearchProgress(budget, driven.history(), deadline_s, quiet)
         with _resumable(driven), progress.shown():
             driven.run(deadline_s, progress.training, progress.observe, progress.planned)
-        document, lines = summary(driven)
+        with _resumable(driven), steps_shown("gradient control", quiet) as shown:
+            control = driven.hold_against(shown)
+        document, lines = summary(driven, control)
         emit(document, as_json=as_json, quiet=quiet, lines=lines, essence=[driven.name])
     if driven.is_finished and document["best"] is None:
         raise typer.Exit(NOTHING_COMPLETED)

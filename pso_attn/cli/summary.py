@@ -15,8 +15,13 @@ if TYPE_CHECKING:
     from pso_attn.parts import Parts
 
 
-def summary(driven: "DrivenRun") -> tuple[dict[str, Any], list[Any]]:
-    """Return what a search found: best settings beside the defaults, and what to do next."""
+def summary(
+    driven: "DrivenRun", control: Mapping[str, Any] | None
+) -> tuple[dict[str, Any], list[Any]]:
+    """Return what a search found: best settings beside the defaults, and what to do next.
+
+    control: what a finished search for weights is held against.
+    """
     from pso_attn.runs import best_trial
 
     history = driven.history()
@@ -30,6 +35,7 @@ def summary(driven: "DrivenRun") -> tuple[dict[str, Any], list[Any]]:
         "trials": ended,
         "best": best_document(driven.name, best),
         "defaults": best_document(driven.name, defaults),
+        **({"control": control} if control else {}),
     }
     lines: list[Any] = []
     if best is None:
@@ -37,6 +43,7 @@ def summary(driven: "DrivenRun") -> tuple[dict[str, Any], list[Any]]:
         lines.append(f"run {driven.name}: {said}")
     else:
         lines += [settings_table(history, best, defaults), ""]
+        lines += [*control_table(control), ""] if control else []
     lines += endings("trials" if best is None else f"run {driven.name}", history)
     if not driven.is_finished:
         lines.append(f"go on:    {driven.again('resume')}")
@@ -98,6 +105,19 @@ def settings_table(history: History, best: Trial, defaults: Trial | None) -> Any
     if theirs.outcome.state is State.PRUNED:
         label += f" until step {max(theirs.outcome.curve)}"
     return table(("", "best", label), rows, right=("best", label))
+
+
+def control_table(control: Mapping[str, Any]) -> list[Any]:
+    """Return a weight search's best beside its controls: fitness and validation metrics."""
+    objective = control["objective"]
+    rows = {name: row for name, row in control.items() if isinstance(row, Mapping)}
+    metrics = list(rows["best"]["validation"])
+    columns = ("", f"{control['split']} {objective}", *(f"validation {m}" for m in metrics))
+    lines = [
+        (name, number(row["fitness"]), *(number(row["validation"][m]) for m in metrics))
+        for name, row in rows.items()
+    ]
+    return [table(columns, lines, right=columns[1:])]
 
 
 def data_lines(described: Mapping[str, Any]) -> list[str]:

@@ -31,6 +31,7 @@ from pso_attn.types import (
     Event,
     Generation,
     History,
+    Moved,
     Objective,
     Outcome,
     Proposal,
@@ -133,7 +134,7 @@ class SwarmEvaluator:
         candidates: Sequence[Candidate],
         place: tuple[int, int],
         finished: Mapping[int, Outcome],
-    ) -> list[Outcome]:
+    ) -> Sequence[Outcome | Moved]:
         """Return the outcomes of one chunk, all of whose trials are trained.
 
         finished: those of this generation that are known before.

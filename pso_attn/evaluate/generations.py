@@ -13,6 +13,7 @@ from pso_attn.types import (
     Event,
     Generation,
     History,
+    Moved,
     Objective,
     Outcome,
     Proposal,
@@ -22,7 +23,9 @@ from pso_attn.types import (
 )
 
 Chunks = tuple[tuple[int, ...], ...]
-Train = Callable[[Sequence[Candidate], tuple[int, int], Mapping[int, Outcome]], list[Outcome]]
+Train = Callable[
+    [Sequence[Candidate], tuple[int, int], Mapping[int, Outcome]], Sequence[Outcome | Moved]
+]
 
 
 def plan_generation(
@@ -82,8 +85,9 @@ def evaluate_chunks(
     """Yield an outcome for each unfinished candidate, and a new plan where one is needed.
 
     train: a chunk's candidates, its place (index, of how many) and what is finished of the
-    generation -> outcomes. should_halve: whether an error of it asks for a smaller chunk, and no
-    other is caught; failed_alone: the outcome of a candidate that fails so by itself.
+    generation -> outcomes, and before them where it moved particles to. should_halve: whether an
+    error of it asks for a smaller chunk, and no other is caught; failed_alone: the outcome of a
+    candidate that fails so by itself.
     """
     by_trial = {candidate.trial: candidate for candidate in generation.candidates}
     for candidate in generation.candidates:
@@ -101,7 +105,7 @@ def evaluate_chunks(
             return
         members = [by_trial[trial] for trial in chunk]
         try:
-            outcomes = train(members, (index, len(chunks)), finished)
+            events = train(members, (index, len(chunks)), finished)
         except Exception as error:
             if not should_halve(error):
                 raise
@@ -110,9 +114,11 @@ def evaluate_chunks(
                 chunks[index : index + 1] = [chunk[:half], chunk[half:]]
                 yield Replan(generation.number, tuple(chunks))
                 continue
-            outcomes = [failed_alone(members[0], error)]
-        finished |= {outcome.trial: outcome for outcome in outcomes}
-        yield from (o for o in outcomes if o.trial not in generation.outcomes)
+            events = [failed_alone(members[0], error)]
+        outcomes = {event.trial: event for event in events if isinstance(event, Outcome)}
+        finished |= outcomes
+        known = [outcomes[trial] for trial in outcomes if trial in generation.outcomes]
+        yield from (event for event in events if event not in known)
         index += 1
 
 

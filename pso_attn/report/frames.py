@@ -106,7 +106,7 @@ def diversity_frame(history: History, space: Space) -> pd.DataFrame:
     swarm: dict[int, np.ndarray[Any, Any]] = {}
     rows = []
     for number, generation in enumerate(history.generations):
-        swarm |= {trial.candidate.particle: trial.candidate.position for trial in generation}
+        swarm |= {trial.candidate.particle: trial.position for trial in generation}
         positions = np.stack([swarm[particle] for particle in sorted(swarm)])  # (P, D)
         spread = positions[:, numeric] - positions[:, numeric].mean(axis=0)
         distance = np.linalg.norm(spread, axis=1).mean() / np.sqrt(max(1, numeric.sum()))

@@ -20,7 +20,18 @@ from pso_attn.store.lease import check_lease
 from pso_attn.store.opening import OpenStudy, open_existing, open_for_reading, open_new
 from pso_attn.store.positions import read_positions, write_positions
 from pso_attn.store.studies import CONFIGURATION, SCHEMA_KEY
-from pso_attn.types import Candidate, Event, Generation, History, Objective, Outcome, Replan, Trial
+from pso_attn.types import (
+    Array,
+    Candidate,
+    Event,
+    Generation,
+    History,
+    Moved,
+    Objective,
+    Outcome,
+    Replan,
+    Trial,
+)
 
 _PLAN = "generation:"
 
@@ -136,6 +147,8 @@ class OptunaStore:
             if isinstance(event, Replan):
                 plan = self._plans[event.generation]
                 self._set_plan(event.generation, records.replanned(plan, event.chunks))
+            elif isinstance(event, Moved):
+                self._write_moved(event)
             else:
                 self._write_outcome(records.storable(event, len(self._history.objectives)))
 
@@ -188,8 +201,15 @@ class OptunaStore:
         file = None
         if self._dimension > LARGEST_DOUBLE:
             positions = np.stack([candidate.position for candidate in generation.candidates])
-            file = write_positions(self._study.folder.path, generation.number, positions)
+            file = write_positions(self._study.folder.path, str(generation.number), positions)
         self._set_plan(generation.number, records.plan_document(generation, file))
+
+    def _write_moved(self, event: Moved) -> None:
+        """Write where training left the particles of a chunk, and then where that stands."""
+        name = f"{event.generation}-moved-{event.trials[0]}"
+        file = write_positions(self._study.folder.path, name, event.positions)
+        plan = self._plans[event.generation]
+        self._set_plan(event.generation, records.moved(plan, event.trials, file))
 
     def _set_plan(self, number: int, plan: dict[str, Any]) -> None:
         """Write a plan, and keep it as it will read back."""
@@ -213,8 +233,12 @@ class OptunaStore:
             return None
         candidates = self._candidates(plan)
         self._of_generation(trials, number, candidates)
+        moved: dict[int, Array] = {}
+        for entry in plan.get("moved", {}).values():
+            positions = read_positions(self._study.folder.path, entry)
+            moved |= zip(entry["trials"], positions, strict=True)
         return tuple(
-            Trial(number, candidate, records.read_outcome(trial))
+            Trial(number, candidate, records.read_outcome(trial), moved.get(candidate.trial))
             for candidate, trial in zip(candidates, mine, strict=True)
         )
 

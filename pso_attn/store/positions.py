@@ -17,19 +17,19 @@ from pso_attn.store.atomic import write_atomically
 from pso_attn.types import Array
 
 
-def write_positions(folder: Path, generation: int, positions: Array) -> dict[str, str]:
+def write_positions(folder: Path, name: str, positions: Array) -> dict[str, str]:
     """Write positions into a run's folder; return {"file": …, "sha256": …}.
 
-    positions: (P, D), each of which float32 holds exactly.
+    name: of the file. positions: (P, D), each of which float32 holds exactly.
     """
     buffer = io.BytesIO()
     single = np.asarray(positions, dtype=np.float32)
     assert (single == positions).all(), "positions of many coordinates are rounded to float32"
     np.save(buffer, single, allow_pickle=False)
     data = buffer.getvalue()
-    name = f"positions/{generation}.npy"
-    write_atomically(folder / name, data)
-    return {"file": name, "sha256": hashlib.sha256(data).hexdigest()}
+    file = f"positions/{name}.npy"
+    write_atomically(folder / file, data)
+    return {"file": file, "sha256": hashlib.sha256(data).hexdigest()}
 
 
 def read_positions(folder: Path, reference: Mapping[str, str]) -> Array:

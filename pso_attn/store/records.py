@@ -99,6 +99,15 @@ def replanned(document: Mapping[str, Any], chunks: Sequence[Sequence[int]]) -> d
     return {**document, "chunks": [list(chunk) for chunk in chunks]}
 
 
+def moved(
+    document: Mapping[str, Any], trials: Sequence[int], file: Mapping[str, str]
+) -> dict[str, Any]:
+    """Return a plan that says where training left some of its trials: rows of a file."""
+    known = document.get("moved", {})
+    entry = {**file, "trials": list(trials)}
+    return {**document, "moved": {**known, str(trials[0]): entry}}
+
+
 def running_trial(
     generation: int, candidate: Candidate, known: Mapping[str, BaseDistribution]
 ) -> FrozenTrial:

@@ -69,7 +69,7 @@ class Choice:
 
 
 def _told(trials: Sequence[Trial]) -> list[Array]:
-    return [trial.candidate.position for trial in trials]
+    return [trial.position for trial in trials]
 
 
 def _keys(space: Space, positions: Sequence[Array]) -> set[bytes]:

@@ -39,7 +39,7 @@ class Belief:
         order = np.argsort(targets[full], kind="stable")
         rising, losses = targets[full][order], self.ledger.losses[full][order]
         generations = list(history.generations)
-        positions = np.stack([generations[i][0].candidate.position for i in running])
+        positions = np.stack([generations[i][0].position for i in running])
         forecast = Forecast.of(self.standing.surrogate, modelled(space, positions))
         expected = np.interp(forecast.mean + np.sqrt(forecast.variance), rising, losses)
         for index, loss in zip(running, expected, strict=True):

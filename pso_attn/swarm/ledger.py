@@ -43,7 +43,7 @@ class Ledger:
 
     def extended(self, space: Space, trials: tuple[Trial, ...], history: History) -> "Ledger":
         """Return the ledger with one more generation's trials."""
-        positions = np.array([trial.candidate.position for trial in trials])
+        positions = np.array([trial.position for trial in trials])
         points = np.vstack((self.points, modelled(space, positions)))
         known, again = set(keys(self.points)), []
         for key in keys(points[len(self) :]):

@@ -88,7 +88,7 @@ def advance(
     """
     after = SwarmState(*(getattr(state, field.name).copy() for field in fields(state)))
     for trial in trials:
-        i, position = trial.candidate.particle, trial.candidate.position
+        i, position = trial.candidate.particle, trial.position
         _check_fits(trial, state)
         if redrawn[i]:
             after.best_loss[i], after.best_fidelity[i], after.idle[i] = np.inf, 0.0, 0

@@ -1,8 +1,18 @@
 """Weights as positions: what they are worth to a model, without gradients."""
 
+from pso_attn.evaluate.weights.control import descend, soups, step_examples
 from pso_attn.evaluate.weights.evaluator import WeightEvaluator
 from pso_attn.evaluate.weights.first_model import train_first
 from pso_attn.evaluate.weights.fitness import Fitness
 from pso_attn.evaluate.weights.searched import Searched, Start
 
-__all__ = ["Fitness", "Searched", "Start", "WeightEvaluator", "train_first"]
+__all__ = [
+    "Fitness",
+    "Searched",
+    "Start",
+    "WeightEvaluator",
+    "descend",
+    "soups",
+    "step_examples",
+    "train_first",
+]

@@ -10,8 +10,9 @@ import torch
 
 from pso_attn.evaluate.evaluator import Progress, SwarmEvaluator, cost
 from pso_attn.evaluate.generations import record_index
+from pso_attn.evaluate.weights.descent import descended
 from pso_attn.evaluate.weights.fitness import Fitness
-from pso_attn.types import Candidate, History, Outcome, State
+from pso_attn.types import Candidate, History, Moved, Outcome, State
 
 
 class WeightEvaluator(SwarmEvaluator):
@@ -42,13 +43,18 @@ class WeightEvaluator(SwarmEvaluator):
         candidates: Sequence[Candidate],
         place: tuple[int, int],
         finished: Mapping[int, Outcome],
-    ) -> list[Outcome]:
-        """Return the outcomes of one chunk, all of whose positions are scored."""
+    ) -> list[Outcome | Moved]:
+        """Return the outcomes of one chunk, all of whose positions are scored.
+
+        A hybrid descends first, and says where that has led.
+        """
         fitness, start = self.fitness, time.perf_counter()
-        settings = [candidate.settings for candidate in candidates]
+        settings, seeds = [candidate.settings for candidate in candidates], candidates[0].seeds
         knobs = len(self.space.coordinates)
-        positions = torch.from_numpy(np.stack([c.position[knobs:] for c in candidates]))
-        scores = fitness.score(settings, positions, candidates[0].seeds)
+        placed = np.stack([candidate.position for candidate in candidates]).astype(np.float32)
+        if fitness.searched.table.gradient_steps:
+            placed[:, knobs:] = descended(fitness, settings, placed[:, knobs:], seeds[0])
+        scores = fitness.score(settings, torch.from_numpy(placed[:, knobs:]), seeds)
         if self.on_progress is not None:
             steps = self.budget.steps
             self.on_progress(Progress(number, *place, steps, steps, len(candidates)))
@@ -68,6 +74,9 @@ class WeightEvaluator(SwarmEvaluator):
         ]
         best = record_index(outcomes, history, finished)
         if best is not None and self.on_best is not None:
-            weights = fitness.parts(settings[best], positions[best])
+            weights = fitness.parts(settings[best], torch.from_numpy(placed[best, knobs:]))
             self.on_best(outcomes[best], settings[best], weights)
-        return outcomes
+        if not fitness.searched.table.gradient_steps:
+            return [*outcomes]
+        trials = tuple(candidate.trial for candidate in candidates)
+        return [Moved(number, trials, placed.astype(np.float64)), *outcomes]

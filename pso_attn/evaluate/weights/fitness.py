@@ -63,24 +63,15 @@ class Fitness:
         self, settings: Sequence[Settings], vectors: Tensor, seeds: Sequence[int]
     ) -> list[Score]:
         """Return the score of each vector (N, n)."""
-        models = [read_model(s, self.task.info) for s in settings]
-        order = sorted(range(len(models)), key=lambda row: models[row].group)
-        chosen = self.examples(seeds)
-        tiles = even_parts(order, self._tile_count(models, chosen))
-        threads = min(len(tiles), idle_threads(self.device))
+        examples, seen = self.examples(seeds), self._seen()
+        return self._scores(
+            settings, lambda rows: self.searched.rows(vectors[rows]), examples, seen
+        )
 
-        def one(index: int) -> list[Score]:
-            rows = tiles[index]
-            return self._scored(index, [models[row] for row in rows], vectors[rows], chosen)
-
-        with one_thread(), ThreadPoolExecutor(threads) as pool:
-            found = list(pool.map(one, range(len(tiles))))
-        by_row = {
-            row: score
-            for rows, scores in zip(tiles, found, strict=True)
-            for row, score in zip(rows, scores, strict=True)
-        }
-        return [by_row[row] for row in range(len(models))]
+    def score_rows(self, settings: Sequence[Settings], rows: Tensor) -> list[Score]:
+        """Return the score of flat rows (N, M), as models use them, on both splits as a whole."""
+        whole = self.split(self.searched.table.split)
+        return self._scores(settings, lambda chosen: rows[chosen], whole, self.split("validation"))
 
     def parts(self, settings: Settings, position: Tensor) -> dict[str, Tensor]:
         """Return all parameters of one position's model by name, as it uses them."""
@@ -108,6 +99,15 @@ class Fitness:
         chosen = torch.from_numpy(rows).to(self.device)
         return Split(data.inputs[chosen], data.targets[chosen])
 
+    def _seen(self) -> Split:
+        """Return the validation examples that metrics are of: as many as an evaluation has."""
+        data, count = self.split("validation"), self.searched.table.examples
+        if count == 0 or count >= len(data):
+            return data
+        chosen = generator(self.seed, "validation").permutation(len(data))[:count]
+        rows = torch.from_numpy(np.sort(chosen)).to(self.device)
+        return Split(data.inputs[rows], data.targets[rows])
+
     def split(self, name: str) -> Split:
         """Return a split of the task on the device."""
         if name not in self._splits:
@@ -126,26 +126,50 @@ class Fitness:
             known = self._kept[tile] = tuple(models), self.carriers(models)
         return known[1]
 
-    @torch.no_grad()
-    def _scored(
-        self, tile: int, models: Sequence[ModelSettings], vectors: Tensor, chosen: Split
+    def _scores(
+        self,
+        settings: Sequence[Settings],
+        rows_of: Callable[[list[int]], Tensor],
+        examples: Split,
+        seen: Split,
     ) -> list[Score]:
-        """Return the scores of one tile, in the order of the models."""
-        carriers = self._carriers(tile, models)
-        carriers.load(self.searched.rows(vectors))
-        seen = _rows(score_split(carriers.swarm, self.task, self.split("validation")))
-        if self.own is not None:
-            values = [self._own_value(carriers, row, chosen) for row in range(len(models))]
-        elif chosen is self.split("validation"):
-            values = [metrics[self.objective] for metrics in seen]
-        else:
-            scores = score_split(carriers.swarm, self.task, chosen)
-            values = [metrics[self.objective] for metrics in _rows(scores)]
-        found = {
-            row: _score(value, metrics)
-            for row, value, metrics in zip(carriers.rows, values, seen, strict=True)
+        """Return the score of each row; rows_of: which of them -> (n, M)."""
+        models = [read_model(s, self.task.info) for s in settings]
+        order = sorted(range(len(models)), key=lambda row: models[row].group)
+        tiles = even_parts(order, self._tile_count(models, examples))
+
+        def one(index: int) -> list[Score]:
+            rows = tiles[index]
+            carriers = self._carriers(index, [models[row] for row in rows])
+            with torch.no_grad():
+                carriers.load(rows_of(rows))
+                return self._scored(carriers, examples, seen)
+
+        threads = min(len(tiles), idle_threads(self.device))
+        with one_thread(), ThreadPoolExecutor(threads) as pool:
+            found = list(pool.map(one, range(len(tiles))))
+        by_row = {
+            row: score
+            for rows, scores in zip(tiles, found, strict=True)
+            for row, score in zip(rows, scores, strict=True)
         }
-        return [found[row] for row in range(len(models))]
+        return [by_row[row] for row in range(len(models))]
+
+    def _scored(self, carriers: Carriers, examples: Split, seen: Split) -> list[Score]:
+        """Return the scores of loaded models, in the order that they were asked for."""
+        metrics = _rows(score_split(carriers.swarm, self.task, seen))
+        if self.own is not None:
+            values = [self._own_value(carriers, row, examples) for row in range(len(metrics))]
+        elif examples is seen:
+            values = [one[self.objective] for one in metrics]
+        else:
+            scores = score_split(carriers.swarm, self.task, examples)
+            values = [one[self.objective] for one in _rows(scores)]
+        found = {
+            row: _score(value, one)
+            for row, value, one in zip(carriers.rows, values, metrics, strict=True)
+        }
+        return [found[row] for row in range(len(metrics))]
 
     def _own_value(self, carriers: Carriers, row: int, chosen: Split) -> float:
         """Return what somebody's own function says of one particle's plain model."""

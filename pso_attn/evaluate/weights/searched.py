@@ -104,7 +104,10 @@ class Start:
             centre, half = (low + high) / 2, self.table.bounds * (high - low) / 2
         elif self.table.is_drawn and self.table.coordinates == "full":
             centre = torch.zeros_like(row)
-        return Searched(self.table, self.matrices, coordinates, centre, half, rest, row)
+        begun = [flat_row(self.matrices, parts) for parts in self.files] or [row]
+        return Searched(
+            self.table, self.matrices, coordinates, centre, half, rest, row, torch.stack(begun)
+        )
 
     def _rest(self, trained: Mapping[str, Tensor] | None) -> Mapping[str, Tensor]:
         if self.files:
@@ -128,6 +131,7 @@ class Searched:
 
     centre, half: (n,), the box: vectors centre ± half. rest: the parts of the model whose matrices
     are searched. untouched: (M,), the searched weights before the search, not quantised.
+    checkpoints: (C, M), those of each file that it starts from.
     """
 
     table: WeightTable
@@ -137,6 +141,7 @@ class Searched:
     half: Tensor
     rest: Mapping[str, Tensor]
     untouched: Tensor
+    checkpoints: Tensor
 
     def to(self, device: torch.device) -> "Searched":
         """Return the same on a device."""
@@ -150,6 +155,7 @@ class Searched:
             self.half.to(device),
             {name: part.to(device) for name, part in self.rest.items()},
             self.untouched.to(device),
+            self.checkpoints.to(device),
         )
 
     def vectors(self, positions: Tensor) -> Tensor:

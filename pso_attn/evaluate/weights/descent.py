@@ -1,0 +1,81 @@
+"""Gradient descent in the coordinates of a weight search: its control, and half of a hybrid."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pso_attn.counter import keys
+from pso_attn.evaluate.device import one_thread
+from pso_attn.evaluate.optimiser import SwarmAdamW, read_recipe
+from pso_attn.evaluate.training import data_order
+from pso_attn.evaluate.weights.fitness import Fitness
+from pso_attn.models import read_model
+from pso_attn.types import Settings
+
+
+class Descent:
+    """N vectors under AdamW on the training split; the rest of each model stays.
+
+    Where the search quantises, gradients pass straight through.
+    """
+
+    def __init__(
+        self,
+        fitness: Fitness,
+        settings: Sequence[Settings],
+        vectors: Tensor,
+        seeds: Sequence[int],
+        steps: int,
+    ) -> None:
+        """Start at vectors (N, n) of these settings. seeds: of data order and dropout."""
+        self.searched, self.task = fitness.searched, fitness.task
+        self.vectors = vectors.clone()
+        self._gradients = torch.zeros_like(self.vectors)
+        self._train = fitness.split("train")
+        models = [read_model(one, self.task.info) for one in settings]
+        self._carriers = fitness.carriers(models)
+        recipes = [read_recipe(one) for one in settings]
+        self._optimiser = SwarmAdamW(self.vectors, self._gradients, recipes, steps)
+        placed = np.array([seeds[row] for row in self._carriers.rows], dtype=np.int64)
+        batch, device = recipes[0].batch_size, vectors.device
+        self._order = data_order(placed, len(self._train), steps, batch).to(device)
+        self._keys = keys(placed, steps, self._carriers.swarm.sites).to(device)
+        self.step = 0
+
+    @one_thread()
+    def advance(self, until: int) -> None:
+        """Move the vectors up to step `until`."""
+        swarm, train = self._carriers.swarm, self._train
+        for step in range(self.step, until):
+            leaf = self.vectors.detach().requires_grad_()
+            rows = self.searched.rows(leaf)
+            self._carriers.load(rows.detach())
+            chosen = self._order[step]  # (N or 1, B)
+            logits = swarm.forward(train.inputs[chosen], self._keys[step])
+            losses = self.task.loss(logits, train.targets[chosen])
+            if swarm.penalty is not None:
+                losses = losses + swarm.penalty
+            swarm.storage.differentiate(losses.sum())
+            gradients = self._carriers.gradients(rows)
+            (found,) = torch.autograd.grad(rows, leaf, gradients)
+            self._gradients.copy_(found)
+            self._optimiser.step(step)
+        self.step = until
+
+
+def descended(
+    fitness: Fitness, settings: Sequence[Settings], positions: NDArray[np.float32], seed: int
+) -> NDArray[np.float32]:
+    """Return where a hybrid's gradient steps lead from positions (N, n), inside the unit cube.
+
+    seed: of the data order that all share.
+    """
+    vectors = fitness.searched.vectors(torch.from_numpy(positions).to(fitness.device))
+    steps = fitness.searched.table.gradient_steps
+    descent = Descent(fitness, settings, vectors, [seed] * len(settings), steps)
+    descent.advance(steps)
+    found: NDArray[np.float32] = fitness.searched.positions(descent.vectors).cpu().numpy()
+    return found
