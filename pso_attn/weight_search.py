@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # what loads torch would slow down --help
 
     from pso_attn.evaluate.weights import Fitness, Start
 
+FITNESS = "fitness"  # the objective's name, where it is somebody's own function
 FIRST = "start.safetensors"  # the model whose weights are searched
 
 
@@ -74,7 +75,7 @@ class WeightSearch:
         return Fitness(
             self.start.searched(trained),
             self.task,
-            self.configuration.objectives[0],
+            self.configuration.objectives[0] if self.own is None else FITNESS,
             self.configuration.seed,
             resolve_device(device),
             self.own,

@@ -73,6 +73,17 @@ class Fitness:
         whole = self.split(self.searched.table.split)
         return self._scores(settings, lambda chosen: rows[chosen], whole, self.split("validation"))
 
+    def metrics(
+        self, settings: Sequence[Settings], rows: Tensor, split: str, chosen: slice
+    ) -> list[dict[str, float]]:
+        """Return the metrics of flat rows (N, M), as models use them, on part of a split."""
+        whole = self.split(split)
+        part = Split(whole.inputs[chosen], whole.targets[chosen])
+        scores = self._scores(settings, lambda places: rows[places], part, part)
+        if self.own is None:
+            return [dict(score.metrics) for score in scores]
+        return [{**score.metrics, self.objective: score.value} for score in scores]
+
     def parts(self, settings: Settings, position: Tensor) -> dict[str, Tensor]:
         """Return all parameters of one position's model by name, as it uses them."""
         vector = self.searched.vectors(position[None].to(self.device))
@@ -159,7 +170,8 @@ class Fitness:
         """Return the scores of loaded models, in the order that they were asked for."""
         metrics = _rows(score_split(carriers.swarm, self.task, seen))
         if self.own is not None:
-            values = [self._own_value(carriers, row, examples) for row in range(len(metrics))]
+            models = [carriers.swarm.extract(row).eval() for row in range(len(metrics))]
+            values = [float(self.own(model, examples)) for model in models]
         elif examples is seen:
             values = [one[self.objective] for one in metrics]
         else:
@@ -170,12 +182,6 @@ class Fitness:
             for row, value, one in zip(carriers.rows, values, metrics, strict=True)
         }
         return [found[row] for row in range(len(metrics))]
-
-    def _own_value(self, carriers: Carriers, row: int, chosen: Split) -> float:
-        """Return what somebody's own function says of one particle's plain model."""
-        assert self.own is not None
-        model = carriers.swarm.extract(row).eval()
-        return float(self.own(model, chosen))
 
     def _tile_count(self, models: Sequence[ModelSettings], chosen: Split) -> int:
         """Return into how many tiles a chunk is cut, so that caches hold what is worked on."""
