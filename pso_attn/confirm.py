@@ -167,7 +167,8 @@ def verdict(rows: Sequence[Mapping[str, Any]], gain: Mapping[str, Any]) -> str:
     if winner["trial"] == defaults["trial"] or (
         unit == SEED and winner["settings"] == defaults["settings"]
     ):
-        return f"{whose.capitalize()} themselves did best in the search, so there is no gain to confirm."
+        best = f"{whose.capitalize()} themselves did best in the search"
+        return f"{best}, so there is no gain to confirm."
     if gain["mean"] is None:
         return "Nothing can be said: no seed finished for both the winner and the defaults."
     values = " against ".join(f"{row['test'][metric]['mean']:.4g}" for row in (winner, defaults))

@@ -20,6 +20,7 @@ from pso_attn.seeding import generator, training_seed
 from pso_attn.tasks.task import Split, Task
 from pso_attn.types import Settings
 
+COMPARED = 2048  # examples on which a search is compared with its controls
 OwnFitness = Callable[[PlainModel, Split], float]
 TILE_FLOATS, FLOATS_PER_CHANNEL = 2**22, 10  # activations worked on at a time; of one token
 
@@ -63,15 +64,20 @@ class Fitness:
         self, settings: Sequence[Settings], vectors: Tensor, seeds: Sequence[int]
     ) -> list[Score]:
         """Return the score of each vector (N, n)."""
-        examples, seen = self.examples(seeds), self._seen()
+        examples = self.examples(seeds)
+        seen = self._fixed("validation", self.searched.table.examples)
         return self._scores(
             settings, lambda rows: self.searched.rows(vectors[rows]), examples, seen
         )
 
     def score_rows(self, settings: Sequence[Settings], rows: Tensor) -> list[Score]:
-        """Return the score of flat rows (N, M), as models use them, on both splits as a whole."""
-        whole = self.split(self.searched.table.split)
-        return self._scores(settings, lambda chosen: rows[chosen], whole, self.split("validation"))
+        """Return the score of flat rows (N, M), as models use them, on fixed examples.
+
+        All of them where they are not many: what is compared at the end sees more than a search.
+        """
+        examples = self._fixed(self.searched.table.split, COMPARED)
+        seen = self._fixed("validation", COMPARED)
+        return self._scores(settings, lambda chosen: rows[chosen], examples, seen)
 
     def metrics(
         self, settings: Sequence[Settings], rows: Tensor, split: str, chosen: slice
@@ -110,12 +116,12 @@ class Fitness:
         chosen = torch.from_numpy(rows).to(self.device)
         return Split(data.inputs[chosen], data.targets[chosen])
 
-    def _seen(self) -> Split:
-        """Return the validation examples that metrics are of: as many as an evaluation has."""
-        data, count = self.split("validation"), self.searched.table.examples
+    def _fixed(self, name: str, count: int) -> Split:
+        """Return `count` examples of a split, always the same, or all where count is 0."""
+        data = self.split(name)
         if count == 0 or count >= len(data):
             return data
-        chosen = generator(self.seed, "validation").permutation(len(data))[:count]
+        chosen = generator(self.seed, "examples", name).permutation(len(data))[:count]
         rows = torch.from_numpy(np.sort(chosen)).to(self.device)
         return Split(data.inputs[rows], data.targets[rows])
 
