@@ -112,7 +112,11 @@ def control_table(control: Mapping[str, Any]) -> list[Any]:
     objective = control["objective"]
     rows = {name: row for name, row in control.items() if isinstance(row, Mapping)}
     metrics = list(rows["best"]["validation"])
-    columns = ("", f"{control['split']} {objective}", *(f"validation {m.replace('_', ' ')}" for m in metrics))
+    columns = (
+        "",
+        f"{control['split']} {objective}",
+        *(f"validation {m.replace('_', ' ')}" for m in metrics),
+    )
     lines = [
         (name, number(row["fitness"]), *(number(row["validation"][m]) for m in metrics))
         for name, row in rows.items()

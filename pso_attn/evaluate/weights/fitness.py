@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import isfinite
 
 import numpy as np
@@ -20,6 +21,7 @@ from pso_attn.seeding import generator, training_seed
 from pso_attn.tasks.task import Split, Task
 from pso_attn.types import Settings
 
+SEEN = 128  # validation examples that a particle's metrics are of
 COMPARED = 2048  # examples on which a search is compared with its controls
 OwnFitness = Callable[[PlainModel, Split], float]
 TILE_FLOATS, FLOATS_PER_CHANNEL = 2**22, 10  # activations worked on at a time; of one token
@@ -54,20 +56,20 @@ class Fitness:
         keep_freed_memory()
 
     def score(
-        self, settings: Sequence[Settings], positions: Tensor, seeds: Sequence[int]
+        self,
+        settings: Sequence[Settings],
+        positions: Tensor,
+        seeds: Sequence[int],
+        with_metrics: bool = True,
     ) -> list[Score]:
         """Return the score of each position (N, n); seeds: of the examples that all see."""
         vectors = self.searched.vectors(positions.to(self.device))
-        return self.score_vectors(settings, vectors, seeds)
-
-    def score_vectors(
-        self, settings: Sequence[Settings], vectors: Tensor, seeds: Sequence[int]
-    ) -> list[Score]:
-        """Return the score of each vector (N, n)."""
-        examples = self.examples(seeds)
-        seen = self._fixed("validation", self.searched.table.examples)
+        seen = self._fixed("validation", SEEN) if with_metrics else None
         return self._scores(
-            settings, lambda rows: self.searched.rows(vectors[rows]), examples, seen
+            settings,
+            lambda rows: self.searched.rows(vectors[rows]),
+            self.examples(seeds),
+            seen,
         )
 
     def score_rows(self, settings: Sequence[Settings], rows: Tensor) -> list[Score]:
@@ -136,6 +138,23 @@ class Fitness:
         seed = training_seed(self.seed, DRAW)
         return Carriers(models, self.task.info, self.searched, seed, self.device)
 
+    @cached_property
+    def _threads(self) -> int:
+        """On how many threads tiles are scored: the cores that were idle at first."""
+        return idle_threads(self.device)
+
+    def _models(self, settings: Sequence[Settings]) -> list[ModelSettings]:
+        """Return settings, typed; what stands there often is read once."""
+        distinct: list[tuple[Settings, ModelSettings]] = []
+        models = []
+        for one in settings:
+            known = next((model for other, model in distinct if other == one), None)
+            if known is None:
+                known = read_model(one, self.task.info)
+                distinct.append((one, known))
+            models.append(known)
+        return models
+
     def _carriers(self, tile: int, models: Sequence[ModelSettings]) -> Carriers:
         """Return the models of a tile to lay weights into, the last ones where they serve."""
         known = self._kept.get(tile)
@@ -148,10 +167,10 @@ class Fitness:
         settings: Sequence[Settings],
         rows_of: Callable[[list[int]], Tensor],
         examples: Split,
-        seen: Split,
+        seen: Split | None,
     ) -> list[Score]:
         """Return the score of each row; rows_of: which of them -> (n, M)."""
-        models = [read_model(s, self.task.info) for s in settings]
+        models = self._models(settings)
         order = sorted(range(len(models)), key=lambda row: models[row].group)
         tiles = even_parts(order, self._tile_count(models, examples))
 
@@ -162,9 +181,13 @@ class Fitness:
                 carriers.load(rows_of(rows))
                 return self._scored(carriers, examples, seen)
 
-        threads = min(len(tiles), idle_threads(self.device))
-        with one_thread(), ThreadPoolExecutor(threads) as pool:
-            found = list(pool.map(one, range(len(tiles))))
+        threads = 1 if len(tiles) == 1 else min(len(tiles), self._threads)
+        with one_thread():
+            if threads == 1:
+                found = [one(index) for index in range(len(tiles))]
+            else:
+                with ThreadPoolExecutor(threads) as pool:
+                    found = list(pool.map(one, range(len(tiles))))
         by_row = {
             row: score
             for rows, scores in zip(tiles, found, strict=True)
@@ -172,22 +195,25 @@ class Fitness:
         }
         return [by_row[row] for row in range(len(models))]
 
-    def _scored(self, carriers: Carriers, examples: Split, seen: Split) -> list[Score]:
+    def _scored(self, carriers: Carriers, examples: Split, seen: Split | None) -> list[Score]:
         """Return the scores of loaded models, in the order that they were asked for."""
-        metrics = _rows(score_split(carriers.swarm, self.task, seen))
+        count = len(carriers.rows)
+        metrics: list[dict[str, float]] = [{} for _ in range(count)]
+        if seen is not None:
+            metrics = _rows(score_split(carriers.swarm, self.task, seen))
         if self.own is not None:
-            models = [carriers.swarm.extract(row).eval() for row in range(len(metrics))]
+            models = [carriers.swarm.extract(row).eval() for row in range(count)]
             values = [float(self.own(model, examples)) for model in models]
-        elif examples is seen:
-            values = [one[self.objective] for one in metrics]
         else:
-            scores = score_split(carriers.swarm, self.task, examples)
-            values = [one[self.objective] for one in _rows(scores)]
+            own = metrics
+            if examples is not seen:
+                own = _rows(score_split(carriers.swarm, self.task, examples))
+            values = [one[self.objective] for one in own]
         found = {
             row: _score(value, one)
             for row, value, one in zip(carriers.rows, values, metrics, strict=True)
         }
-        return [found[row] for row in range(len(metrics))]
+        return [found[row] for row in range(count)]
 
     def _tile_count(self, models: Sequence[ModelSettings], chosen: Split) -> int:
         """Return into how many tiles a chunk is cut, so that caches hold what is worked on."""
