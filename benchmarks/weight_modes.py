@@ -4,10 +4,10 @@
         [--sampler pso] [--json] [--set key=value ...]
 
 weights: `digits-weights`, 4,096 attention weights from random. ternary: `digits-ternary`.
-checkpoints: five fine-tunings of one model of digits, of other rates and data orders, searched in the
-space between them. hybrid: `digits-hybrid`, gradient steps between moves.
-Every case is an ordinary run: a search by the functions of the command, then `confirm`, whose winner
-is chosen by the search alone. Gradient descent has as many forward passes as the search.
+checkpoints: five fine-tunings of one model of digits, of other rates and data orders, searched in
+the space between them. hybrid: `digits-hybrid`, gradient steps between moves.
+Every case is an ordinary run: a search by the functions of the command, then `confirm`, which
+scores what the search alone chose. Gradient descent has as many forward passes as the search.
 """
 
 import argparse

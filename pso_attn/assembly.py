@@ -18,7 +18,7 @@ from pso_attn.samplers import make_sampler
 from pso_attn.seeding import generator
 from pso_attn.space import Space
 from pso_attn.types import Objective
-from pso_attn.weight_search import FITNESS, WeightSearch
+from pso_attn.weight_search import WeightSearch
 
 if TYPE_CHECKING:  # what loads torch would slow down --help
     from pso_attn.evaluate import OwnFactory
@@ -52,6 +52,8 @@ def assemble(
     objectives = tuple(_objective(name, task, configuration) for name in configuration.objectives)
     table = configuration.weight_table
     if table is not None and table.fitness is not None:
+        from pso_attn.evaluate.weights import FITNESS
+
         objectives = (Objective(FITNESS, "maximize" if table.maximize else "minimize"),)
     factory = make_factory(configuration, task)
     notes = () if factory is None else _check_factory(factory, configuration)

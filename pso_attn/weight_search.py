@@ -17,7 +17,6 @@ if TYPE_CHECKING:  # what loads torch would slow down --help
 
     from pso_attn.evaluate.weights import Fitness, Start
 
-FITNESS = "fitness"  # the objective's name, where it is somebody's own function
 FIRST = "start.safetensors"  # the model whose weights are searched
 
 
@@ -69,8 +68,12 @@ class WeightSearch:
         checkpoints: the run's folder of models, where it is kept.
         """
         from pso_attn.evaluate import resolve_device
-        from pso_attn.evaluate.weights import Fitness
+        from pso_attn.evaluate.weights import FITNESS, Fitness, OwnFitness
 
+        name, own = self.start.table.fitness, None
+        if name is not None:
+            assert self.own is not None
+            own = OwnFitness(self.own, name)
         trained = self._trained(device, checkpoints) if self.start.needs_training else None
         return Fitness(
             self.start.searched(trained),
@@ -78,7 +81,7 @@ class WeightSearch:
             self.configuration.objectives[0] if self.own is None else FITNESS,
             self.configuration.seed,
             resolve_device(device),
-            self.own,
+            own,
         )
 
     def _trained(self, device: str, checkpoints: Path | None) -> "Mapping[str, Tensor]":

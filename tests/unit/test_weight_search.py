@@ -169,3 +169,78 @@ def test_the_first_particle_is_the_start(finished: Any) -> None:
     rows = fitness.searched.rows(fitness.searched.vectors(torch.from_numpy(position)[None]))
     used = fitness.searched.used(fitness.searched.untouched[None])
     torch.testing.assert_close(rows, used, atol=2e-6, rtol=1e-5)
+
+
+FITNESS = """
+import torch
+
+def share(model, batch):
+    with torch.no_grad():
+        return (model(batch.inputs).argmax(-1) == batch.targets).float().mean()
+
+def broken(model, batch):
+    return float("nan")
+
+def raises(model, batch):
+    raise ValueError("no")
+"""
+
+
+def own(folder: Path, name: str, more: str = "") -> Path:
+    (folder / "mine.py").write_text(FITNESS)
+    path = folder / "own.toml"
+    weights = f'examples = 40\nfitness = "mine:{name}"\n{more}'
+    path.write_text(SPACE.format(weights=weights, batch=6))
+    return path
+
+
+def test_a_fitness_of_ones_own_is_maximised_where_the_file_says_so(tmp_path: Path) -> None:
+    file = own(tmp_path, "share", "maximize = true")
+    where = ("--runs-dir", tmp_path, "--sampler", "random")
+    cli("search", file, "--run", "w", *where, "-q")
+    run = load_run("w", tmp_path)
+    values = [trial.outcome.values[0] for trial in run.history.trials]
+    best = run.best()
+    assert best is not None
+    assert best.outcome.values is not None
+    assert best.outcome.values[0] == max(values) > min(values)
+    document = json.loads(cli("confirm", "w", "--runs-dir", tmp_path, "--json").stdout)
+    assert document["objective"] == "fitness"
+    accuracy = document["rows"][1]["test"]["accuracy"]["per_seed"]
+    assert document["rows"][1]["test"]["fitness"]["per_seed"] == pytest.approx(accuracy)
+
+
+def test_a_fitness_without_a_number_fails_its_particle_alone(tmp_path: Path) -> None:
+    done = CliRunner().invoke(
+        app,
+        ["search", str(own(tmp_path, "broken")), "--run", "w", "--runs-dir", str(tmp_path)],
+    )
+    assert done.exit_code == 3
+    assert "mine:broken returned fitness = nan, not a finite number" in done.output
+    raising = own(tmp_path, "raises")
+    done = CliRunner().invoke(
+        app, ["search", str(raising), "--run", "v", "--runs-dir", str(tmp_path)]
+    )
+    assert done.exit_code == 3, done.output
+    assert "mine:raises raised ValueError: no (mine.py, line 12)" in done.output
+
+
+@pytest.mark.parametrize(
+    ("sets", "said"),
+    [
+        (["weights.layers=[3]"], "names layer 3, and the model has 0"),
+        (["weights.start=gone.safetensors"], "does not exist; check weights.start"),
+        (["weights.coordinates=subspace", "weights.dimensions=9999"], "at most as wide as"),
+        (["weights.fitness=nothing:here"], "nothing"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_is_written(
+    tmp_path: Path, sets: list[str], said: str
+) -> None:
+    more = [word for one in sets for word in ("--set", one)]
+    done = CliRunner().invoke(
+        app, ["search", str(space(tmp_path, "full")), "--runs-dir", str(tmp_path / "r"), *more]
+    )
+    assert done.exit_code == 2, done.output
+    assert said in done.output.replace("\n", " ")
+    assert not (tmp_path / "r").exists()

@@ -4,13 +4,16 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
-from math import isfinite
+from math import isfinite, nan
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from pso_attn.evaluate.device import idle_threads, keep_freed_memory, one_thread
+from pso_attn.evaluate.own_answers import read_answer
+from pso_attn.evaluate.own_code import OwnCodeError, own_code, why
 from pso_attn.evaluate.scoring import SCORED_TOGETHER, score_split
 from pso_attn.evaluate.tiles import even_parts
 from pso_attn.evaluate.training import on_device
@@ -22,8 +25,8 @@ from pso_attn.tasks.task import Split, Task
 from pso_attn.types import Settings
 
 SEEN = 128  # validation examples that a particle's metrics are of
+FITNESS = "fitness"  # the objective's name, where it is somebody's own function
 COMPARED = 2048  # examples on which a search is compared with its controls
-OwnFitness = Callable[[PlainModel, Split], float]
 TILE_FLOATS, FLOATS_PER_CHANNEL = 2**22, 10  # activations worked on at a time; of one token
 
 
@@ -34,6 +37,26 @@ class Score:
     value: float
     metrics: Mapping[str, float] = field(default_factory=dict)
     error: str | None = None
+
+
+@dataclass(frozen=True)
+class OwnFitness:
+    """A function of somebody's own, (model, batch) -> a number, and the name that it goes by."""
+
+    function: Callable[[PlainModel, Split], Any]
+    name: str
+
+    def score(self, model: PlainModel, batch: Split, metrics: Mapping[str, float]) -> Score:
+        """Return what it says of a model; what it raises, or no number, is the score's error."""
+        try:
+            with own_code(0, batch.inputs.device):
+                answer = self.function(model, batch)
+            value = read_answer(answer, FITNESS, self.name)[FITNESS]
+        except OwnCodeError as error:
+            return Score(nan, metrics, str(error))
+        except Exception as error:  # a user's function may raise anything
+            return Score(nan, metrics, why(self.name, error))
+        return Score(value, metrics)
 
 
 class Fitness:
@@ -64,7 +87,7 @@ class Fitness:
     ) -> list[Score]:
         """Return the score of each position (N, n); seeds: of the examples that all see."""
         vectors = self.searched.vectors(positions.to(self.device))
-        seen = self._fixed("validation", SEEN) if with_metrics else None
+        seen = self.seen if with_metrics else None
         return self._scores(
             settings,
             lambda rows: self.searched.rows(vectors[rows]),
@@ -117,6 +140,17 @@ class Fitness:
         )
         chosen = torch.from_numpy(rows).to(self.device)
         return Split(data.inputs[chosen], data.targets[chosen])
+
+    @property
+    def seen(self) -> Split:
+        """The validation examples that a particle's metrics are of."""
+        return self._fixed("validation", SEEN)
+
+    def plain(self, settings: Settings, row: Tensor) -> PlainModel:
+        """Return the stand-alone model of one flat row (1, M)."""
+        carriers = self.carriers([read_model(settings, self.task.info)])
+        carriers.load(row)
+        return carriers.swarm.extract(0).eval()
 
     def _fixed(self, name: str, count: int) -> Split:
         """Return `count` examples of a split, always the same, or all where count is 0."""
@@ -202,17 +236,16 @@ class Fitness:
         if seen is not None:
             metrics = _rows(score_split(carriers.swarm, self.task, seen))
         if self.own is not None:
-            models = [carriers.swarm.extract(row).eval() for row in range(count)]
-            values = [float(self.own(model, examples)) for model in models]
+            models = (carriers.swarm.extract(row).eval() for row in range(count))
+            pairs = zip(models, metrics, strict=True)
+            scores = [self.own.score(model, examples, one) for model, one in pairs]
         else:
-            own = metrics
+            ours = metrics
             if examples is not seen:
-                own = _rows(score_split(carriers.swarm, self.task, examples))
-            values = [one[self.objective] for one in own]
-        found = {
-            row: _score(value, one)
-            for row, value, one in zip(carriers.rows, values, metrics, strict=True)
-        }
+                ours = _rows(score_split(carriers.swarm, self.task, examples))
+            values = (one[self.objective] for one in ours)
+            scores = [_score(value, one) for value, one in zip(values, metrics, strict=True)]
+        found = dict(zip(carriers.rows, scores, strict=True))
         return [found[row] for row in range(count)]
 
     def _tile_count(self, models: Sequence[ModelSettings], chosen: Split) -> int:
