@@ -120,11 +120,6 @@ class Reversing:
         return {"loss": cross_entropy(logits, targets)}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 @dataclass(frozen=True)
 class Case:
     """All-different trainings on a task, each with a seed of its own."""
