@@ -17,13 +17,14 @@ from torch import Tensor
 from pso_attn.errors import ConfigurationError, DataError
 from pso_attn.tasks.classification import accuracy, cross_entropy
 from pso_attn.tasks.corpus import Corpus, read_corpus
-from pso_attn.tasks.ngrams import ngram_losses
+from pso_attn.tasks.ngrams import ORDERS, ngram_losses
 from pso_attn.tasks.task import Split, TaskInfo
 from pso_attn.types import Direction
 
 _TENTHS = (8, 9)  # where validation and test begin
 _VALIDATION_WINDOWS, _TEST_WINDOWS = 128, 512
 _FEWEST_WINDOWS = 4  # in validation and in test
+_MOST_COUNTED = 10_000_000  # characters that n-grams are counted in: a second a million
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,12 +101,20 @@ class TextTask:
         }
 
     def baselines(self) -> dict[str, dict[str, float]]:
-        """Return what character n-grams reach on exactly the characters that `test` scores."""
+        """Return what character n-grams reach on exactly the characters that `test` scores.
+
+        Of a long text they are counted in the end of the training part alone.
+        """
+        ids, end = self.ids.numpy(), _border(len(self.ids), 0)
+        counted = ids[max(0, end - _MOST_COUNTED) : end]
+        before = np.arange(1 - max(ORDERS), 0) + self.test_positions[:, :1]
+        windows = np.concatenate((before, self.test_positions), axis=1)
+        scored = len(counted) + np.arange(windows.size).reshape(windows.shape)
         losses = ngram_losses(
-            self.ids.numpy(),
+            np.concatenate((counted, ids[windows].ravel())),
             self.info.outputs,
-            fitted=_border(len(self.ids), 0),
-            scored=self.test_positions.ravel(),
+            fitted=len(counted),
+            scored=scored[:, before.shape[1] :].ravel(),
         )
         return {
             f"{order}-gram": {"loss": loss, "bits_per_character": loss / math.log(2)}

@@ -211,7 +211,7 @@ def test_a_group_that_the_split_column_tears_apart_is_named(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("", "is empty; give it a header and rows"),
+        ("", "is empty; put your data into it"),
         ("a,b\n", "has a header and no rows"),
         ("a,b\n1,x\n2\n", "line 3: 1 fields, and the header has 2; mend that row"),
         ("a,b\n1,x\n2,y,z\n", "line 3: 3 fields, and the header has 2"),
@@ -254,3 +254,19 @@ def test_a_file_that_is_no_text_or_too_large_is_refused_with_what_it_is(tmp_path
         make_task("table", str(tmp_path / "none.csv"), target="b")
     with pytest.raises(DataError, match='no table "wins"; did you mean "wine"'):
         make_task("table", "sklearn:wins")
+
+
+@pytest.mark.parametrize("task", ["table", "series"])
+def test_a_packed_file_is_refused_by_its_size_unpacked(
+    task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pso_attn.tasks.files._MOST_BYTES", 50_000_000)
+    path = tmp_path / {"table": "packed.pq", "series": "packed.npz"}[task]
+    if task == "series":
+        np.savez_compressed(path, x=np.zeros((2, 3_200_000)), y=[0, 1])
+    else:
+        pytest.importorskip("pyarrow")
+        pd.DataFrame({"b": np.zeros(6_300_000)}).to_parquet(path)
+    assert path.stat().st_size < 1_000_000
+    with pytest.raises(DataError, match=r"has 0\.05 GB, and at most 0 GB are read"):
+        make_task(task, str(path), target="b")
