@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from pso_attn.errors import ConfigurationError
-from pso_attn.evaluate.optimiser import KNOBS, read_recipe
+from pso_attn.evaluate.optimiser import KNOBS, check_batch, read_recipe
 from pso_attn.evaluate.own_code import own_code, why
 from pso_attn.evaluate.smoothing import check_smoothing
 from pso_attn.tasks.task import Task
@@ -65,6 +65,9 @@ class OwnFactory:
         memory_bytes: weights, gradients, two moments, and what autograd keeps for a batch.
         Raises ConfigurationError where the settings give no module that fits the task.
         """
+        recipe = read_recipe(settings)
+        check_batch(recipe.batch_size, len(self.task.train))
+        check_smoothing(recipe.label_smoothing, self.task.info)
         own = {k: v for k, v in settings.items() if k not in _CHANGES_NO_MODULE}
         key = json.dumps(own, sort_keys=True, default=str)
         if key not in self._known:
@@ -117,9 +120,7 @@ class OwnFactory:
         for parameter in module.parameters():
             kept.pop(parameter.untyped_storage().data_ptr(), None)
         parameters = sum(p.numel() for p in trained)
-        recipe = read_recipe(settings)
-        check_smoothing(recipe.label_smoothing, self.task.info)
-        activations = recipe.batch_size * sum(kept.values()) // len(inputs)
+        activations = read_recipe(settings).batch_size * sum(kept.values()) // len(inputs)
         return {
             "parameters": parameters,
             "flops": 3 * counter.get_total_flops() // len(inputs),

@@ -184,6 +184,22 @@ def test_parameters_are_those_trained_and_flops_those_that_torch_counts(task: Ta
     assert cost["memory_bytes"] > 16 * cost["parameters"]
 
 
+def test_a_batch_that_would_hold_an_example_twice_is_refused(task: Task) -> None:
+    factory = OwnFactory(net, "mine:f", task)
+    assert len(task.train) == 1078
+    assert factory.cost({"width": 8, "batch_size": 1078})
+    with pytest.raises(ConfigurationError, match="batch_size = 1079 exceeds the 1078 training ex"):
+        factory.cost({"width": 8, "batch_size": 1079})
+
+
+def test_smoothing_that_is_refused_does_not_refuse_the_same_module_without() -> None:
+    number = make_task("table", "sklearn:diabetes")  # 10 columns of an id and a weight each
+    factory = OwnFactory(lambda s, i: nn.Sequential(nn.Flatten(), nn.Linear(20, 1)), "f", number)
+    with pytest.raises(ConfigurationError, match="predicts a number and has no classes"):
+        factory.cost({"label_smoothing": 0.1})
+    assert factory.cost({"label_smoothing": 0.0})["parameters"] == 21
+
+
 class Wrong(Net):
     def forward(self, x: Tensor) -> Any:
         return [super().forward(x)]
