@@ -37,7 +37,9 @@ def test_windows_of_training_are_views_of_one_tensor(manual: TextTask) -> None:
 
 
 def test_training_knows_no_character_of_the_other_parts(tmp_path: Path) -> None:
-    task = make_text(written(tmp_path, "ab" * 4000 + "c" * 1000 + "d" * 1000), context=16)
+    task = make_text(
+        written(tmp_path, "ab" * 4000 + "c" * 1000 + "d" * 1000), columns={"tokens": 16}
+    )
     assert task.symbols == "ab"
     assert task.info.tokens == task.info.outputs == 3
     for tensor in (task.train.inputs, task.train.targets):
@@ -49,7 +51,9 @@ def test_training_knows_no_character_of_the_other_parts(tmp_path: Path) -> None:
 
 
 def test_the_last_training_window_ends_where_validation_begins(tmp_path: Path) -> None:
-    task = make_text(written(tmp_path, "ab" * 4000 + "c" * 1000 + "d" * 1000), context=16)
+    task = make_text(
+        written(tmp_path, "ab" * 4000 + "c" * 1000 + "d" * 1000), columns={"tokens": 16}
+    )
     assert torch.equal(task.train.targets[-1], task.ids[8000 - 16 : 8000])
 
 
@@ -162,10 +166,15 @@ def test_a_python_without_its_manual_is_told_to_name_a_file(
         make_text()
 
 
-@pytest.mark.parametrize("context", [0, -1, 2.5, True, "64"])
-def test_a_context_that_is_no_positive_whole_number_is_refused(context: object) -> None:
+@pytest.mark.parametrize("tokens", [0, -1, 2.5, True, "64"])
+def test_a_window_of_no_positive_whole_number_is_refused(tokens: object) -> None:
     with pytest.raises(ConfigurationError, match=r"whole number from 1"):
-        make_text(context=context)  # type: ignore[arg-type]  # what a person may write
+        make_text(columns={"tokens": tokens})
+
+
+def test_a_key_of_tables_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match=r"columns\.drop is not a key of task text"):
+        make_text(columns={"drop": ["a"]})
 
 
 def test_gathering_rows_of_the_views_gives_windows(manual: TextTask) -> None:
