@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parameter import UninitializedParameter
 from torch.utils.flop_counter import FlopCounterMode
 
 from pso_attn.errors import ConfigurationError
@@ -50,6 +51,11 @@ class OwnFactory:
         trained = [p for p in module.parameters() if p.requires_grad]
         if not trained:
             raise ConfigurationError(f"{self.name} returned a module without parameters to train")
+        if any(isinstance(p, UninitializedParameter) for p in trained):
+            raise ConfigurationError(
+                f"{self.name} returned a lazy module, whose parameters have no shape yet; call it "
+                "once with some inputs before you return it"
+            )
         others = {str(p.dtype) for p in trained if p.dtype != torch.float32}
         if others:
             raise ConfigurationError(
@@ -116,6 +122,11 @@ class OwnFactory:
         except (Exception, SystemExit) as error:  # a user's module may raise anything
             raise ConfigurationError(why(f"{self.name}'s module", error)) from error
         self.check_shape(logits, len(inputs))
+        if not logits.requires_grad:
+            raise ConfigurationError(
+                f"{self.name}'s module gives answers that none of its parameters can be trained "
+                "by; leave out what cuts their gradient off, such as detach or no_grad"
+            )
         trained = [p for p in module.parameters() if p.requires_grad]
         for parameter in module.parameters():
             kept.pop(parameter.untyped_storage().data_ptr(), None)
