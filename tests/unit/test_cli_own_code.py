@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from pso_attn import load_run
@@ -303,6 +304,13 @@ def test_a_factory_is_searched_confirmed_and_trained(module: str) -> None:
     assert search.exit_code == 0, search.stderr
     best = json.loads(cli("best", "n", "--json").stdout)
     assert best["metrics"]["parameters"] == 75 * best["settings"]["width"] + 10 <= 1200
+    run = load_run("n")
+    task = run.assembled().task
+    model = sys.modules[module].net(best["settings"], task.info)
+    model.load_state_dict(load_file("runs/n/checkpoints/best.safetensors"))
+    answers = model.eval()(task.validation.inputs).detach()
+    scores = task.score(answers[None], task.validation.targets[None])
+    assert float(scores["loss"]) == pytest.approx(best["metrics"]["loss"], rel=1e-5)
     for command in (("verify",), ("confirm", "--seeds", "1"), ("train", "--steps", "40")):
         done = cli(command[0], "n", *command[1:])
         assert done.exit_code == 0, done.stderr
