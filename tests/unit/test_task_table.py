@@ -225,6 +225,10 @@ def test_a_group_that_the_split_column_tears_apart_is_named(tmp_path: Path) -> N
         (f"a,b\n1,x\ninf,y\n{MORE}", 'column "a" holds inf in row 2'),
         ("a,b\n1,7.5\n2,7.5\n3,7.5\n4,7.5\n5,7.5\n", 'target "b" is 7.5 in every training row'),
         (
+            "a,b\n" + "".join(f"1,row {n}\n" for n in range(30)),
+            'target "b" differs in every row, and a class is learned from several; name another',
+        ),
+        (
             "b\nx\ny\nx\ny\nx\ny\nx\ny\n",
             "has no column to predict the target from; give it columns beside",
         ),
