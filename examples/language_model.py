@@ -23,7 +23,7 @@ else:
     Path(data).write_text(source, encoding="utf-8")
 
 SEARCH = ["search", "text", "--set", f"data={data}", "--run", "language"]
-SMALL = ["--particles", "8", "--generations", "2", "--set", "budget.steps=80"]
+SMALL = ["--particles", "8", "--generations", "2", "--set", "budget.steps=60"]
 
 
 def pso_attn(*arguments: str) -> None:
@@ -33,7 +33,7 @@ def pso_attn(*arguments: str) -> None:
 
 pso_attn(*SEARCH, *SMALL)
 pso_attn("confirm", "language", "--top", "1", "--seeds", "2")
-pso_attn("train", "language", "--steps", "400")
+pso_attn("train", "language", "--steps", "300")
 pso_attn("export", "language", "--out", "language-model")
 
 sys.path.insert(0, "language-model")
