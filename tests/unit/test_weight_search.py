@@ -164,9 +164,8 @@ def test_the_first_particle_is_the_start(finished: Any) -> None:
     run, _, _ = finished
     parts = run.assembled("cpu")
     fitness = parts.weights.fitness("cpu", run.folder.checkpoints)
-    first = run.history.trials[0]
-    position = first.candidate.position[len(parts.space.coordinates) :]
-    rows = fitness.searched.rows(fitness.searched.vectors(torch.from_numpy(position)[None]))
+    first = run.history.trials[0].candidate.position[len(parts.space.coordinates) :]
+    rows = fitness.searched.rows(fitness.searched.vectors(torch.tensor(first)[None]))
     used = fitness.searched.used(fitness.searched.untouched[None])
     torch.testing.assert_close(rows, used, atol=2e-6, rtol=1e-5)
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from pso_attn.evaluate.device import idle_threads, keep_freed_memory, one_thread
+from pso_attn.evaluate.optimiser import read_recipe
 from pso_attn.evaluate.own_answers import read_answer
 from pso_attn.evaluate.own_code import OwnCodeError, own_code, why
 from pso_attn.evaluate.scoring import SCORED_TOGETHER, score_split
@@ -204,7 +205,7 @@ class Fitness:
         seen: Split | None,
     ) -> list[Score]:
         """Return the score of each row; rows_of: which of them -> (n, M)."""
-        models = self._models(settings)
+        models, precision = self._models(settings), read_recipe(settings[0]).precision
         order = sorted(range(len(models)), key=lambda row: models[row].group)
         tiles = even_parts(order, self._tile_count(models, examples))
 
@@ -213,7 +214,7 @@ class Fitness:
             carriers = self._carriers(index, [models[row] for row in rows])
             with torch.no_grad():
                 carriers.load(rows_of(rows))
-                return self._scored(carriers, examples, seen)
+                return self._scored(carriers, examples, seen, precision)
 
         threads = 1 if len(tiles) == 1 else min(len(tiles), self._threads)
         with one_thread():
@@ -229,12 +230,14 @@ class Fitness:
         }
         return [by_row[row] for row in range(len(models))]
 
-    def _scored(self, carriers: Carriers, examples: Split, seen: Split | None) -> list[Score]:
+    def _scored(
+        self, carriers: Carriers, examples: Split, seen: Split | None, precision: str
+    ) -> list[Score]:
         """Return the scores of loaded models, in the order that they were asked for."""
         count = len(carriers.rows)
         metrics: list[dict[str, float]] = [{} for _ in range(count)]
         if seen is not None:
-            metrics = _rows(score_split(carriers.swarm, self.task, seen))
+            metrics = _rows(score_split(carriers.swarm, self.task, seen, precision))
         if self.own is not None:
             models = (carriers.swarm.extract(row).eval() for row in range(count))
             pairs = zip(models, metrics, strict=True)
@@ -242,7 +245,7 @@ class Fitness:
         else:
             ours = metrics
             if examples is not seen:
-                ours = _rows(score_split(carriers.swarm, self.task, examples))
+                ours = _rows(score_split(carriers.swarm, self.task, examples, precision))
             values = (one[self.objective] for one in ours)
             scores = [_score(value, one) for value, one in zip(values, metrics, strict=True)]
         found = dict(zip(carriers.rows, scores, strict=True))
