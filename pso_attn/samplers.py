@@ -15,6 +15,8 @@ SAMPLERS: Mapping[str, str] = MappingProxyType(
         "pso-spso2011": "pso_attn.swarm:Spso2011Swarm",
         "pso-bare-bones": "pso_attn.swarm:BareBonesSwarm",
         "pso-clpso": "pso_attn.swarm:ClpsoSwarm",
+        "pso-competitive": "pso_attn.swarm:CompetitiveSwarm",
+        "pso-social": "pso_attn.swarm:SocialSwarm",
         "tpe": "pso_attn.baselines:TreeParzen",
         "gp": "pso_attn.baselines:GaussianProcess",
         "cmaes": "pso_attn.baselines:CovarianceAdaptation",

@@ -1,0 +1,14 @@
+"""The movers of weight matrices keep the samplers' promises."""
+
+from pso_attn.swarm import CompetitiveSwarm, SocialSwarm
+from pso_attn.testing.samplers import SamplerContract
+
+
+class TestCompetitiveSwarm(SamplerContract):
+    def make(self, seed, particles, batch, generations):
+        return CompetitiveSwarm(seed, particles, batch, generations, {"phi": 0.1})
+
+
+class TestSocialSwarm(SamplerContract):
+    def make(self, seed, particles, batch, generations):
+        return SocialSwarm(seed, particles, batch, generations)
