@@ -17,6 +17,7 @@ SAMPLERS: Mapping[str, str] = MappingProxyType(
         "pso-clpso": "pso_attn.swarm:ClpsoSwarm",
         "pso-competitive": "pso_attn.swarm:CompetitiveSwarm",
         "pso-social": "pso_attn.swarm:SocialSwarm",
+        "pso-covariance": "pso_attn.swarm:SeparableSwarm",
         "tpe": "pso_attn.baselines:TreeParzen",
         "gp": "pso_attn.baselines:GaussianProcess",
         "cmaes": "pso_attn.baselines:CovarianceAdaptation",

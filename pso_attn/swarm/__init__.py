@@ -9,6 +9,7 @@ from pso_attn.swarm.classic import ClassicSwarm
 from pso_attn.swarm.clpso import ClpsoSwarm
 from pso_attn.swarm.competitive import CompetitiveSwarm
 from pso_attn.swarm.screened import ScreenedSwarm
+from pso_attn.swarm.separable import SeparableSwarm
 from pso_attn.swarm.social import SocialSwarm
 from pso_attn.swarm.spso2011 import Spso2011Swarm
 
@@ -19,6 +20,7 @@ __all__ = [
     "ClpsoSwarm",
     "CompetitiveSwarm",
     "ScreenedSwarm",
+    "SeparableSwarm",
     "SocialSwarm",
     "Spso2011Swarm",
 ]

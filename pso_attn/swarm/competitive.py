@@ -59,7 +59,7 @@ class CompetitiveSwarm(PooledSwarm):
 
     def _movers(self, space: Space, pool: Pool, generation: int) -> tuple[Members, Members]:
         """Return the losers, (batch,), and their winners, (batch,), of pairs drawn anew."""
-        drawn = generator(self.seed, generation, "pairs").permutation(len(pool.loss))
+        drawn = generator(self.seed, generation, "pairs").permutation(self.members)
         pairs = drawn[: 2 * self.batch].reshape(-1, 2)
         place = np.argsort(pool.ranked())  # of each member, 0 is best
         first_wins = place[pairs[:, 0]] < place[pairs[:, 1]]

@@ -157,6 +157,7 @@ _EXPECTED: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     ),
     "phi": _A_WEIGHT,
     "beta": _A_WEIGHT,
+    "rate": _A_WEIGHT,
     "jump_rate": ("a number from 0 to 1", _is_share),
     "exploit": ("a number from 0 to 1", _is_share),
 }

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from pso_attn.seeding import generator
 from pso_attn.space import Space
 from pso_attn.swarm.fold import Fold, folded
+from pso_attn.swarm.ranking import merit
 from pso_attn.swarm.slots import check_size, slots
 from pso_attn.swarm.wide import scattered, storable
-from pso_attn.types import Array, History, Proposal, State
+from pso_attn.types import Array, History, Proposal
 
 Members = NDArray[np.intp]
 
@@ -27,18 +28,16 @@ Members = NDArray[np.intp]
 class Pool:
     """The members after some generations; N members, D dimensions.
 
-    position, velocity: (N, D); the velocity of a label is 0. loss: (N,), infinity where the trial
-    failed. fidelity: (N,), the fraction of the steps that stands behind the loss.
+    position, velocity: (N, D); the velocity of a label is 0. merits: (N, 2), see `merit`.
     """
 
     position: Array
     velocity: Array
-    loss: Array
-    fidelity: Array
+    merits: Array
 
     def ranked(self) -> Members:
-        """Return the members, (N,), best first: by fidelity, then loss, then number."""
-        return np.lexsort((self.loss, -self.fidelity))
+        """Return the members, (N,), best first; equals by number."""
+        return np.lexsort(self.merits.T[::-1])
 
 
 class PooledSwarm(ABC):
@@ -91,7 +90,7 @@ class PooledSwarm(ABC):
 
     def _empty(self, space: Space) -> Pool:
         nowhere, count = np.zeros((self.members, space.dimension)), self.members
-        return Pool(nowhere, nowhere, np.full(count, np.inf), np.zeros(count))
+        return Pool(nowhere, nowhere, np.tile([0.0, np.inf], (count, 1)))
 
     def _after(self, space: Space, history: History, pool: Pool, generation: int) -> Pool:
         begun = generation >= self._beginning
@@ -100,14 +99,13 @@ class PooledSwarm(ABC):
         else:
             movers = generation * self.batch + np.arange(self.batch)
         trials = sorted(history.generations[generation], key=lambda trial: trial.number)
-        position, velocity = pool.position.copy(), pool.velocity.copy()
-        loss, fidelity = pool.loss.copy(), pool.fidelity.copy()
+        position, velocity, merits = (
+            array.copy() for array in (pool.position, pool.velocity, pool.merits)
+        )
         for member, trial in zip(movers, trials, strict=True):
             position[member] = trial.candidate.position
             if begun:
                 step = position[member] - pool.position[member]
                 velocity[member] = np.where(space.categorical, 0.0, step)
-            failed = trial.outcome.state is State.FAIL
-            loss[member] = np.inf if failed else history.loss(trial)
-            fidelity[member] = 1.0 if trial.is_full else 0.0 if failed else trial.outcome.fidelity
-        return Pool(position, velocity, loss, fidelity)
+            merits[member] = merit(history, trial)
+        return Pool(position, velocity, merits)

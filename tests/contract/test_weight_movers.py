@@ -1,6 +1,6 @@
 """The movers of weight matrices keep the samplers' promises."""
 
-from pso_attn.swarm import CompetitiveSwarm, SocialSwarm
+from pso_attn.swarm import CompetitiveSwarm, SeparableSwarm, SocialSwarm
 from pso_attn.testing.samplers import SamplerContract
 
 
@@ -12,3 +12,8 @@ class TestCompetitiveSwarm(SamplerContract):
 class TestSocialSwarm(SamplerContract):
     def make(self, seed, particles, batch, generations):
         return SocialSwarm(seed, particles, batch, generations)
+
+
+class TestSeparableSwarm(SamplerContract):
+    def make(self, seed, particles, batch, generations):
+        return SeparableSwarm(seed, particles, batch, generations)
