@@ -21,6 +21,8 @@ SAMPLERS: Mapping[str, str] = MappingProxyType(
         "tpe": "pso_attn.baselines:TreeParzen",
         "gp": "pso_attn.baselines:GaussianProcess",
         "cmaes": "pso_attn.baselines:CovarianceAdaptation",
+        "openes": "pso_attn.baselines:OpenStrategy",
+        "sepcmaes": "pso_attn.baselines:SeparableCovarianceAdaptation",
         "nsga2": "pso_attn.baselines:Genetic",
         "pyswarms": "pso_attn.baselines:PySwarms",
         "random": "pso_attn.baselines:RandomSearch",

@@ -188,6 +188,7 @@ class SeparableSwarm:
             first: Array = cloud.labels[0] if len(cloud.labels) else cloud.mean
             return first
         rng = generator(self.seed, number, member, "labels")
+        fresh: Array
         fresh, jumps = rng.random((2, space.dimension))
         if not len(cloud.labels):
             return fresh

@@ -1,5 +1,6 @@
 """The movers of weight matrices keep the samplers' promises."""
 
+from pso_attn.baselines import OpenStrategy, SeparableCovarianceAdaptation
 from pso_attn.swarm import CompetitiveSwarm, SeparableSwarm, SocialSwarm
 from pso_attn.testing.samplers import SamplerContract
 
@@ -17,3 +18,13 @@ class TestSocialSwarm(SamplerContract):
 class TestSeparableSwarm(SamplerContract):
     def make(self, seed, particles, batch, generations):
         return SeparableSwarm(seed, particles, batch, generations)
+
+
+class TestOpenStrategy(SamplerContract):
+    def make(self, seed, particles, batch, generations):
+        return OpenStrategy(seed, particles, batch, generations)
+
+
+class TestSeparableCovarianceAdaptation(SamplerContract):
+    def make(self, seed, particles, batch, generations):
+        return SeparableCovarianceAdaptation(seed, particles, batch, generations)
