@@ -26,7 +26,10 @@ from pso_attn.swarm.slots import check_size, slots
 from pso_attn.swarm.wide import origin, storable
 from pso_attn.types import Array, History, Proposal, Trial
 
-LEAST = 0.05  # of the spread and the rate remains when the budget is spent
+FEWEST = 4  # trials of a population: the centre, where it coasts, and a pair
+LEAST = 0.05  # of the rate remains when the budget is spent
+PACE = 0.1  # how much the logarithm of the pace changes after a population
+PACES = (0.01, 5.0)  # what is admitted
 LEAST_BIN = 0.35  # of a bin: the least standard deviation of a discrete number
 ELITE = 0.2  # share of a population whose labels are copied
 
@@ -48,13 +51,15 @@ class SeparableOptions(WideOptions):
 class Cloud:
     """Where the swarm is drawn from, folded from history.
 
-    mean: (D,). velocity: (D,), in deviations. variance: (D,), 1 at first. labels: (E, D),
-    positions whose labels are copied, best first. pending: trials since the last population.
+    mean: (D,). velocity: (D,), in deviations. variance: (D,), 1 at first. pace: what multiplies
+    the rate. labels: (E, D), positions whose labels are copied, best first. pending: trials since
+    the last population.
     """
 
     mean: Array
     velocity: Array
     variance: Array
+    pace: float
     labels: Array
     pending: tuple[Trial, ...] = ()
 
@@ -63,14 +68,17 @@ class SeparableSwarm:
     """Swarm drawn around a moving centre; the mover for spaces as wide as weight matrices.
 
     A population is a swarm's worth of trials, in whole batches. Its first is the centre m itself,
-    the others are pairs m + d z, m - d z with d the deviations and z ~ N(0, I), mirrored at the
-    faces. From centred ranks u, s = sum u z / |u|, the velocity is v' = inertia v + s, and the
-    centre moves by rate d v'. Variances learn as in separable CMA-ES, (D + 2) / 3 times as fast as
-    in CMA-ES, with the centre's velocity as evolution path. The rate falls linearly over the
-    budget that the search began with. Steps are those of stored positions, shortened where a
-    start or a repair made them long (Hansen 2011, arXiv 1110.4181, eq. 3). Failures rank last; a
-    pruned loss ranks behind every full one. Labels are copied from the best fifth of the last
-    population; at `jump_rate` they are drawn anew.
+    its second where the centre would coast to by its velocity alone, the others are pairs m + d z,
+    m - d z with d the deviations and z ~ N(0, I), mirrored at the faces. From centred ranks u of
+    all, s = sum u z / |u| over the pairs, the velocity is v' = inertia v + s, and the centre moves
+    by rate pace d v'. The pace grows while the coasting centre is better than the resting one, and
+    falls else: both were trained in one generation, so common minibatches do not matter. Variances
+    learn as in separable CMA-ES, (D + 2) / 3 times as fast as in CMA-ES, with the centre's
+    velocity as evolution path. The rate falls linearly over the budget that the search began with.
+    Steps are those of stored positions, shortened where a start or a repair made them long (Hansen
+    2011, arXiv 1110.4181, eq. 3). Failures rank last; a pruned loss ranks behind every full one.
+    Labels are copied from the best fifth of the last population; at `jump_rate` they are drawn
+    anew.
 
     generations: the budget that the search began with. options: see `SeparableOptions`. Raises
     ConfigurationError for fewer than two particles and a batch that does not fit the swarm.
@@ -88,7 +96,7 @@ class SeparableSwarm:
         check_size(particles, batch)
         self.options = read_known("pso-covariance", SeparableOptions, options)
         self.seed, self.particles, self.batch = seed, particles, batch
-        self._batches = -(-particles // batch)  # of a population
+        self._batches = -(-max(FEWEST, particles) // batch)  # of a population
         self._populations = max(1, generations // self._batches)
         self._fold: Fold[Cloud] | None = None
 
@@ -104,7 +112,7 @@ class SeparableSwarm:
         number, first = divmod(generation * self.batch, self.population)
         scale = self._deviations(space, cloud, number)
         members = range(first, first + self.batch)
-        deviates = np.stack([self._deviate(space, number, k) for k in members])
+        deviates = np.stack([self._deviate(space, cloud, number, k) for k in members])
         positions = reflect(cloud.mean + scale * deviates)
         drawn = [self._labels(space, cloud, number, k) for k in members]
         positions = np.where(space.categorical, drawn, positions)
@@ -119,7 +127,8 @@ class SeparableSwarm:
 
     def _first(self, space: Space) -> Cloud:
         mean = origin(space)
-        return Cloud(mean, np.zeros_like(mean), np.ones_like(mean), np.empty((0, len(mean))))
+        nobody = np.empty((0, len(mean)))
+        return Cloud(mean, np.zeros_like(mean), np.ones_like(mean), 1.0, nobody)
 
     def _after(self, space: Space, history: History, cloud: Cloud, generation: int) -> Cloud:
         pending = (*cloud.pending, *history.generations[generation])
@@ -138,19 +147,23 @@ class SeparableSwarm:
         utility = ranks.mean() - ranks
         if not utility.any():
             return replace(cloud, labels=labels, pending=())
-        scale = self._deviations(space, cloud, number)
+        scale, pace = self._deviations(space, cloud, number), cloud.pace
         steps = np.where(space.categorical, 0.0, (positions - cloud.mean) / scale)
+        if number:
+            pace = float(np.clip(pace * math.exp(PACE * np.sign(ranks[0] - ranks[1])), *PACES))
+            steps[1] = 0.0  # it told what it was sent for
         count = max(1, space.dimension - int(space.categorical.sum()))
         lengths = np.linalg.norm(steps, axis=1)
         longest = math.sqrt(count) + 2.0 * count / (count + 2.0)
         steps *= np.minimum(1.0, longest / np.maximum(lengths, 1e-300))[:, None]
         taught = utility @ steps / np.linalg.norm(utility)  # variance 1 where losses say nothing
         velocity = self.options.inertia * cloud.velocity + taught
-        step = self.options.rate * self._progress(number) * scale * velocity
+        step = self._rate(pace, number) * scale * velocity
         return Cloud(
             np.clip(cloud.mean + step, 0.0, 1.0),
             velocity,
             cloud.variance * self._growth(steps, utility, velocity, count),
+            pace,
             labels,
         )
 
@@ -165,20 +178,22 @@ class SeparableSwarm:
         path = (1.0 - self.options.inertia**2) * velocity**2  # 1 where losses say nothing
         return np.asarray(1.0 - c_one - c_mu + c_one * path + c_mu * (weights @ steps**2))
 
-    def _progress(self, number: int) -> float:
-        """Return what is left of spread and step in a population, from 1 on."""
-        return max(LEAST, 1.0 - number / self._populations)
+    def _rate(self, pace: float, number: int) -> float:
+        """Return how many deviations the centre moves for each unit of its velocity."""
+        return self.options.rate * pace * max(LEAST, 1.0 - number / self._populations)
 
     def _deviations(self, space: Space, cloud: Cloud, number: int) -> Array:
         """Return the standard deviations with which a population is drawn, (D,)."""
         least = np.where(space.levels > 0, LEAST_BIN / np.maximum(space.levels, 1), 1e-12)
         return np.maximum(least, self.options.spread * np.sqrt(cloud.variance))
 
-    def _deviate(self, space: Space, number: int, member: int) -> Array:
+    def _deviate(self, space: Space, cloud: Cloud, number: int, member: int) -> Array:
         """Return how many deviations a member lies from the centre, (D,)."""
         if member == 0:
             return np.zeros(space.dimension)
-        rng = generator(self.seed, number, (member + 1) // 2, "pair")
+        if member == 1 and number:
+            return self._rate(cloud.pace, number) * self.options.inertia * cloud.velocity
+        rng = generator(self.seed, number, member // 2, "pair")
         sign = 1.0 if member % 2 else -1.0
         return sign * rng.standard_normal(space.dimension)
 
