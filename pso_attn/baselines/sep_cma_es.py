@@ -23,7 +23,7 @@ from pso_attn.types import Array, History, Proposal
 
 Distribution = Any  # cmaes.SepCMA
 
-SIGMA = 1.0 / 6.0  # of the range, as in Optuna; the initial spread of weights with bounds of three
+SIGMA = 0.05  # of the range; from a sixth, as in Optuna, weights soon lie on all faces
 FEWEST = 2  # dimensions of cmaes' distribution
 
 

@@ -29,7 +29,7 @@ from pso_attn.types import Array, History, Proposal, Trial
 FEWEST = 4  # trials of a population: the centre, where it coasts, and a pair
 LEAST = 0.05  # of the rate remains when the budget is spent
 PACE = 0.1  # how much the logarithm of the pace changes after a population
-PACES = (0.01, 5.0)  # what is admitted
+PACES = (0.01, 1.0)  # what is admitted: above 1 it undoes the fall of the rate
 LEAST_BIN = 0.35  # of a bin: the least standard deviation of a discrete number
 ELITE = 0.2  # share of a population whose labels are copied
 

@@ -52,7 +52,7 @@ def test_open_es_makes_its_population_even_and_at_least_the_swarm():
 def test_separable_cma_goes_where_cmaes_goes_by_itself():
     space, sampler = cube(4), SeparableCovarianceAdaptation(1, 8, 8, 9)
     history = drive(sampler, space, bowl, 4)
-    alone = SepCMA(mean=np.full(4, 0.5), sigma=1 / 6, population_size=8)
+    alone = SepCMA(mean=np.full(4, 0.5), sigma=0.05, population_size=8)
     for number, generation in enumerate(history.generations):
         rng = generator(1, number, "sepcmaes")
         alone.reseed_rng(int(rng.integers(2**31)))
