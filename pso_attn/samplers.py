@@ -31,12 +31,18 @@ SAMPLERS: Mapping[str, str] = MappingProxyType(
 )
 
 
+# where each particle is a model that goes on from where it was, and no draw of a distribution
+PARTICLES_OF_THEIR_OWN = ("hybrid", "checkpoints")
+
+
 def make_sampler(configuration: Configuration) -> Sampler:
     """Return the sampler, a name in `SAMPLERS` or "module:Class".
 
     It gets the original budget of generations, so that a longer resume changes no schedule.
     """
-    name = configuration.sampler
+    name, weights = configuration.sampler, configuration.weight_table
+    if name == "pso" and weights is not None and weights.mode in PARTICLES_OF_THEIR_OWN:
+        name = "pso-classic"
     if ":" not in name and name not in SAMPLERS:
         raise ConfigurationError(f'"{name}" is not a sampler{nearest(name, SAMPLERS)}')
     made = load_function(SAMPLERS.get(name, name), "sampler", configuration.code)

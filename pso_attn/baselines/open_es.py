@@ -90,7 +90,7 @@ class OpenStrategy:
             return replace(centre, pending=pending)
         ranks = shared_ranks([merit(history, trial) for trial in pending])
         utility = (ranks.mean() - ranks) / (len(ranks) - 1)  # within -.5 and .5
-        positions = np.stack([trial.candidate.position for trial in pending])
+        positions = np.stack([trial.position for trial in pending])
         gradient = -utility @ (positions - centre.mean) / (len(pending) * SIGMA**2)
         updates = centre.updates + 1
         first = DECAYS[0] * centre.first + (1.0 - DECAYS[0]) * gradient

@@ -80,7 +80,7 @@ class SeparableCovarianceAdaptation:
     def _after(self, space: Space, history: History, search: _Search, generation: int) -> _Search:
         """Return the search after one more generation."""
         told = [
-            (_padded(trial.candidate.position[~space.categorical]), merit(history, trial))
+            (_padded(trial.position[~space.categorical]), merit(history, trial))
             for trial in history.generations[generation]
         ]
         pending = (*search.pending, *told)

@@ -30,10 +30,10 @@ class WeightTable:
     parameter of the model. coordinates: "full"; "subspace" of `size` dimensions; "low_rank" of
     rank `size`. start: "random", "trained", or paths of safetensors files, one or several.
     bounds: half the width of the box, in units of the scale with which weights start; of
-    `checkpoints`, in units of half the range between them. mode: one of `MODES`. examples: of the split that an evaluation sees,
-    0 for all. split: "train" or "validation". quantise: what the searched matrices go through.
-    fitness: "module:function" of somebody's own, or None, and maximize: whether more of it is
-    better. gradient_steps: of a hybrid, between two moves.
+    `checkpoints`, in units of half the range between them. mode: one of `MODES`. examples: of the
+    split that an evaluation sees, 0 for all. split: "train" or "validation". quantise: what the
+    searched matrices go through. fitness: "module:function" of somebody's own, or None, and
+    maximize: whether more of it is better. gradient_steps: of a hybrid, between two moves.
     """
 
     layers: tuple[int, ...] | None

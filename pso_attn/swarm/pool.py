@@ -103,7 +103,7 @@ class PooledSwarm(ABC):
             array.copy() for array in (pool.position, pool.velocity, pool.merits)
         )
         for member, trial in zip(movers, trials, strict=True):
-            position[member] = trial.candidate.position
+            position[member] = trial.position
             if begun:
                 step = position[member] - pool.position[member]
                 velocity[member] = np.where(space.categorical, 0.0, step)

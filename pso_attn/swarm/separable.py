@@ -142,7 +142,7 @@ class SeparableSwarm:
         """Return the cloud after its pending trials, one population."""
         ranks = shared_ranks([merit(history, trial) for trial in cloud.pending])
         order = np.argsort(ranks, kind="stable")
-        positions = np.stack([trial.candidate.position for trial in cloud.pending])
+        positions = np.stack([trial.position for trial in cloud.pending])
         labels = positions[order[: math.ceil(ELITE * len(order))]]
         utility = ranks.mean() - ranks
         if not utility.any():

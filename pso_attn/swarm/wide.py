@@ -3,17 +3,16 @@
 import numpy as np
 from scipy.special import ndtri
 
-from pso_attn.space import Space
+from pso_attn.space import LARGEST_DOUBLE, Space
 from pso_attn.swarm.bounds import reflect
 from pso_attn.types import Array
 
-WIDEST_ORDINARY = 256  # dimensions; the positions of wider spaces are stored as float32 files
 SPREAD = 1.0 / 6.0  # standard deviation of a wide start: the faces of the cube at three of them
 
 
 def is_wide(space: Space) -> bool:
     """Tell whether the space is too wide for what fills a cube evenly."""
-    return space.dimension > WIDEST_ORDINARY
+    return space.dimension > LARGEST_DOUBLE
 
 
 def origin(space: Space) -> Array:
@@ -43,4 +42,4 @@ def storable(space: Space, positions: Array) -> Array:
     """
     inside = np.clip(positions, 0.0, 1.0)
     inside = np.where(space.categorical, space.snap(inside), inside)
-    return inside.astype(np.float32).astype(np.float64) if is_wide(space) else inside
+    return space.rounded(inside)
