@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pso_attn.assembly import assemble
+from pso_attn.before_and_after import before_and_after
 from pso_attn.config import Configuration, configuration_from
 from pso_attn.configured_space import make_bare_space, make_space
 from pso_attn.errors import RunError
@@ -105,15 +106,19 @@ class LoadedRun:
         """Return what a report is made from."""
         from pso_attn.report import ReportInput
 
+        searched, weights = self.assembled() if self.started.weights else None, None
+        if searched is not None:
+            weights = before_and_after(searched, self.folder, self.folder.read_json(CONTROL))
         return ReportInput(
             name=self.name,
             history=self.history,
-            space=self.space,
+            space=self.space if searched is None else searched.space,
             configuration=self.configuration.document(),
             environment=self.folder.environment(),
             confirmation=self.folder.read_json(CONFIRMATION),
             study=load_study(self.folder, self.started.storage),
             runs_dir=_shown_runs_dir(self.folder),
+            weights=weights,
         )
 
     def best(self) -> Trial | None:

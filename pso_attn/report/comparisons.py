@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import LinearSegmentedColormap, Normalize
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import (
     MaxNLocator,
@@ -16,7 +16,8 @@ from matplotlib.ticker import (
 from numpy.typing import NDArray
 
 from pso_attn.report import ink
-from pso_attn.report.plots import VALIDATION, axis_name
+from pso_attn.report.inputs import VALIDATION
+from pso_attn.report.plots import axis_name
 from pso_attn.report.words import setting
 from pso_attn.space import Coordinate
 from pso_attn.types import Objective
@@ -27,8 +28,6 @@ _COLUMNS = 3
 _HOLLOW: Any = {"color": ink.BEST, "markersize": 7, "fillstyle": "none", "mew": 1.6}
 _CROWDED = 30  # characters of tick labels beyond which they are slanted
 _GOLDEN = 0.618033988749895  # its multiples fill the unit interval evenly: jitter without chance
-# light to dark in one hue, so that late generations stand out and grey print keeps the order
-_TIME = LinearSegmentedColormap.from_list("time", ["#abd0e8", "#4f9fcf", "#0072B2", "#062c47"])
 
 
 def importance_bars(shares: Mapping[str, float]) -> Figure:
@@ -104,7 +103,7 @@ def knob_panels(
     rows = -(-len(shown) // columns)
     figure, axes = ink.sheet(0.7 + 2.3 * rows if columns > 1 else 3.6, rows, columns, share_y=True)
     latest = max(1, int(trials["generation"].max()))
-    hue = ScalarMappable(Normalize(0, latest), _TIME)
+    hue = ScalarMappable(Normalize(0, latest), ink.TIME)
     for axis, coordinate in zip(axes, shown, strict=False):
         column = f"params.{coordinate.name}"
         acting = trials[trials[column].notna()] if column in trials else trials.iloc[:0]

@@ -8,7 +8,7 @@ from typing import Any
 from pso_attn import __version__
 from pso_attn.report import contest_plots, markup
 from pso_attn.report.contest import Contest, Standing, standings, verdict
-from pso_attn.report.gallery import Picture, drawn
+from pso_attn.report.picture import Picture, drawn
 from pso_attn.report.words import ABSENT, count, duration, number
 
 COLUMNS = ("sampler", "median", "quartiles", "rank", "w-t-l", "p", "proposing")

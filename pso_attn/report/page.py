@@ -8,11 +8,11 @@ from typing import Any
 import tomli_w
 
 from pso_attn import __version__
-from pso_attn.report import markup
+from pso_attn.report import markup, weight_page
 from pso_attn.report.endings import ending
 from pso_attn.report.findings import Findings, repeat_command
 from pso_attn.report.frames import settings_frame
-from pso_attn.report.gallery import Picture
+from pso_attn.report.picture import Picture
 from pso_attn.report.inputs import ReportInput
 from pso_attn.report.top import verdict
 from pso_attn.report.words import ABSENT, count, duration, number, plus_minus, setting
@@ -24,18 +24,35 @@ _NAMED = 12  # trials named beside a reason of failure
 
 def page(run: ReportInput, found: Findings, pictures: Mapping[str, Picture]) -> str:
     """Return the whole page as one HTML document."""
-    sections = (
-        verdict(run, found),
-        _settings(run, found),
-        _finalists(run, pictures["finalists"]),
-        _baselines(run),
-        markup.section("Convergence", markup.figure(pictures["convergence"])),
-        _mattered(pictures),
-        markup.section("Learning curves", markup.figure(pictures["curves"])),
-        "" if run.is_foreign else _diversity(pictures),
-        _failures(run),
-        _how(run),
-    )
+    convergence = markup.section("Convergence", markup.figure(pictures["convergence"]))
+    if run.weights is not None:
+        sections: tuple[str, ...] = (
+            verdict(run, found),
+            weight_page.controls(run, found),
+            _settings(run, found),
+            _finalists(run, pictures["finalists"]) if run.confirmation else "",
+            _baselines(run),
+            convergence,
+            *weight_page.changed(pictures),
+            weight_page.swarm(pictures),
+            _mattered(pictures) if run.space.coordinates else "",
+            weight_page.left_out(run),
+            _failures(run),
+            _how(run),
+        )
+    else:
+        sections = (
+            verdict(run, found),
+            _settings(run, found),
+            _finalists(run, pictures["finalists"]),
+            _baselines(run),
+            convergence,
+            _mattered(pictures),
+            markup.section("Learning curves", markup.figure(pictures["curves"])),
+            "" if run.is_foreign else _diversity(pictures),
+            _failures(run),
+            _how(run),
+        )
     footer = (
         f"pso-attn {escape(__version__)}. Every trial stands in "
         '<a href="trials.csv">trials.csv</a>, every picture beside it as a file.'

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from pso_attn import __version__
 from pso_attn.report import ink, markup
 from pso_attn.report.frames import convergence_frame
-from pso_attn.report.gallery import Picture, drawn
+from pso_attn.report.picture import Picture, drawn
 from pso_attn.report.plots import VALIDATION, axis_name
 from pso_attn.report.together import Entry, groups, sentences, summary_rows
 from pso_attn.report.words import ABSENT, count, number, setting
