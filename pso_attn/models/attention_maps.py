@@ -57,7 +57,7 @@ def _taken(layer: Attention, arguments: Sequence[Any]) -> Tensor:
 
 def _heads(layer: Attention, arguments: Sequence[Any], values: Tensor) -> Tensor:
     """Return what heads make of values (T, at most d) that all examples share, (B, H, T, d)."""
-    settings, seen = layer.layer, []
+    settings, seen = layer.layer, list[Tensor]()
 
     def given(_module: nn.Module, _arguments: Any, own: Tensor) -> Tensor:
         wide = own.new_zeros(own.shape[1], settings.head_dim)
@@ -65,7 +65,8 @@ def _heads(layer: Attention, arguments: Sequence[Any], values: Tensor) -> Tensor
         return wide.repeat(1, settings.kv_heads).expand_as(own)
 
     def kept(_module: nn.Module, joined: tuple[Tensor, ...]) -> None:
-        seen.append(joined[0].unflatten(-1, (settings.heads, -1)).transpose(1, 2))
+        by_head: Tensor = joined[0].unflatten(-1, (settings.heads, -1))
+        seen.append(by_head.transpose(1, 2))
 
     with ExitStack() as hooks:
         hooks.callback(layer.value.register_forward_hook(given).remove)

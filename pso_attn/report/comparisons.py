@@ -16,6 +16,7 @@ from matplotlib.ticker import (
 from numpy.typing import NDArray
 
 from pso_attn.report import ink
+from pso_attn.report.findings import row_name
 from pso_attn.report.inputs import VALIDATION
 from pso_attn.report.plots import axis_name
 from pso_attn.report.words import setting
@@ -50,15 +51,17 @@ def importance_bars(shares: Mapping[str, float]) -> Figure:
     return figure
 
 
-def finalists(rows: Sequence[Mapping[str, Any]], objective: Objective) -> Figure:
+def finalists(
+    rows: Sequence[Mapping[str, Any]], objective: Objective, split: str = VALIDATION
+) -> Figure:
     """Draw each finalist's and the defaults' search value beside its confirmed test values.
 
-    rows: those of `confirm.json`. Small dots are single seeds, the bar is one standard
-    deviation to both sides of their mean.
+    rows: those of `confirm.json`. split: that the search value was taken on. Small dots are
+    single seeds, the bar is one standard deviation to both sides of their mean.
     """
     figure, (axis,) = ink.sheet(1.4 + 0.5 * len(rows))
     for place, row in enumerate(rows):
-        colour = ink.DEFAULTS if row["role"] == "defaults" else ink.TEST
+        colour = ink.TEST if row["role"] == "finalist" else ink.DEFAULTS
         test = row.get("test", {}).get(objective.name, {})
         seeds = [seed for seed in test.get("per_seed", ()) if seed is not None]
         axis.plot(seeds, [place + 0.27] * len(seeds), "o", color=colour, alpha=0.5, ms=5, mew=0)
@@ -75,11 +78,12 @@ def finalists(rows: Sequence[Mapping[str, Any]], objective: Objective) -> Figure
             )
         if row.get("search_loss") is not None:
             axis.plot(row["search_loss"], place - 0.2, "D", **_HOLLOW)
-    axis.plot([], [], "D", label="validation, search", **_HOLLOW)
-    axis.plot([], [], "o", color=ink.TEST, ms=8, label="test, fresh seeds")
-    axis.plot([], [], "o", color=ink.DEFAULTS, ms=8, label="test, defaults")
-    ink.dress(axis, axis_name("validation and test", objective), grid="x")
-    axis.set_yticks(range(len(rows)), [_role(row) for row in rows])
+    axis.plot([], [], "D", label=f"{split}, search", **_HOLLOW)
+    axis.plot([], [], "o", color=ink.TEST, ms=8, label="test")
+    others = sorted({row_name(row) for row in rows if row["role"] != "finalist"})
+    axis.plot([], [], "o", color=ink.DEFAULTS, ms=8, label=f"test, {', '.join(others)}")
+    ink.dress(axis, axis_name(f"{split} and test", objective), grid="x")
+    axis.set_yticks(range(len(rows)), [row_name(row) for row in rows])
     axis.tick_params(axis="y", length=0)
     axis.set_ylim(len(rows) - 0.45, -0.55)
     ink.key(figure)
@@ -157,9 +161,3 @@ def _padded(low: float, high: float, log: bool) -> tuple[float, float]:
         factor = (high / low) ** 0.04
         return low / factor, high * factor
     return low - 0.04 * (high - low), high + 0.04 * (high - low)
-
-
-def _role(row: Mapping[str, Any]) -> str:
-    if row["role"] == "defaults":
-        return "defaults"
-    return f"{row['rank']}: trial {row['trial']}"

@@ -92,6 +92,13 @@ def finalist(confirmation: Mapping[str, Any], rank: int) -> Mapping[str, Any] | 
     return next((row for row in rows if row.get("rank") == rank), None)
 
 
+def row_name(row: Mapping[str, Any]) -> str:
+    """Return how a confirmed row is called: a finalist's rank and trial, else its role."""
+    if row["role"] == "finalist":
+        return f"{row['rank']}: trial {row['trial']}"
+    return str(row["role"])
+
+
 def plain_summary(run: ReportInput) -> list[str]:
     """Return what was found as lines of plain text, at most 80 columns except for commands."""
     found = findings(run)

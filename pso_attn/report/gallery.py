@@ -36,7 +36,9 @@ def _convergence(run: ReportInput, found: Findings) -> Picture:
     kept = [seen for reference in references for seen in reference.values]
     scale = ink.scale_for(done["value"], _maximise(run), kept)
     batches = frames.batches_frame(run.history)
-    lines = plots.convergence(trials, batches, run.objective, references, scale, run.split)
+    lines = plots.convergence(
+        trials, batches, run.objective, references, scale, run.split, run.time
+    )
     beyond = "".join(
         f" The value of {reference.label}, {number(reference.value)}, lies beyond the axis."
         for reference in references
@@ -49,10 +51,10 @@ def _convergence(run: ReportInput, found: Findings) -> Picture:
         title,
         f"The best {run.measured} went from {number(first)} to {number(last)} "
         f"over {count(len(trials), 'evaluation')} and {duration(trials['seconds'].iloc[-1])} "
-        "of training.",
+        f"of {run.time}.",
         f"Best so far, and median and middle half {held}, of the evaluations that ran in full; "
-        "pruned and failed ones cost evaluations and time and are not drawn. Seconds are training "
-        f"time, summed over trials. {_beside(run)}{scale.note}{beyond}",
+        "pruned and failed ones cost evaluations and time and are not drawn. Seconds are "
+        f"{run.time}, summed over trials. {_beside(run)}{scale.note}{beyond}",
         lines,
     )
 
@@ -97,7 +99,7 @@ def _finalists(run: ReportInput) -> Picture:
         "Each small dot is a training with a fresh seed, the bar one standard deviation. Where a "
         "finalist's gap between validation and test is wider than that of the defaults, the "
         "search's lead was partly luck.",
-        comparisons.finalists(rows, run.objective),
+        comparisons.finalists(rows, run.objective, run.split),
     )
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pso_attn.report.inputs import ReportInput, SearchedWeights
 from pso_attn.report.words import count, number
 
-_COSTS = ("parameters", "flops", "memory_bytes")  # metrics that are not the task's
+COSTS = ("parameters", "flops", "memory_bytes")  # metrics that are not the task's
 UNTOUCHED, GRADIENT, BEST = "untouched", "gradient", "best"
 UNFINISHED = (
     "The search has not finished, so neither gradient descent at equal compute nor any other "
@@ -96,7 +96,7 @@ def seen(weights: SearchedWeights) -> str:
 
 def of_task(metrics: Mapping[str, Any]) -> list[str]:
     """Return which of a trial's metrics are the task's, taken on the validation split."""
-    return [name for name in metrics if name not in _COSTS]
+    return [name for name in metrics if name not in COSTS]
 
 
 def table(

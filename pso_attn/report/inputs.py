@@ -107,6 +107,11 @@ class ReportInput:
         return f"{self.split} {self.objective.name}".lstrip()
 
     @property
+    def time(self) -> str:
+        """What the seconds of a trial are, in words."""
+        return "training time" if self.weights is None else "evaluation time"
+
+    @property
     def unchanged(self) -> str:
         """How the first trial is called, which what was searched is held against."""
         return "defaults" if self.weights is None else "untouched"

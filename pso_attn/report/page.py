@@ -10,10 +10,10 @@ import tomli_w
 from pso_attn import __version__
 from pso_attn.report import markup, weight_page
 from pso_attn.report.endings import ending
-from pso_attn.report.findings import Findings, repeat_command
+from pso_attn.report.findings import Findings, repeat_command, row_name
 from pso_attn.report.frames import settings_frame
-from pso_attn.report.picture import Picture
 from pso_attn.report.inputs import ReportInput
+from pso_attn.report.picture import Picture
 from pso_attn.report.top import verdict
 from pso_attn.report.words import ABSENT, count, duration, number, plus_minus, setting
 from pso_attn.types import Trial
@@ -154,14 +154,14 @@ def _confirmed(run: ReportInput, confirmation: Mapping[str, Any], picture: Pictu
     )
     shown = [
         (
-            "defaults" if row["role"] == "defaults" else f"{row['rank']}: trial {row['trial']}",
+            row_name(row),
             number(row.get("search_loss")),
             *(_spread(row, metric) for metric in metrics),
             str(row.get("failed", 0)),
         )
         for row in rows
     ]
-    columns = ("rank", f"validation {name}", *(f"test {metric}" for metric in metrics), "failed")
+    columns = ("rank", run.measured, *(f"test {metric}" for metric in metrics), "failed")
     seeds = count(len(confirmation.get("seeds", ())), "fresh seed")
     said = (
         f"Mean ± standard deviation over {seeds}, on the {confirmation.get('split', 'test')} "
@@ -188,7 +188,7 @@ def _baselines(run: ReportInput) -> str:
     rows = {name: dict(metrics) for name, metrics in baselines.items()}
     for row in confirmation.get("rows", ()):
         if row["rank"] in (0, 1):
-            label = "attention, defaults" if row["rank"] == 0 else "attention, best of the search"
+            label = f"attention, {run.unchanged if row['rank'] == 0 else 'best of the search'}"
             rows[label] = {metric: v.get("mean") for metric, v in row.get("test", {}).items()}
     first = run.objective.name
     scored = {metric for values in baselines.values() for metric in values}
@@ -247,8 +247,8 @@ def _how(run: ReportInput) -> str:
         "sampler": inner.get("sampler"),
         "seed": str(inner["seed"]) if "seed" in inner else None,
         "device": inner.get("device"),
-        "budget": _budget(budget),
-        "training time": duration(spent),
+        "budget": _budget(budget, run.weights is not None),
+        run.time: duration(spent),
         **_flat(run.environment),
     }
     rows = [(name, setting(given)) for name, given in facts.items() if given not in (None, "")]
@@ -263,16 +263,18 @@ def _how(run: ReportInput) -> str:
     return markup.section("How it was run", *parts)
 
 
-def _budget(budget: Mapping[str, Any]) -> str:
+def _budget(budget: Mapping[str, Any], is_of_weights: bool) -> str:
     if not budget:
         return ""
-    rungs = ", ".join(f"{rung:g}" for rung in budget.get("rungs", ()))
-    return (
+    swarm = (
         f"{budget.get('particles', ABSENT)} particles, {budget.get('batch', ABSENT)} at once, "
         f"{count(budget.get('generations', 0), 'generation')}, "
-        f"{count(budget.get('steps', 0), 'step')}, rungs {rungs or ABSENT}, "
-        f"{count(budget.get('seeds', 1), 'seed')} each"
+        f"{count(budget.get('steps', 0), 'step')}"
     )
+    if is_of_weights:
+        return f"{swarm} of training before the search, where no checkpoint was given"
+    rungs = ", ".join(f"{rung:g}" for rung in budget.get("rungs", ()))
+    return f"{swarm}, rungs {rungs or ABSENT}, {count(budget.get('seeds', 1), 'seed')} each"
 
 
 def _flat(document: Mapping[str, Any]) -> dict[str, Any]:

@@ -31,11 +31,12 @@ def convergence(
     references: Sequence[Reference],
     scale: ink.Scale,
     split: str = VALIDATION,
+    time: str = "training time",
 ) -> Figure:
     """Draw the best so far and the batches' quartiles against evaluations and against seconds.
 
     trials, batches: `convergence_frame` and `batches_frame`. references: a line each. split: what
-    the objective was taken on, empty if nobody said.
+    the objective was taken on, empty if nobody said. time: what the seconds are, in words.
     """
     figure, (left, right) = ink.sheet(4.3, columns=2, share_y=True)
     unit, sign = ink.timed(float(trials["seconds"].max()))
@@ -47,7 +48,7 @@ def convergence(
         scale.apply(axis)
         axis.set_xlim(left=0)
     ink.dress(left, "evaluations", axis_name(split, objective))
-    ink.dress(right, f"training time ({sign})")
+    ink.dress(right, f"{time} ({sign})")
     ink.whole_numbers(left)
     _name_best(left, trials, objective)
     ink.key(figure)

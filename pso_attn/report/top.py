@@ -28,7 +28,11 @@ def verdict(run: ReportInput, found: Findings) -> str:
     ]
     if found.standing == "unconfirmed":
         parts += [
-            markup.paragraph("To score it on the test split with fresh seeds:"),
+            markup.paragraph(
+                "To score it on the test split with fresh seeds:"
+                if run.weights is None
+                else "To score it on the test split:"
+            ),
             markup.code(confirm_command(run)),
         ]
     if found.standing != "empty":
@@ -38,7 +42,6 @@ def verdict(run: ReportInput, found: Findings) -> str:
 
 
 def _figures(run: ReportInput, found: Findings) -> list[tuple[str, str, str]]:
-    name = run.objective.name
     ended = ", ".join(f"{n} {how}" for how, n in found.endings.items() if n and how != "complete")
     trials = ("Trials complete", number(found.endings["complete"]), ended)
     if found.best is None:
@@ -47,27 +50,31 @@ def _figures(run: ReportInput, found: Findings) -> list[tuple[str, str, str]]:
         return [(f"Best {run.measured}", number(value(found.best)), ""), trials]
     items = [
         (
-            f"Best validation {name}",
+            f"Best {run.measured}",
             number(value(found.best)),
-            f"defaults {number(value(found.defaults))}",
+            f"{run.unchanged} {number(value(found.defaults))}",
         )
     ]
-    items += _confirmed(run.confirmation, name) if run.confirmation else []
-    items += [
-        _beside("Parameters", found, "parameters"),
-        _beside("Operations per example", found, "flops"),
-        trials,
-    ]
-    return items
+    items += _confirmed(run.confirmation, run) if run.confirmation else []
+    if run.weights is None:
+        items += [
+            _beside("Parameters", found, "parameters"),
+            _beside("Operations per example", found, "flops"),
+        ]
+    else:
+        whole = f"of {_measured(found.best, 'parameters')} parameters"
+        items.append(("Weights searched", number(run.weights.size), whole))
+    return [*items, trials]
 
 
-def _confirmed(confirmation: Mapping[str, Any], name: str) -> list[tuple[str, str, str]]:
+def _confirmed(confirmation: Mapping[str, Any], run: ReportInput) -> list[tuple[str, str, str]]:
+    name = run.objective.name
     best, defaults = (_test(finalist(confirmation, rank), name) for rank in (1, 0))
     items = [
         (
             f"Test {name}",
             plus_minus(best.get("mean"), best.get("std")),
-            f"defaults {plus_minus(defaults.get('mean'), defaults.get('std'))}",
+            f"{run.unchanged} {plus_minus(defaults.get('mean'), defaults.get('std'))}",
         )
     ]
     gain = confirmation.get("gain")

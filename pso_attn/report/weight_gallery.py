@@ -79,9 +79,9 @@ def _attention(run: ReportInput) -> Picture:
         f"Maps of what each token takes from each other in layer {layer}, untouched and of the "
         f"best particle, on {count(len(examples), 'validation example')}: "
         f"{'; '.join(_read(example.tokens) for example in examples)}.",
-        f"{_model(run)} Layer {layer}, mean over its heads, on "
-        f"{count(len(examples), 'validation example')}. A row is a token that attends; its colours "
-        f"say how much it takes from each token. {cut}{_kind(run)}",
+        f"Untouched, and the best particle's, trial {run.weights.trial}: layer {layer}, mean over "
+        f"its heads, on {count(len(examples), 'validation example')}. A row is a token that "
+        f"attends; its colours say how much it takes from each token. {cut}{_kind(run)}",
         weight_plots.attention(examples, layer),
     )
 
@@ -123,15 +123,10 @@ def _swarm(run: ReportInput, found: Findings) -> Picture:
         f"Where {len(seen.points):,} positions stand along their first two principal components, "
         f"which hold {first:.1%} and {second:.1%} of the variance.",
         f"Every dot is an evaluated position of {run.space.weights:,} coordinates, darker the "
-        f"later. {part}The two directions hold {first + second:.1%} of the variance: what is apart "
-        "in the others looks together here.",
+        f"later. {part}The two directions hold {first + second:.1%} of the variance: what lies "
+        "apart in others looks together here.",
         weight_plots.swarm(seen),
     )
-
-
-def _model(run: ReportInput) -> str:
-    assert run.weights is not None
-    return f"Untouched, and the best particle's, trial {run.weights.trial}."
 
 
 def _kind(run: ReportInput) -> str:

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from pso_attn.report import ink
 from pso_attn.report.components import Components
 from pso_attn.report.inputs import AttentionPair, MatrixPair
-from pso_attn.report.words import number
 
 MOST_TOKENS = 24  # of an example that are shown; names of more cannot be read
 MOST_HEADS = 4  # of a layer that are shown
 _EDGE = 0.995  # share of the weights that the colours tell apart; the rest has the last colour
 _SIGNED, _POSITIVE = "RdBu_r", "Blues"
 _LONGEST = 10  # characters of a token's name
+_UPRIGHT = 12  # tokens below which names of several characters stand beside each other
 
 
 def matrices(pairs: Sequence[MatrixPair]) -> Figure:
@@ -60,7 +60,7 @@ def attention(examples: Sequence[AttentionPair], layer: int) -> Figure:
     """
     pictured = any(example.picture is not None for example in examples)
     columns = 3 if pictured else 2
-    height = 3.3 if pictured else 4.4
+    height = 2.75 if pictured else 4.3
     figure, axes = ink.sheet(0.5 + height * len(examples), len(examples), columns)
     maps = [
         [_cut(part[layer].mean(axis=0)) for part in (example.before, example.after)]
@@ -89,7 +89,7 @@ def heads(example: AttentionPair, layers: Sequence[int]) -> Figure:
         if layer < len(part)
     ]
     columns = max(len(shown) for _, _, shown in rows)
-    figure, axes = ink.sheet(0.5 + 2.1 * len(rows), len(rows), columns)
+    figure, axes = ink.sheet(0.4 + 1.95 * len(rows), len(rows), columns)
     scale, cmap = _shares([_cut(one) for _, _, shown in rows for one in shown])
     for row, (layer, name, shown) in enumerate(rows):
         for column in range(columns):
@@ -150,17 +150,15 @@ def _picture(axis: Axes, example: AttentionPair) -> None:
     if example.picture is None:
         axis.set_axis_off()
         return
-    axis.imshow(example.picture, cmap="Greys", alpha=0.6)
+    axis.imshow(example.picture, cmap="Greys", alpha=0.5)
     tall, wide = example.patch
-    down, across = (
-        size // side for size, side in zip(example.picture.shape, example.patch, strict=True)
-    )
-    for number_ in range(down * across) if down * across <= MOST_TOKENS else ():
-        row, column = divmod(number_, across)
-        place = (column + 0.5) * wide - 0.5, (row + 0.5) * tall - 0.5
-        axis.text(
-            *place, str(number_ + 1), ha="center", va="center", fontsize=8, color=ink.DEFAULTS
-        )
+    down, across = example.picture.shape[0] // tall, example.picture.shape[1] // wide
+    box: Any = {"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.8}
+    for place in range(down * across) if down * across <= MOST_TOKENS else ():
+        row, column = divmod(place, across)
+        x, y = (column + 0.5) * wide - 0.5, (row + 0.5) * tall - 0.5
+        shown: Any = {"ha": "center", "va": "center", "fontsize": 8, "color": ink.TEXT}
+        axis.text(x, y, str(place + 1), bbox=box, **shown)
     for k in range(1, across):
         axis.axvline(k * wide - 0.5, color="white", lw=0.8)
     for k in range(1, down):
@@ -173,7 +171,7 @@ def _picture(axis: Axes, example: AttentionPair) -> None:
 def _named(axis: Axes, tokens: Sequence[str]) -> None:
     """Give both sides of a map its tokens' names, those that attend on the left."""
     names = [name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…" for name in tokens]
-    turned = 90 if any(len(name) > 2 for name in names) else 0
+    turned = 90 if max(map(len, names)) > 1 and len(names) > _UPRIGHT else 0
     axis.set_xticks(range(len(names)), names, rotation=turned)
     axis.set_yticks(range(len(names)), names)
     axis.tick_params(length=0, labelsize=8, labelcolor=ink.TEXT)
