@@ -182,7 +182,7 @@ def _sentence(
 
 def _caution(run: ReportInput, best: Trial | None, defaults: Trial | None) -> str:
     if run.weights is not None:
-        return held_against.caution(run)
+        return held_against.caution(run, best is not None and best is defaults)
     parts = []
     for name, what in (("parameters", "parameters"), ("flops", "floating-point operations")):
         ratio = _ratio(best, defaults, name)

@@ -17,8 +17,7 @@ from pso_attn.report.words import count, number
 COSTS = ("parameters", "flops", "memory_bytes")  # metrics that are not the task's
 UNTOUCHED, GRADIENT, BEST = "untouched", "gradient", "best"
 UNFINISHED = (
-    "The search has not finished, so neither gradient descent at equal compute nor any other "
-    "control stands beside it yet."
+    "The search has not finished: gradient descent at equal compute is put beside it once it has."
 )
 
 
@@ -57,8 +56,11 @@ def sentence(run: ReportInput, trial: int, best: float | None, untouched: float 
     )
 
 
-def caution(run: ReportInput) -> str:
-    """Return what speaks against the best weights, empty where nothing does."""
+def caution(run: ReportInput, is_untouched: bool) -> str:
+    """Return what speaks against the best weights, empty where nothing does.
+
+    is_untouched: whether the best are the untouched ones themselves.
+    """
     assert run.weights is not None
     rows = run.weights.rows
     if BEST not in rows:
@@ -70,10 +72,10 @@ def caution(run: ReportInput) -> str:
     }
     ours = losses.get(BEST, float("inf"))
     said = []
-    if losses.get(UNTOUCHED, float("inf")) <= ours:
+    if losses.get(UNTOUCHED, float("inf")) <= ours and not is_untouched:
         said.append(
-            "On the whole split they are no better than the untouched ones: their lead was that of "
-            "the examples that they were scored on."
+            "On the whole split they are no better than the untouched ones: their lead was luck "
+            "with the examples that they were scored on."
         )
     others = [
         "gradient descent" if name == GRADIENT else f"the {name}"

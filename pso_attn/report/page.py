@@ -35,7 +35,7 @@ def page(run: ReportInput, found: Findings, pictures: Mapping[str, Picture]) -> 
             convergence,
             *weight_page.changed(pictures),
             weight_page.swarm(pictures),
-            _mattered(pictures) if run.space.coordinates else "",
+            _mattered(run, pictures) if run.space.coordinates else "",
             weight_page.left_out(run),
             _failures(run),
             _how(run),
@@ -47,7 +47,7 @@ def page(run: ReportInput, found: Findings, pictures: Mapping[str, Picture]) -> 
             _finalists(run, pictures["finalists"]),
             _baselines(run),
             convergence,
-            _mattered(pictures),
+            _mattered(run, pictures),
             markup.section("Learning curves", markup.figure(pictures["curves"])),
             "" if run.is_foreign else _diversity(pictures),
             _failures(run),
@@ -201,9 +201,11 @@ def _baselines(run: ReportInput) -> str:
     )
 
 
-def _mattered(pictures: Mapping[str, Picture]) -> str:
+def _mattered(run: ReportInput, pictures: Mapping[str, Picture]) -> str:
+    alone = "Of the settings alone: the weights, which moved with them, are no part of it."
     return markup.section(
         "What mattered",
+        markup.paragraph(alone if run.weights is not None else ""),
         markup.figure(pictures["importances"]),
         f"<h3>{escape(pictures['knobs'].title)}</h3>",
         markup.figure(pictures["knobs"]),

@@ -108,7 +108,7 @@ def summary_rows(
         f"best of {least}",
         "test",
         "found at",
-        "trainings",
+        "evaluations" if any(entry.run.weights for entry in found) else "trainings",
         "time",
         "sampler",
     ]

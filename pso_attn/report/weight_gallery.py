@@ -81,7 +81,7 @@ def _attention(run: ReportInput) -> Picture:
         f"{'; '.join(_read(example.tokens) for example in examples)}.",
         f"Untouched, and the best particle's, trial {run.weights.trial}: layer {layer}, mean over "
         f"its heads, on {count(len(examples), 'validation example')}. A row is a token that "
-        f"attends; its colours say how much it takes from each token. {cut}{_kind(run)}",
+        f"attends; its colours say how much it takes from each token. {cut}{_kind(run.weights)}",
         weight_plots.attention(examples, layer),
     )
 
@@ -129,15 +129,14 @@ def _swarm(run: ReportInput, found: Findings) -> Picture:
     )
 
 
-def _kind(run: ReportInput) -> str:
-    """Return what the maps are where they are no probabilities."""
-    assert run.weights is not None
-    maps = [one for example in run.weights.maps for one in (*example.before, *example.after)]
+def _kind(weights: SearchedWeights) -> str:
+    """Return how the colours are read, and what the maps are where they are no probabilities."""
+    maps = [one for example in weights.maps for one in (*example.before, *example.after)]
     if all(float(one.min()) >= -_ROUNDING for one in maps):
-        return ""
+        return "Colours go by the root of the share. "
     return (
-        "This mechanism has no weights between tokens that are probabilities: shown is what they "
-        "amount to, and it may be negative. "
+        "This mechanism has no weights between tokens that are probabilities: shown is what its "
+        "own amount to, which may be negative. "
     )
 
 

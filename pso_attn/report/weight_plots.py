@@ -1,12 +1,12 @@
 """Weights, and what they do, as pictures; no function here touches global state."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
+from matplotlib.colors import Normalize, PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
@@ -17,6 +17,9 @@ from pso_attn.report.inputs import AttentionPair, MatrixPair
 
 MOST_TOKENS = 24  # of an example that are shown; names of more cannot be read
 MOST_HEADS = 4  # of a layer that are shown
+_ONE_EACH = 4  # matrices up to which each has a row of its own
+_LONGISH = 3  # sides of a matrix beyond whose ratio its entries are not drawn square
+_STAGES = ("before", "after", "difference")
 _EDGE = 0.995  # share of the weights that the colours tell apart; the rest has the last colour
 _SIGNED, _POSITIVE = "RdBu_r", "Blues"
 _LONGEST = 10  # characters of a token's name
@@ -24,32 +27,32 @@ _UPRIGHT = 12  # tokens below which names of several characters stand beside eac
 
 
 def matrices(pairs: Sequence[MatrixPair]) -> Figure:
-    """Draw each matrix before, after, and the difference, a row each, in one scale of colours."""
-    figure, axes = ink.sheet(0.6 + 2.45 * len(pairs), len(pairs), 3)
+    """Draw each matrix before, after, and the difference side by side, in one scale of colours.
+
+    One matrix in a row, or two where there are more than four.
+    """
+    beside = 1 if len(pairs) <= _ONE_EACH else 2
+    rows, columns = -(-len(pairs) // beside), 3 * beside
+    figure, axes = ink.sheet(0.6 + (2.45 if beside == 1 else 1.2) * rows, rows, columns)
     sizes = np.concatenate([np.abs(part).ravel() for p in pairs for part in (p.before, p.after)])
     edge = float(np.quantile(sizes, _EDGE)) or 1.0
-    for row, pair in enumerate(pairs):
+    for axis in axes:
+        axis.set_axis_off()
+    for place, pair in enumerate(pairs):
         same = pair.before.shape == pair.after.shape
         shown = (pair.before, pair.after, pair.after - pair.before if same else None)
-        for column, values in enumerate(shown):
-            axis = axes[3 * row + column]
-            ink.dress(axis, grid="")
-            axis.spines[["left", "bottom"]].set_visible(False)
-            axis.set_xticks([])
-            axis.set_yticks([])
-            if row == 0:
-                heads = ("before", "after", "difference")
-                axis.set_title(heads[column], fontsize=ink.PLAIN, color=ink.TEXT, loc="left")
+        for axis, values, name in zip(axes[3 * place :], shown, _STAGES, strict=False):
+            if place < beside:
+                axis.set_title(name, fontsize=ink.PLAIN, color=ink.TEXT, loc="left")
             if values is None:
-                axis.text(0.5, 0.5, "of other shapes", ha="center", color=ink.QUIET)
+                axis.text(0.5, 0.5, "other shapes", ha="center", color=ink.QUIET)
                 continue
-            tall, wide = values.shape
-            aspect: Any = "equal" if max(tall, wide) <= 3 * min(tall, wide) else "auto"
-            axis.imshow(values, cmap=_SIGNED, vmin=-edge, vmax=edge, aspect=aspect)
-            if column == 0:
-                size = f"{tall} x {wide}"  # in and out
-                axis.set_ylabel(f"{pair.name}\n{size}", fontsize=ink.PLAIN, color=ink.TEXT)
-    _bar(figure, axes, ScalarMappable(Normalize(-edge, edge), _SIGNED), "weight", len(pairs))
+            axis.set_axis_on()
+            _bare(axis)
+            axis.imshow(values, cmap=_SIGNED, vmin=-edge, vmax=edge, aspect=_aspect(values))
+        size = " x ".join(map(str, pair.before.shape))
+        axes[3 * place].set_ylabel(f"{pair.name}\n{size}", fontsize=ink.PLAIN, color=ink.TEXT)
+    _bar(figure, axes, ScalarMappable(Normalize(-edge, edge), _SIGNED), "weight", rows)
     return figure
 
 
@@ -60,7 +63,7 @@ def attention(examples: Sequence[AttentionPair], layer: int) -> Figure:
     """
     pictured = any(example.picture is not None for example in examples)
     columns = 3 if pictured else 2
-    height = 2.75 if pictured else 4.3
+    height = 2.75 if pictured else 4.0
     figure, axes = ink.sheet(0.5 + height * len(examples), len(examples), columns)
     maps = [
         [_cut(part[layer].mean(axis=0)) for part in (example.before, example.after)]
@@ -98,9 +101,7 @@ def heads(example: AttentionPair, layers: Sequence[int]) -> Figure:
                 axis.set_axis_off()
                 continue
             axis.imshow(_cut(shown[column]), cmap=cmap, norm=scale)
-            axis.set_xticks([])
-            axis.set_yticks([])
-            axis.spines[:].set_color(ink.GRID)
+            _bare(axis)
             if row == 0:
                 axis.set_title(f"head {column}", fontsize=ink.PLAIN, color=ink.TEXT, loc="left")
             if column == 0:
@@ -132,17 +133,31 @@ def swarm(found: Components) -> Figure:
     return figure
 
 
+def _bare(axis: Axes) -> None:
+    """Leave a frame alone."""
+    axis.set_xticks([])
+    axis.set_yticks([])
+    axis.spines[:].set_color(ink.GRID)
+
+
+def _aspect(values: NDArray[Any]) -> Literal["equal", "auto"]:
+    return "equal" if max(values.shape) <= _LONGISH * min(values.shape) else "auto"
+
+
 def _cut(values: NDArray[Any]) -> NDArray[Any]:
     return values[:MOST_TOKENS, :MOST_TOKENS]
 
 
 def _shares(maps: Sequence[NDArray[Any]]) -> tuple[Normalize, str]:
-    """Return the scale and the colours that all maps share: two-sided where some are negative."""
+    """Return the scale and the colours that all maps share: two-sided where some are negative.
+
+    Else by the root of the shares, since a token that sees few gives each a large one.
+    """
     low = min(float(one.min()) for one in maps)
     high = max(float(np.abs(one).max()) for one in maps) or 1.0
     if low < -1e-6:
         return Normalize(-high, high), _SIGNED
-    return Normalize(0, high), _POSITIVE
+    return PowerNorm(0.5, 0, high), _POSITIVE
 
 
 def _picture(axis: Axes, example: AttentionPair) -> None:
@@ -163,9 +178,7 @@ def _picture(axis: Axes, example: AttentionPair) -> None:
         axis.axvline(k * wide - 0.5, color="white", lw=0.8)
     for k in range(1, down):
         axis.axhline(k * tall - 0.5, color="white", lw=0.8)
-    axis.set_xticks([])
-    axis.set_yticks([])
-    axis.spines[:].set_color(ink.GRID)
+    _bare(axis)
 
 
 def _named(axis: Axes, tokens: Sequence[str]) -> None:
