@@ -16,8 +16,6 @@ demo: .venv/installed  ## search, confirm and report on real data
 	$(BIN)/pso-attn confirm demo
 	$(BIN)/pso-attn report demo
 
-test check: export OMP_NUM_THREADS ?= 1
-
 test: .venv/installed  ## the whole test suite
 	$(BIN)/pytest
 

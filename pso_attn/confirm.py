@@ -3,10 +3,12 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from pso_attn.confirm_weights import UNIT, score_finalists
 from pso_attn.parts import Parts
 from pso_attn.runs import CONFIRMATION, LoadedRun
 from pso_attn.seeding import training_seed
@@ -16,6 +18,7 @@ from pso_attn.types import History, Objective, Settings, Trial
 SCHEMA = 1
 FIRST_FRESH = 1_000_000  # the r-th confirming seed is seed(run, 1,000,000 + r): none was searched
 CONFIDENCE = 0.95
+SEED = "seed"  # what values are paired over where settings are trained
 TEST_USES = "test_uses"  # study attribute: every time that the test split was looked at
 
 Report = Callable[[int, int], None]
@@ -37,13 +40,15 @@ def confirm_run(
     parts = run.assembled(device, allow_import)
     with OptunaStore.load(run.started.storage, run.folder, parts.space, parts.objectives) as store:
         history = store.history()
-        if not finalists(history, top):
+        ranked = finalists(history, top, parts.weights is not None)
+        if not ranked:
             raise run.without_winner("to confirm")
-        chosen = [trial.number for trial in finalists(history, top)]
+        chosen = [trial.number for trial in ranked]
         use = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "by": "confirm"}
         uses = store.get_attribute(TEST_USES) or []
         store.set_attribute(TEST_USES, [*uses, {**use, "trials": chosen, "seeds": seeds}])
-        document = confirm(run.name, parts, history, top, seeds, report)
+        checkpoints = run.folder.checkpoints
+        document = confirm(run.name, parts, history, top, seeds, report, checkpoints)
         run.folder.write_json(CONFIRMATION, document)
     return document
 
@@ -55,33 +60,44 @@ def confirm(
     top: int,
     seeds: int,
     report: Report | None = None,
+    checkpoints: Path | None = None,
 ) -> dict[str, Any]:
     """Return the document of `confirm.json`. report: called with (steps done, steps in all).
+
+    checkpoints: the run's folder of models, which a search for weights is scored with.
 
     The best `top` distinct settings by search loss and the defaults (the first trial) are
     trained at full length on `seeds` seeds that no search used, as one batched job, and scored
     on the test split. The winner is the best by search loss, never chosen on the test split;
     its gain over the defaults is paired by seed, positive where the winner is better.
     """
-    ranked = finalists(history, top)
+    ranked = finalists(history, top, parts.weights is not None)
     contenders = [("defaults", 0, history.trials[0])]
     contenders += [("finalist", rank, trial) for rank, trial in enumerate(ranked, start=1)]
     fresh = [training_seed(parts.configuration.seed, FIRST_FRESH + r) for r in range(seeds)]
     settings = [trial.candidate.settings for _, _, trial in contenders]
-    results = _train(parts, settings, fresh, report)
+    controls: Mapping[str, Mapping[str, float]] = {}
+    if parts.weights is not None:
+        assert checkpoints is not None
+        trials = [trial for _, _, trial in contenders]
+        results, controls = score_finalists(parts, checkpoints, trials)
+    else:
+        results = _train(parts, settings, fresh, report)
     objective = history.objectives[0]
     metrics = _measured(parts, objective, results)
     rows = [
         _row(role, rank, trial, metrics, result)
         for (role, rank, trial), result in zip(contenders, results, strict=True)
     ]
-    gain = measure_gain(objective, _scores(rows[0], objective), _scores(rows[1], objective))
-    baselines = {} if parts.task is None else parts.task.baselines()
+    unit = SEED if parts.weights is None else UNIT
+    defaults, winner = (_scores(row, objective) for row in rows[:2])
+    gain = measure_gain(objective, defaults, winner, unit)
+    baselines = {**controls, **({} if parts.task is None else parts.task.baselines())}
     return {
         "schema": SCHEMA,
         "run": name,
         "split": "test",
-        "seeds": fresh,
+        "seeds": fresh if parts.weights is None else [],
         "objective": objective.name,
         "direction": objective.direction,
         "rows": rows,
@@ -91,20 +107,30 @@ def confirm(
     }
 
 
-def finalists(history: History, top: int) -> list[Trial]:
-    """Return the best `top` completed trials of distinct settings, best first; ties to earlier."""
+def finalists(history: History, top: int, of_weights: bool = False) -> list[Trial]:
+    """Return the best `top` completed trials of distinct settings, best first; ties to earlier.
+
+    of_weights: whether other weights make others of equal settings.
+    """
     full = (trial for trial in history.trials if trial.is_full)
     chosen: list[Trial] = []
     for trial in sorted(full, key=lambda trial: (history.loss(trial), trial.number)):
         if len(chosen) == top or not math.isfinite(history.loss(trial)):
             break
-        if all(trial.candidate.settings != other.candidate.settings for other in chosen):
+        if all(
+            trial.candidate.settings != other.candidate.settings
+            or (of_weights and not np.array_equal(trial.position, other.position))
+            for other in chosen
+        ):
             chosen.append(trial)
     return chosen
 
 
 def measure_gain(
-    objective: Objective, defaults: Sequence[float | None], winner: Sequence[float | None]
+    objective: Objective,
+    defaults: Sequence[float | None],
+    winner: Sequence[float | None],
+    unit: str = SEED,
 ) -> dict[str, Any]:
     """Return how much better the winner is, over the seeds at which both finished.
 
@@ -123,6 +149,7 @@ def measure_gain(
     mean = float(np.mean(differences)) if differences else None
     return {
         "metric": objective.name,
+        "unit": unit,
         "mean": mean,
         "std": spread,
         "per_seed": differences,
@@ -135,18 +162,23 @@ def measure_gain(
 def verdict(rows: Sequence[Mapping[str, Any]], gain: Mapping[str, Any]) -> str:
     """Return in one sentence whether the winner is to be believed."""
     defaults, winner = rows[0], rows[1]
-    metric = gain["metric"]
-    if winner["settings"] == defaults["settings"]:
-        return "The defaults themselves did best in the search, so there is no gain to confirm."
+    metric, unit = gain["metric"], gain["unit"]
+    whose = "the defaults" if unit == SEED else "the weights before the search"
+    if winner["trial"] == defaults["trial"] or (
+        unit == SEED and winner["settings"] == defaults["settings"]
+    ):
+        best = f"{whose.capitalize()} themselves did best in the search"
+        return f"{best}, so there is no gain to confirm."
     if gain["mean"] is None:
         return "Nothing can be said: no seed finished for both the winner and the defaults."
     values = " against ".join(f"{row['test'][metric]['mean']:.4g}" for row in (winner, defaults))
-    seeds = len(gain["per_seed"])
-    shown = f"test {metric} {values} of the defaults, over {seeds} seed{'s' if seeds > 1 else ''}"
+    pairs = len(gain["per_seed"])
+    shown = f"test {metric} {values} of {whose}, over {pairs} {unit}{'s' if pairs > 1 else ''}"
     if not gain["significant"]:
-        return f"Seeds alone could make the difference: {shown}."
+        chance = "Seeds" if unit == SEED else "The choice of examples"
+        return f"{chance} alone could make the difference: {shown}."
     size = f"{abs(gain['mean']):.4g}"
-    if gain["seed_noise"]:  # none of what gives the same at every seed
+    if gain["seed_noise"] and unit == SEED:  # none of what gives the same at every seed
         size += f", {abs(gain['mean']) / gain['seed_noise']:.1f} times the seed noise"
     word = "better" if gain["mean"] > 0 else "worse"
     return f"The winner is {word}: {shown}, a difference of {size}."
@@ -195,7 +227,7 @@ def _train(
 def _measured(parts: Parts, objective: Objective, results: Sequence[Sequence[Any]]) -> list[str]:
     """Return the metrics by name: the task's, or what an objective of one's own gave always."""
     if parts.task is not None:
-        return list(parts.task.metrics)
+        return list(dict.fromkeys((*parts.task.metrics, objective.name)))
     given = [result.metrics for row in results for result in row if result.metrics is not None]
     shared = [name for name in given[0] if all(name in one for one in given)] if given else []
     return list(dict.fromkeys([objective.name, *shared]))

@@ -95,6 +95,11 @@ def train_run(
     Raises RunError while the run is being driven and TrainingError where nothing is left to keep.
     """
     parts = run.assembled(device, allow_import)
+    if parts.weights is not None:
+        raise ConfigurationError(
+            f"run {run.name} searches weights, which are its result as they are; write its model "
+            f"with `{run.again('export')} --out DIR`"
+        )
     with run.folder.lock():
         if parts.function is not None:
             _refuse_ours(parts.configuration, patience, precision)

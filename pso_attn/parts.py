@@ -127,8 +127,12 @@ class Parts:
             rehearse_objective,
             resolve_device,
         )
+        from pso_attn.evaluate.weights import rehearse_weights
 
         budget = self.configuration.budget
+        if self.weights is not None:
+            fitness = self.weights.fitness(self.configuration.device, None)
+            return rehearse_weights(fitness, generation, budget, len(self.space.coordinates))
         if self.function is not None:
             objective = self.objectives[0]
             return rehearse_objective(self.own_objective(), generation, budget, objective)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from pso_attn.errors import ConfigurationError
-from pso_attn.evaluate import cost
+from pso_attn.evaluate import check_batch, cost
 from pso_attn.models import TaskInfo
 from pso_attn.seeding import generator
 from pso_attn.space import Coordinate, Space
@@ -48,18 +48,10 @@ def why_refused(settings: Settings, task: Any) -> str | None:
     """Return why settings cannot be trained on the task, in one sentence, or None."""
     try:
         cost(settings, task.info)
+        check_batch(settings.get("batch_size", 1), len(task.train))
     except ConfigurationError as error:
         return str(error)
-    return _too_few_examples(settings, task)
-
-
-def _too_few_examples(settings: Settings, task: Any) -> str | None:
-    batch, examples = settings.get("batch_size", 1), len(task.train)
-    if batch <= examples:
-        return None
-    return (
-        f"batch_size = {batch} exceeds the {examples} training examples; choose at most {examples}"
-    )
+    return None
 
 
 def _refusal(space: Space, task: Any, position: Array) -> str | None:

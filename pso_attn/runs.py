@@ -16,7 +16,7 @@ from pso_attn.config import Configuration, configuration_from
 from pso_attn.configured_space import make_bare_space, make_space
 from pso_attn.errors import RunError
 from pso_attn.parts import Parts
-from pso_attn.space import Space
+from pso_attn.space import FITNESS, Space
 from pso_attn.store import OptunaStore, RunFolder, load_study
 from pso_attn.store.lease import LEASE
 from pso_attn.types import Generation, History, Objective, Trial
@@ -40,7 +40,10 @@ class LoadedRun:
         self.started = configuration_from(folder.configuration(), where)
         if self.started.direction is None:
             raise RunError(f"{where} has no run.direction; it is not a run's configuration")
-        self.objectives = (Objective(self.started.objectives[0], self.started.direction),)
+        table = self.started.weight_table
+        is_own = table is not None and table.fitness is not None
+        name = FITNESS if is_own else self.started.objectives[0]
+        self.objectives = (Objective(name, self.started.direction),)
 
     @property
     def name(self) -> str:

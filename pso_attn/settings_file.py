@@ -6,13 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from pso_attn.config import Configuration
-from pso_attn.configured_space import declared_knobs
+from pso_attn.configured_space import OWN_KNOBS, declared_knobs, make_bare_space
 from pso_attn.errors import ConfigurationError
 from pso_attn.space import read_settings
 
 
 def read_settings_file(path: Path, configuration: Configuration) -> dict[str, Any]:
     """Return a file's settings over the run's fixed ones; the knobs of neither have defaults.
+
+    Those of built-in families stay unsaid, for a model knows them, and some follow from others.
+    Of code of one's own only the space knows them, so they are said.
 
     path: JSON where it ends in .json, else TOML; a table "settings" in it, as `best --json`
     prints one, is read in place of the whole. Raises ConfigurationError, in one sentence, for
@@ -28,7 +31,10 @@ def read_settings_file(path: Path, configuration: Configuration) -> dict[str, An
             "give settings of that family"
         )
     knobs = declared_knobs(configuration)
-    return read_settings({**configuration.fixed, **given}, knobs, str(path))
+    settings = read_settings({**configuration.fixed, **given}, knobs, str(path))
+    if OWN_KNOBS & configuration.own_code.keys():
+        return make_bare_space(configuration).completed(settings)
+    return settings
 
 
 def _document(path: Path) -> Any:

@@ -131,6 +131,7 @@ def tune(
     name = new_name(configuration, run, folder)
     with _held(configuration, function, name, folder, generations) as driven:
         driven.run(deadline_s)
+        driven.hold_against()
     return Tuned(load_run(name, folder))
 
 

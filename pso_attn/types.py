@@ -158,7 +158,8 @@ class Trial:
     @property
     def position(self) -> Array:
         """(D,), where the particle is: what its loss belongs to."""
-        return self.candidate.position if self.moved is None else self.moved
+        position = self.candidate.position if self.moved is None else self.moved
+        return np.asarray(position, dtype=np.float64)  # what lies in a file is single precision
 
     @property
     def number(self) -> int:

@@ -1,9 +1,13 @@
-"""What all tests share: a cache of their own, so that none reads or writes the user's."""
+"""What all tests share: one thread, and a cache of their own, so that none touches the user's."""
 
 import os
 from pathlib import Path
 
 import pytest
+
+# Before anything loads torch, and for the commands that tests start: threads round differently,
+# and a search cuts its batches by the cores that happen to be idle.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -10,6 +10,7 @@ from pso_attn.report.words import count, duration, number, setting
 from pso_attn.space import WeightTable
 from pso_attn.types import History, State, Trial
 
+_MORE = {"export": " --out DIR"}
 SHOWN = 24  # entries of a table
 
 if TYPE_CHECKING:
@@ -51,8 +52,10 @@ def summary(
     if not driven.is_finished:
         lines.append(f"go on:    {driven.again('resume')}")
     if best is not None:
-        following = ("confirm", "train" if weights is None else "export", "report")
-        lines += [f"{word + ':':<10}{driven.again(word)}" for word in following]
+        following = ("confirm", "export" if weights else "train", "report")
+        lines += [
+            f"{word + ':':<10}{driven.again(word)}{_MORE.get(word, '')}" for word in following
+        ]
     return document, lines
 
 
@@ -141,7 +144,11 @@ def control_table(control: Mapping[str, Any]) -> list[Any]:
     objective = control["objective"]
     rows = {name: row for name, row in control.items() if isinstance(row, Mapping)}
     metrics = list(rows["best"]["validation"])
-    columns = ("", f"{control['split']} {objective}", *(f"validation {m}" for m in metrics))
+    columns = (
+        "",
+        f"{control['split']} {objective}",
+        *(f"validation {m.replace('_', ' ')}" for m in metrics),
+    )
     lines = [
         (name, number(row["fitness"]), *(number(row["validation"][m]) for m in metrics))
         for name, row in rows.items()
@@ -194,7 +201,7 @@ def rehearsal(parts: "Parts") -> tuple[dict[str, Any], list[Any]]:
         if name in _WORDS
     ]
     lines += [f"planned: {plan}" for plan in dict.fromkeys(measured.get("plans", ()))]
-    if measured.get("batching_gain", 1) < 1:
+    if measured.get("batching_gain", 1) < 1 and parts.weights is None:
         lines.append(
             "at these sizes one training after another would be as fast: a smaller batch_size "
             "or width gains more from the batch"
@@ -215,6 +222,9 @@ def _mebibytes(value: float) -> str:
 _ONE_TRAINING = ("one training", duration)
 _WORDS: Mapping[str, tuple[str, Any]] = {
     "trainings_per_generation": ("trainings per generation", number),
+    "evaluations_per_generation": ("evaluations per generation", number),
+    "seconds_per_evaluation": ("one evaluation, in the batch", duration),
+    "seconds_per_evaluation_alone": ("one evaluation, alone", duration),
     "seconds_per_training": ("one training, in the batch", duration),
     "seconds_per_training_alone": ("one training, alone", duration),
     "batching_gain": ("predicted gain of the batch", lambda value: f"{value:.2f} x"),

@@ -205,7 +205,8 @@ def _confirmation(document: dict[str, Any], report_command: str) -> list[Any]:
     rows = []
     for row in document["rows"]:
         is_default = row["role"] == "defaults"
-        who = "defaults" if is_default else f"{row['rank']}: trial {row['trial']}"
+        first = "defaults" if document["seeds"] else "untouched"
+        who = first if is_default else f"{row['rank']}: trial {row['trial']}"
         shown = [
             plus_minus(row["test"][name]["mean"], row["test"][name]["std"])
             for name in (metric, *others)
@@ -219,8 +220,7 @@ def _confirmation(document: dict[str, Any], report_command: str) -> list[Any]:
     lines = [table(columns, rows, right=columns[1:]), ""]
     if gain["mean"] is not None:
         spread = plus_minus(gain["mean"], gain["std"])
-        lines.append(
-            f"gain in test {metric}: {spread} over {count(len(gain['per_seed']), 'seed')} "
-            f"(seed noise {number(gain['seed_noise'])})"
-        )
+        over = count(len(gain["per_seed"]), gain["unit"])
+        noise = f" (seed noise {number(gain['seed_noise'])})" if document["seeds"] else ""
+        lines.append(f"gain in test {metric}: {spread} over {over}{noise}")
     return [*lines, document["verdict"], f"report:   {report_command}"]

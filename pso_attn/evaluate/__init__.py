@@ -6,7 +6,7 @@ from pso_attn.evaluate.evaluator import Progress, SwarmEvaluator, cost
 from pso_attn.evaluate.module_evaluator import ModuleEvaluator
 from pso_attn.evaluate.module_runs import rehearse_modules, train_modules
 from pso_attn.evaluate.module_training import ModuleMember, ModuleTraining
-from pso_attn.evaluate.optimiser import KNOBS
+from pso_attn.evaluate.optimiser import KNOBS, check_batch
 from pso_attn.evaluate.own_factory import OwnFactory
 from pso_attn.evaluate.own_objective import ObjectiveEvaluator, OwnObjective
 from pso_attn.evaluate.own_scoring import rehearse_objective, score_objective, train_objective
@@ -31,6 +31,7 @@ __all__ = [
     "Scored",
     "SwarmEvaluator",
     "SwarmTraining",
+    "check_batch",
     "cost",
     "read_member",
     "rehearse",

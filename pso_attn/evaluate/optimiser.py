@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pso_attn.errors import ConfigurationError
 from pso_attn.evaluate.graphs import Step, at
 from pso_attn.evaluate.precision import KNOBS as PRECISION_KNOBS
 from pso_attn.evaluate.smoothing import KNOBS as SMOOTHING_KNOBS
@@ -139,6 +140,15 @@ def read_recipe(settings: Mapping[str, Any]) -> Recipe:
     """Return the training part of a particle's settings, with declared defaults."""
     given = {knob.name: settings.get(knob.name, knob.default) for knob in KNOBS}
     return Recipe(**given)
+
+
+def check_batch(batch_size: int, examples: int) -> None:
+    """Raise ConfigurationError where a batch would hold some training example twice."""
+    if batch_size > examples:
+        raise ConfigurationError(
+            f"batch_size = {batch_size} exceeds the {examples} training examples; choose at most "
+            f"{examples}"
+        )
 
 
 class SwarmAdamW:

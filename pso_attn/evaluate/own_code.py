@@ -3,6 +3,7 @@
 import contextlib
 import random
 import sys
+import sysconfig
 import traceback
 from collections.abc import Iterator
 from numbers import Real
@@ -56,7 +57,8 @@ def why(name: str, error: BaseException) -> str:
     if isinstance(error, OwnCodeError):
         return str(error)
     frames = traceback.extract_tb(error.__traceback__)
-    theirs = [frame for frame in frames if not _is_ours(frame.filename)]
+    others = [frame for frame in frames if not _is_ours(frame.filename)]
+    theirs = [frame for frame in others if not _is_librarys(frame.filename)] or others
     words = " ".join(str(error).split())[:LONGEST]
     said = f"{name} raised {type(error).__name__}" + (f": {words}" if words else "")
     first = next(iter(theirs), None)
@@ -74,3 +76,9 @@ def read_number(value: Any) -> float | None:
 
 def _is_ours(filename: str) -> bool:
     return Path(filename).is_relative_to(Path(__file__).parents[1])
+
+
+def _is_librarys(filename: str) -> bool:
+    """Tell whether a file is Python's own, or of an installed package such as torch."""
+    folders = (sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib"))
+    return any(Path(filename).is_relative_to(folder) for folder in folders)

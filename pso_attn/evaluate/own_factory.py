@@ -10,10 +10,11 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parameter import UninitializedParameter
 from torch.utils.flop_counter import FlopCounterMode
 
 from pso_attn.errors import ConfigurationError
-from pso_attn.evaluate.optimiser import KNOBS, read_recipe
+from pso_attn.evaluate.optimiser import KNOBS, check_batch, read_recipe
 from pso_attn.evaluate.own_code import own_code, why
 from pso_attn.evaluate.smoothing import check_smoothing
 from pso_attn.tasks.task import Task
@@ -50,6 +51,11 @@ class OwnFactory:
         trained = [p for p in module.parameters() if p.requires_grad]
         if not trained:
             raise ConfigurationError(f"{self.name} returned a module without parameters to train")
+        if any(isinstance(p, UninitializedParameter) for p in trained):
+            raise ConfigurationError(
+                f"{self.name} returned a lazy module, whose parameters have no shape yet; call it "
+                "once with some inputs before you return it"
+            )
         others = {str(p.dtype) for p in trained if p.dtype != torch.float32}
         if others:
             raise ConfigurationError(
@@ -65,6 +71,9 @@ class OwnFactory:
         memory_bytes: weights, gradients, two moments, and what autograd keeps for a batch.
         Raises ConfigurationError where the settings give no module that fits the task.
         """
+        recipe = read_recipe(settings)
+        check_batch(recipe.batch_size, len(self.task.train))
+        check_smoothing(recipe.label_smoothing, self.task.info)
         own = {k: v for k, v in settings.items() if k not in _CHANGES_NO_MODULE}
         key = json.dumps(own, sort_keys=True, default=str)
         if key not in self._known:
@@ -113,13 +122,16 @@ class OwnFactory:
         except (Exception, SystemExit) as error:  # a user's module may raise anything
             raise ConfigurationError(why(f"{self.name}'s module", error)) from error
         self.check_shape(logits, len(inputs))
+        if not logits.requires_grad:
+            raise ConfigurationError(
+                f"{self.name}'s module gives answers that none of its parameters can be trained "
+                "by; leave out what cuts their gradient off, such as detach or no_grad"
+            )
         trained = [p for p in module.parameters() if p.requires_grad]
         for parameter in module.parameters():
             kept.pop(parameter.untyped_storage().data_ptr(), None)
         parameters = sum(p.numel() for p in trained)
-        recipe = read_recipe(settings)
-        check_smoothing(recipe.label_smoothing, self.task.info)
-        activations = recipe.batch_size * sum(kept.values()) // len(inputs)
+        activations = read_recipe(settings).batch_size * sum(kept.values()) // len(inputs)
         return {
             "parameters": parameters,
             "flops": 3 * counter.get_total_flops() // len(inputs),

@@ -3,21 +3,30 @@
 import torch
 from torch import Tensor
 
+from pso_attn.evaluate.precision import autocast, products_in
 from pso_attn.models import Swarm
 from pso_attn.tasks.task import Split, Task
 
 SCORED_TOGETHER = 128  # examples per forward pass
 
 
-def score_split(swarm: Swarm, task: Task, data: Split) -> dict[str, Tensor]:
-    """Return every metric of each particle, (N,).
+def score_split(
+    swarm: Swarm, task: Task, data: Split, precision: str = "float32"
+) -> dict[str, Tensor]:
+    """Return every metric of each particle, (N,); precision: of the model's products.
 
     Where each token has a target, their logits are many, and batches are averaged.
     """
+    weights = swarm.storage.weights
+    with products_in(precision, weights.device), autocast(precision, weights.device):
+        return _scores(swarm, task, data, weights.dtype)
+
+
+def _scores(swarm: Swarm, task: Task, data: Split, dtype: torch.dtype) -> dict[str, Tensor]:
     batches = [
         slice(first, first + SCORED_TOGETHER) for first in range(0, len(data), SCORED_TOGETHER)
     ]
-    answers = (swarm.forward(data.inputs[None, batch]) for batch in batches)
+    answers = (swarm.forward(data.inputs[None, batch]).to(dtype) for batch in batches)
     if not task.info.per_token:
         return task.score(torch.cat(list(answers), 1), data.targets[None])
     sums: dict[str, Tensor] = {}

@@ -52,16 +52,20 @@ def importance_bars(shares: Mapping[str, float]) -> Figure:
 
 
 def finalists(
-    rows: Sequence[Mapping[str, Any]], objective: Objective, split: str = VALIDATION
+    rows: Sequence[Mapping[str, Any]],
+    objective: Objective,
+    split: str = VALIDATION,
+    unchanged: str = "defaults",
 ) -> Figure:
     """Draw each finalist's and the defaults' search value beside its confirmed test values.
 
-    rows: those of `confirm.json`. split: that the search value was taken on. Small dots are
-    single seeds, the bar is one standard deviation to both sides of their mean.
+    rows: those of `confirm.json`. split: that the search value was taken on. unchanged: how the
+    defaults are called. Small dots are single seeds, or parts of the split, the bar is one
+    standard deviation to both sides of their mean.
     """
     figure, (axis,) = ink.sheet(1.4 + 0.5 * len(rows))
     for place, row in enumerate(rows):
-        colour = ink.TEST if row["role"] == "finalist" else ink.DEFAULTS
+        colour = ink.DEFAULTS if row["role"] == "defaults" else ink.TEST
         test = row.get("test", {}).get(objective.name, {})
         seeds = [seed for seed in test.get("per_seed", ()) if seed is not None]
         axis.plot(seeds, [place + 0.27] * len(seeds), "o", color=colour, alpha=0.5, ms=5, mew=0)
@@ -79,11 +83,10 @@ def finalists(
         if row.get("search_loss") is not None:
             axis.plot(row["search_loss"], place - 0.2, "D", **_HOLLOW)
     axis.plot([], [], "D", label=f"{split}, search", **_HOLLOW)
-    axis.plot([], [], "o", color=ink.TEST, ms=8, label="test")
-    others = sorted({row_name(row) for row in rows if row["role"] != "finalist"})
-    axis.plot([], [], "o", color=ink.DEFAULTS, ms=8, label=f"test, {', '.join(others)}")
+    axis.plot([], [], "o", color=ink.TEST, ms=8, label="test, finalists")
+    axis.plot([], [], "o", color=ink.DEFAULTS, ms=8, label=f"test, {unchanged}")
     ink.dress(axis, axis_name(f"{split} and test", objective), grid="x")
-    axis.set_yticks(range(len(rows)), [row_name(row) for row in rows])
+    axis.set_yticks(range(len(rows)), [row_name(row, unchanged) for row in rows])
     axis.tick_params(axis="y", length=0)
     axis.set_ylim(len(rows) - 0.45, -0.55)
     ink.key(figure)

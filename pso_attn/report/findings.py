@@ -92,11 +92,9 @@ def finalist(confirmation: Mapping[str, Any], rank: int) -> Mapping[str, Any] | 
     return next((row for row in rows if row.get("rank") == rank), None)
 
 
-def row_name(row: Mapping[str, Any]) -> str:
-    """Return how a confirmed row is called: a finalist's rank and trial, else its role."""
-    if row["role"] == "finalist":
-        return f"{row['rank']}: trial {row['trial']}"
-    return str(row["role"])
+def row_name(row: Mapping[str, Any], unchanged: str) -> str:
+    """Return how a confirmed row is called; unchanged: the defaults, as this run calls them."""
+    return unchanged if row["role"] == "defaults" else f"{row['rank']}: trial {row['trial']}"
 
 
 def plain_summary(run: ReportInput) -> list[str]:

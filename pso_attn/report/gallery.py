@@ -3,7 +3,7 @@
 import pandas as pd
 
 from pso_attn.report import comparisons, frames, held_against, ink, plots
-from pso_attn.report.findings import Findings, value
+from pso_attn.report.findings import Findings, row_name, value
 from pso_attn.report.importances import Importances, importances
 from pso_attn.report.inputs import ReportInput
 from pso_attn.report.picture import Picture, drawn, missing
@@ -75,7 +75,7 @@ def _beside(run: ReportInput) -> str:
     if not run.weights.rows:
         return f"{said}{held_against.UNFINISHED} "
     return (
-        f"{said}Lines across are what stands beside the search, on the whole split; that of "
+        f"{said}Lines across are what stands beside the search, all on the same examples; that of "
         "gradient descent comes with its way there, a training step counted as the forward passes "
         "that it costs. "
     )
@@ -88,18 +88,21 @@ def _finalists(run: ReportInput) -> Picture:
         return missing("finalists", title, "")
     name = run.objective.name
     shown = (
-        f"{row['role']} {row['rank']}: test {name} "
+        f"{row_name(row, run.unchanged)}: test {name} "
         f"{number(row.get('test', {}).get(name, {}).get('mean'))}"
         for row in rows
     )
+    each, ones = "Each small dot is a training with a fresh seed", ""
+    if run.weights is not None:
+        each, ones = "Each small dot is a part of the test split", " weights"
     return drawn(
         "finalists",
         title,
         "; ".join(shown) + ".",
-        "Each small dot is a training with a fresh seed, the bar one standard deviation. Where a "
-        "finalist's gap between validation and test is wider than that of the defaults, the "
-        "search's lead was partly luck.",
-        comparisons.finalists(rows, run.objective, run.split),
+        f"{each}, the bar one standard deviation. Where a finalist's gap between {run.split} and "
+        f"test is wider than that of the {run.unchanged}{ones}, the search's lead was partly "
+        "luck.",
+        comparisons.finalists(rows, run.objective, run.split, run.unchanged),
     )
 
 

@@ -1,7 +1,7 @@
 """A search for weights beside what it is held against, in words and as a table's rows.
 
-The rows of the control are all scored on whole splits; while a search goes on there is none, and
-trials are what they were on their own examples.
+The rows of the control are all scored on the same examples; while a search goes on there is none,
+and trials are what they were on their own examples.
 """
 
 from collections.abc import Mapping
@@ -41,7 +41,7 @@ class Reference:
 def sentence(run: ReportInput, trial: int, best: float | None, untouched: float | None) -> str:
     """Return what was found; best, untouched: the objective of two trials, on their examples."""
     assert run.weights is not None
-    rows, name = run.weights.rows, run.objective.name
+    rows = run.weights.rows
     tested = "" if run.confirmation else " It is not scored on the test split yet."
     if not rows.keys() >= {UNTOUCHED, GRADIENT, BEST}:
         return (
@@ -50,9 +50,9 @@ def sentence(run: ReportInput, trial: int, best: float | None, untouched: float 
         )
     ours, before, descended = (number(rows[row]["fitness"]) for row in (BEST, UNTOUCHED, GRADIENT))
     return (
-        f"The best weights, of trial {trial}, have a {name} of {ours} on the whole "
-        f"{run.weights.split} split, the untouched ones {before}, and what gradient descent "
-        f"reaches at equal compute {descended}.{tested}"
+        f"The best weights, of trial {trial}, have a {run.measured} of {ours}, the untouched ones "
+        f"{before}, and what gradient descent reaches at equal compute {descended}, all on the "
+        f"same examples.{tested}"
     )
 
 
@@ -74,8 +74,8 @@ def caution(run: ReportInput, is_untouched: bool) -> str:
     said = []
     if losses.get(UNTOUCHED, float("inf")) <= ours and not is_untouched:
         said.append(
-            "On the whole split they are no better than the untouched ones: their lead was luck "
-            "with the examples that they were scored on."
+            "They are no better than the untouched ones there: their lead was luck with the "
+            "examples that the search scored them on."
         )
     others = [
         "gradient descent" if name == GRADIENT else f"the {name}"
@@ -110,7 +110,7 @@ def table(
     """
     assert run.weights is not None
     rows = run.weights.rows or trials
-    said = f"All on the whole {run.weights.split} split, and on the whole validation split."
+    said = "All on the same examples of each split: all of them, where they are not very many."
     if not run.weights.rows:
         said = f"Trials, {seen(run.weights)}. {UNFINISHED}"
     metrics = list(dict.fromkeys(name for row in rows.values() for name in row["validation"]))

@@ -117,6 +117,11 @@ class ReportInput:
         return "defaults" if self.weights is None else "untouched"
 
     @property
+    def unit(self) -> str:
+        """What the values of a confirmation are of: its standard deviation is over several."""
+        return "fresh seed" if self.weights is None else "test part"
+
+    @property
     def objective(self) -> Objective:
         """The first objective: what the run is judged by."""
         return self.history.objectives[0]

@@ -154,7 +154,7 @@ def _confirmed(run: ReportInput, confirmation: Mapping[str, Any], picture: Pictu
     )
     shown = [
         (
-            row_name(row),
+            row_name(row, run.unchanged),
             number(row.get("search_loss")),
             *(_spread(row, metric) for metric in metrics),
             str(row.get("failed", 0)),
@@ -162,10 +162,10 @@ def _confirmed(run: ReportInput, confirmation: Mapping[str, Any], picture: Pictu
         for row in rows
     ]
     columns = ("rank", run.measured, *(f"test {metric}" for metric in metrics), "failed")
-    seeds = count(len(confirmation.get("seeds", ())), "fresh seed")
+    drawn = [len(row.get("test", {}).get(name, {}).get("per_seed", ())) for row in rows]
     said = (
-        f"Mean ± standard deviation over {seeds}, on the {confirmation.get('split', 'test')} "
-        "split. The rank is that of the search."
+        f"Mean ± standard deviation over {count(max(drawn, default=0), run.unit)}, on the "
+        f"{confirmation.get('split', 'test')} split. The rank is that of the search."
     )
     figures = tuple(range(1, len(columns)))
     return markup.section(
@@ -195,6 +195,8 @@ def _baselines(run: ReportInput) -> str:
     metrics = sorted(scored, key=lambda metric: (metric != first, metric))
     shown = [(name, *(number(values.get(m)) for m in metrics)) for name, values in rows.items()]
     said = "Simple models fitted on the train split, scored on the same test split."
+    if run.weights is not None:
+        said = f"What the search is held against, on the same test split. {said}"
     columns = ("model", *(f"test {metric}" for metric in metrics))
     return markup.section(
         "Baselines", markup.table(said, columns, shown, tuple(range(1, len(columns))))

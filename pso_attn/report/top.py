@@ -79,13 +79,13 @@ def _confirmed(confirmation: Mapping[str, Any], run: ReportInput) -> list[tuple[
     ]
     gain = confirmation.get("gain")
     if gain:
-        noise = f", seed noise {number(gain.get('seed_noise'), 2)}"
+        noise = gain.get("seed_noise") if run.weights is None else None
+        said = f", seed noise {number(noise, 2)}" if noise is not None else ""
         items.append(
             (
                 f"Gain in test {name}",
                 plus_minus(gain.get("mean"), gain.get("std")),
-                f"± over seeds{noise if gain.get('seed_noise') is not None else ''}; "
-                "positive is better",
+                f"± over {run.unit}s{said}; positive is better",
             )
         )
     return items

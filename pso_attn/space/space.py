@@ -130,6 +130,17 @@ class Space:
             if c.path[0] in acting and _exists(c, raw)
         )
 
+    def completed(self, given: Settings) -> dict[str, Any]:
+        """Return given settings with the default of every other knob that acts beside them."""
+        flat: dict[str, Any] = {}
+        for name, value in given.items():
+            for k, item in enumerate(value if isinstance(value, list) else [value]):
+                flat[flat_name(name, k) if isinstance(value, list) else name] = item
+        defaults = {c.name: c.knob.default for c in self.coordinates}
+        raw = self.fixed | defaults | flat
+        acting = {c.name: raw[c.name] for c in self.coordinates if self._acts(c, raw)}
+        return {**self.settings(acting), **given}
+
     def violations(self, params: Params) -> dict[str, float]:
         """Return what flat params violate, by how much (> 0); nothing where they are feasible.
 

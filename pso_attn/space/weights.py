@@ -14,6 +14,7 @@ MATRICES = ("Wq", "Wk", "Wv", "Wo")
 COORDINATES = ("full", "subspace", "low_rank")
 MODES = ("weights", "joint", "hybrid", "checkpoints")
 QUANTISERS = ("none", "int8", "ternary")
+FITNESS = "fitness"  # the objective's name, where it is somebody's own function
 DRAWN, TRAINED = "random", "trained"  # starts that need no file
 _SPREAD = {DRAWN: 1.0, TRAINED: 0.1}
 _KEYS = (

@@ -33,9 +33,11 @@ def write_positions(folder: Path, name: str, positions: Array) -> dict[str, str]
 
 
 def read_positions(folder: Path, reference: Mapping[str, str]) -> Array:
-    """Return the (P, D) positions that a plan refers to.
+    """Return the (P, D) positions that a plan refers to, in single precision.
 
-    Raises StorageError where the file is missing or is not the one that was written.
+    They stay in their file until they are used: all generations of a search for millions of
+    weights would fill the memory. Raises StorageError where the file is missing or is not the one
+    that was written.
     """
     path = folder / reference["file"]
     try:
@@ -49,5 +51,5 @@ def read_positions(folder: Path, reference: Mapping[str, str]) -> Array:
         raise StorageError(
             f"the positions {path} are not those that the run wrote; restore the file"
         )
-    positions: Array = np.load(io.BytesIO(data), allow_pickle=False).astype(np.float64)
+    positions: Array = np.load(path, mmap_mode="r", allow_pickle=False)
     return positions

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from pso_attn.errors import DataError
-from pso_attn.tasks.files import MOST_BYTES, check_file
+from pso_attn.tasks.files import check_file, check_size
 
 _KEYS = ("x", "y", "lengths", "group", "split")  # x must be there, y to train
 
@@ -25,10 +25,11 @@ class Arrays:
 
 def read_arrays(path: Path) -> Arrays:
     """Return the arrays of an npz file; DataError for keys or shapes that are not expected."""
-    check_file(path, MOST_BYTES)
+    check_file(path)
     try:
         # opened here, since numpy leaves a file that it cannot read open
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+            check_size(path, sum(part.file_size for part in file.zip.infolist()))
             found = {name.lower(): file[name] for name in file.files}
     except (OSError, ValueError, zipfile.BadZipFile, AttributeError, TypeError) as error:
         raise DataError(

@@ -7,8 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 from pso_attn.errors import DataError
-
-_MOST_BYTES = 2_000_000_000
+from pso_attn.tasks.files import check_file
 
 
 @dataclass(frozen=True)
@@ -50,19 +49,8 @@ def read_corpus(data: str | None) -> Corpus:
 
 def _read(path: Path) -> str:
     """Return the file's text, line ends as they are."""
+    check_file(path)
     try:
-        if path.is_dir():
-            raise DataError(f"{path} is a directory; name one text file in it")
-        if not path.exists():
-            raise DataError(f"{path} does not exist; data names a UTF-8 text file")
-        if not path.is_file():
-            raise DataError(f"{path} is not an ordinary file; copy its text into one")
-        size = path.stat().st_size
-        if size > _MOST_BYTES:
-            raise DataError(
-                f"{path} has {size / 1e9:.1f} GB, and at most {_MOST_BYTES / 1e9:.0f} GB are "
-                "read; cut a part out of it"
-            )
         return path.read_bytes().decode("utf-8")
     except UnicodeDecodeError as error:
         raise DataError(

@@ -11,7 +11,8 @@ import pandas as pd
 
 from pso_attn.errors import DataError, nearest
 
-MOST_BYTES = 1_000_000_000  # a frame takes several times as much memory
+_MOST_BYTES = 1_000_000_000  # a frame, or a text's ids, take several times as much memory
+_NUMBER_BYTES = 8
 _DELIMITERS = (",", ";", "\t")
 _BUNDLED = ("breast_cancer", "diabetes", "iris", "wine")
 
@@ -44,14 +45,14 @@ def read_table(data: str) -> Table:
     if data.startswith("sklearn:"):
         return _bundled(data.removeprefix("sklearn:"))
     path = Path(data)
-    check_file(path, MOST_BYTES)
+    check_file(path)
     frame = _parquet(path) if path.suffix.lower() in (".parquet", ".pq") else _csv(path)
     if frame.empty:
         raise DataError(f"{path} has a header and no rows; give it at least ten")
     return Table(frame, data, "the file's own")
 
 
-def check_file(path: Path, most_bytes: int) -> None:
+def check_file(path: Path) -> None:
     """Raise DataError unless the path is a file that can be read, not empty and not too large."""
     if path.is_dir():
         raise DataError(f"{path} is a directory; name one file in it")
@@ -63,11 +64,16 @@ def check_file(path: Path, most_bytes: int) -> None:
         raise DataError(f"{path} cannot be read; check its rights")
     size = path.stat().st_size
     if size == 0:
-        raise DataError(f"{path} is empty; give it a header and rows")
-    if size > most_bytes:
+        raise DataError(f"{path} is empty; put your data into it")
+    check_size(path, size)
+
+
+def check_size(path: Path, size_bytes: int) -> None:
+    """Raise DataError where what a file holds, unpacked, is more than is read."""
+    if size_bytes > _MOST_BYTES:
         raise DataError(
-            f"{path} has {size / 1e9:.2f} GB, and at most {most_bytes / 1e9:.0f} GB are read, "
-            "since it is held in memory; take a part of its rows or columns"
+            f"{path} has {size_bytes / 1e9:.2f} GB, and at most {_MOST_BYTES / 1e9:.0f} GB are "
+            "read, since it is held in memory; take a part of it"
         )
 
 
@@ -108,6 +114,10 @@ def _check_shape(path: Path, delimiter: str) -> None:
 
 def _parquet(path: Path) -> pd.DataFrame:
     try:
+        from pyarrow.parquet import read_metadata
+
+        size = read_metadata(path)
+        check_size(path, size.num_rows * size.num_columns * _NUMBER_BYTES)
         frame = pd.read_parquet(path)
         return frame.set_axis([str(name) for name in frame.columns], axis=1)
     except ImportError as error:

@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from pso_attn.types import Array
 
 Ids = NDArray[np.int64]
+ORDERS = (2, 3, 4)
 
 
 def ngram_losses(
-    ids: Ids, symbols: int, fitted: int, scored: Ids, orders: Sequence[int] = (2, 3, 4)
+    ids: Ids, symbols: int, fitted: int, scored: Ids, orders: Sequence[int] = ORDERS
 ) -> dict[int, float]:
     """Return n -> mean negative log-likelihood of the scored characters, in nats.
 

@@ -208,7 +208,13 @@ def labels_of(values: pd.Series, options: ColumnOptions, source: str) -> NDArray
         few = len(np.unique(numbers)) <= FEW_NUMBERS and bool((numbers % 1 == 0).all())
         if str(values.name) in options.numeric or not few:
             return None
-    return as_words(values).to_numpy()
+    words = as_words(values)
+    if len(words) > FEW_NUMBERS and words.nunique() == len(words):
+        raise DataError(
+            f'{source}: target "{values.name}" differs in every row, and a class is learned from '
+            "several; name another column"
+        )
+    return words.to_numpy()
 
 
 def fit_target(

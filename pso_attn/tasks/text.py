@@ -17,11 +17,12 @@ from torch import Tensor
 from pso_attn.errors import ConfigurationError, DataError
 from pso_attn.tasks.classification import accuracy, cross_entropy
 from pso_attn.tasks.corpus import Corpus, read_corpus
-from pso_attn.tasks.ngrams import ngram_losses
+from pso_attn.tasks.ngrams import ORDERS, ngram_losses
 from pso_attn.tasks.shown import Shown
 from pso_attn.tasks.task import Split, TaskInfo
 from pso_attn.types import Direction
 
+_CONTEXT = 64  # characters of a window, by default
 _TENTHS = (8, 9)  # where validation and test begin
 _VALIDATION_WINDOWS, _TEST_WINDOWS = 128, 512
 _FEWEST_WINDOWS = 4  # in validation and in test
@@ -30,6 +31,7 @@ _VISIBLE = {
     "\n": "\N{DOWNWARDS ARROW WITH CORNER LEFTWARDS}",
     "\t": "\N{RIGHTWARDS ARROW}",
 }
+_MOST_COUNTED = 10_000_000  # characters that n-grams are counted in: a second a million
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,12 +108,20 @@ class TextTask:
         }
 
     def baselines(self) -> dict[str, dict[str, float]]:
-        """Return what character n-grams reach on exactly the characters that `test` scores."""
+        """Return what character n-grams reach on exactly the characters that `test` scores.
+
+        Of a long text they are counted in the end of the training part alone.
+        """
+        ids, end = self.ids.numpy(), _border(len(self.ids), 0)
+        counted = ids[max(0, end - _MOST_COUNTED) : end]
+        before = np.arange(1 - max(ORDERS), 0) + self.test_positions[:, :1]
+        windows = np.concatenate((before, self.test_positions), axis=1)
+        scored = len(counted) + np.arange(windows.size).reshape(windows.shape)
         losses = ngram_losses(
-            self.ids.numpy(),
+            np.concatenate((counted, ids[windows].ravel())),
             self.info.outputs,
-            fitted=_border(len(self.ids), 0),
-            scored=self.test_positions.ravel(),
+            fitted=len(counted),
+            scored=scored[:, before.shape[1] :].ravel(),
         )
         return {
             f"{order}-gram": {"loss": loss, "bits_per_character": loss / math.log(2)}
@@ -119,18 +129,15 @@ class TextTask:
         }
 
 
-def make_text(data: str | None = None, context: int = 64) -> TextTask:
+def make_text(data: str | None = None, columns: Mapping[str, Any] | None = None) -> TextTask:
     """Return the task on the file `data`, or on Python's own documentation where it is None.
 
-    context: T, how many characters a window holds.
+    columns.tokens: T, how many characters a window holds.
 
     Raises DataError if the text is missing, unreadable or too short, and ConfigurationError if
-    the context is not a positive integer.
+    the tokens are not a positive integer.
     """
-    if isinstance(context, bool) or not isinstance(context, int) or context < 1:
-        raise ConfigurationError(
-            f'task "text" was given context = {context!r}; it takes a whole number from 1.'
-        )
+    context = _context(columns or {})
     corpus = read_corpus(data)
     length = len(corpus.text)
     _check_length(corpus, context)
@@ -170,6 +177,20 @@ def show_text(learned: Mapping[str, Any], inputs: Tensor) -> Shown:
     return Shown(tuple(_VISIBLE.get(symbols[one], symbols[one]) for one in inputs.tolist()))
 
 
+def _context(columns: Mapping[str, Any]) -> int:
+    """Return how many characters a window holds."""
+    for key in columns:
+        if key != "tokens":
+            raise ConfigurationError(
+                f"columns.{key} is not a key of task text, which has no columns; it takes "
+                "columns.tokens, the characters of a window"
+            )
+    context = columns.get("tokens", _CONTEXT)
+    if isinstance(context, bool) or not isinstance(context, int) or context < 1:
+        raise ConfigurationError(f"columns.tokens is {context!r}; expected a whole number from 1")
+    return context
+
+
 def _border(length: int, number: int) -> int:
     """Return where validation (0) or test (1) begins."""
     return length * _TENTHS[number] // 10
@@ -180,8 +201,8 @@ def _check_length(corpus: Corpus, context: int) -> None:
     needed = 10 * (_FEWEST_WINDOWS * context + 1)
     if len(corpus.text) < needed:
         raise DataError(
-            f"{corpus.source} has {len(corpus.text)} characters, and a context of {context} needs "
-            f"at least {needed}; choose a longer text or a shorter context"
+            f"{corpus.source} has {len(corpus.text)} characters, and windows of {context} need at "
+            f"least {needed}; choose a longer text or a smaller columns.tokens"
         )
 
 

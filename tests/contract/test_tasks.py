@@ -85,7 +85,7 @@ class TestText(TaskContract):
         self.path.write_text(" ".join(rng.choice(words, size=2000)), encoding="utf-8")
 
     def make(self) -> Task:
-        return make_task("text", str(self.path), context=32)
+        return make_task("text", str(self.path), columns={"tokens": 32})
 
 
 class TestLoadedVectors(TaskContract):

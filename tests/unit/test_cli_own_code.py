@@ -3,11 +3,13 @@
 import json
 import re
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from pso_attn import load_run
@@ -209,6 +211,45 @@ def test_an_objective_is_trained_longer_with_the_winners_settings_or_given_ones(
     assert json.loads(given.stdout)["loss"] == 0.0
 
 
+CONDITIONAL = """
+objective = "MODULE:loss"
+[model]
+fixed = 3
+[search]
+x = { low = 0.0, high = 1.0, default = 0.25 }
+kind = ["a", "b"]
+only_a = { low = 1, high = 5, when = { kind = ["a"] } }
+only_b = { choices = [2, 4], default = 4, when = { kind = ["b"] } }
+layers = [1, 2]
+width = { choices = [8, 16], per = "layer" }
+[budget]
+particles = 2
+generations = 1
+steps = 4
+"""
+
+
+@pytest.mark.parametrize(
+    ("given", "completed"),
+    [
+        ("x = 0.3", {"kind": "a", "only_a": 3, "layers": 1, "width": [8]}),
+        ('kind = "b"', {"x": 0.25, "only_b": 4, "layers": 1, "width": [8]}),
+        ("layers = 2", {"x": 0.25, "kind": "a", "only_a": 3, "width": [8, 8]}),
+        ("layers = 2\nwidth = [16, 8]", {"x": 0.25, "kind": "a", "only_a": 3}),
+    ],
+)
+def test_what_given_settings_leave_out_has_the_default_of_the_space(
+    module: str, given: str, completed: dict[str, Any], tmp_path: Path
+) -> None:
+    (tmp_path / "there" / "c.toml").write_text(CONDITIONAL.replace("MODULE", module))
+    assert cli("search", "../there/c.toml", "--run", "c").exit_code == 0
+    (tmp_path / "given.toml").write_text(given)
+    trained = cli("train", "c", "--settings", tmp_path / "given.toml", "--json")
+    assert trained.exit_code == 0, trained.stderr
+    settings = json.loads(trained.stdout)["settings"]
+    assert settings == {**tomllib.loads(given), **completed, "fixed": 3}
+
+
 @pytest.mark.parametrize(
     ("reference", "sentence"),
     [
@@ -263,6 +304,13 @@ def test_a_factory_is_searched_confirmed_and_trained(module: str) -> None:
     assert search.exit_code == 0, search.stderr
     best = json.loads(cli("best", "n", "--json").stdout)
     assert best["metrics"]["parameters"] == 75 * best["settings"]["width"] + 10 <= 1200
+    run = load_run("n")
+    task = run.assembled().task
+    model = sys.modules[module].net(best["settings"], task.info)
+    model.load_state_dict(load_file("runs/n/checkpoints/best.safetensors"))
+    answers = model.eval()(task.validation.inputs).detach()
+    scores = task.score(answers[None], task.validation.targets[None])
+    assert float(scores["loss"]) == pytest.approx(best["metrics"]["loss"], rel=1e-5)
     for command in (("verify",), ("confirm", "--seeds", "1"), ("train", "--steps", "40")):
         done = cli(command[0], "n", *command[1:])
         assert done.exit_code == 0, done.stderr

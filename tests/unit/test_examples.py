@@ -50,6 +50,16 @@ def test_a_pretrained_model_is_fine_tuned(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_language_model_is_tuned_beside_n_grams_and_writes(tmp_path: Path) -> None:
+    done = run("language_model.py", tmp_path)
+    assert (tmp_path / "text.txt").stat().st_size > 1_000_000
+    assert "characters 4," in done.stderr
+    assert "4-gram" in done.stdout
+    begin = (tmp_path / "text.txt").read_text(encoding="utf-8")[:64]
+    assert len(done.stdout.split("check:    python language-model")[1].split(begin)[1]) > 200
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "baseline", "header", "rows"),
     [

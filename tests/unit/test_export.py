@@ -55,7 +55,7 @@ def checked(*folders: Path) -> list[dict[str, float]]:
 def text(tmp_path_factory: pytest.TempPathFactory) -> Task:
     path = tmp_path_factory.mktemp("text") / "small.txt"
     path.write_text("the quick brown fox jumps over the lazy dog. " * 200)
-    return make_task("text", str(path), context=12)
+    return make_task("text", str(path), columns={"tokens": 12})
 
 
 @pytest.fixture(scope="module")

@@ -184,6 +184,27 @@ def test_parameters_are_those_trained_and_flops_those_that_torch_counts(task: Ta
     assert cost["memory_bytes"] > 16 * cost["parameters"]
 
 
+def test_a_batch_that_would_hold_an_example_twice_is_refused(task: Task) -> None:
+    factory = OwnFactory(net, "mine:f", task)
+    assert len(task.train) == 1078
+    assert factory.cost({"width": 8, "batch_size": 1078})
+    with pytest.raises(ConfigurationError, match="batch_size = 1079 exceeds the 1078 training ex"):
+        factory.cost({"width": 8, "batch_size": 1079})
+
+
+def test_smoothing_that_is_refused_does_not_refuse_the_same_module_without() -> None:
+    number = make_task("table", "sklearn:diabetes")  # 10 columns of an id and a weight each
+    factory = OwnFactory(lambda s, i: nn.Sequential(nn.Flatten(), nn.Linear(20, 1)), "f", number)
+    with pytest.raises(ConfigurationError, match="predicts a number and has no classes"):
+        factory.cost({"label_smoothing": 0.1})
+    assert factory.cost({"label_smoothing": 0.0})["parameters"] == 21
+
+
+class Cut(Net):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).detach()
+
+
 class Wrong(Net):
     def forward(self, x: Tensor) -> Any:
         return [super().forward(x)]
@@ -203,6 +224,11 @@ def _raises(settings: Any, info: Any) -> nn.Module:
         (lambda s, i: nn.Linear(4, 10), r"gives the shape \(2, 16, 10\) for 2 examples; task"),
         (lambda s, i: nn.Linear(5, 10), "mine:f's module raised RuntimeError"),
         (lambda s, i: Wrong(8), "mine:f's module gives a list; expected a tensor of shape"),
+        (
+            lambda s, i: nn.Sequential(nn.Flatten(), nn.LazyLinear(10)),
+            "mine:f returned a lazy mod",
+        ),
+        (lambda s, i: Cut(8), "answers that none of its parameters can be trained by"),
     ],
 )
 def test_a_factory_that_makes_nothing_to_train_is_one_sentence(
@@ -254,4 +280,14 @@ def test_a_module_that_raises_while_it_trains_fails_alone(task: Task) -> None:
     one, two, three = outcomes(task, lambda s, i: Late(s["width"]), [16, 8, 16])
     assert (one.state, three.state) == (State.COMPLETE, State.COMPLETE)
     assert two.error is not None
-    assert two.error.startswith("mine:f's module raised RuntimeError: worn out")
+    said = "mine:f's module raised RuntimeError: worn out (test_own_factory.py, line "
+    assert two.error.startswith(said)
+
+
+def test_an_error_within_a_library_is_placed_in_the_users_own_file(task: Task) -> None:
+    @torch.no_grad()  # whose frame is torch's, and the outermost
+    def raises(settings: Any, info: Any) -> nn.Module:
+        return nn.Linear("many", 10)  # type: ignore[arg-type]  # what is wrong here
+
+    with pytest.raises(ConfigurationError, match=r"TypeError: .* \(test_own_factory.py, line \d+"):
+        OwnFactory(raises, "mine:f", task).make({}, 0)

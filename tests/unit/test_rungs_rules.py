@@ -32,11 +32,6 @@ BUDGET = Budget(steps=20, rungs=(0.5, 1.0))
 OUTER = {"layers": 1, "d_model": 8, "feedforward_ratio": 2, "batch_size": 8, "heads": 2}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 @pytest.fixture(scope="module")
 def task() -> Task:
     return make_task("digits")

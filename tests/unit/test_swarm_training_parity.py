@@ -120,11 +120,6 @@ class Reversing:
         return {"loss": cross_entropy(logits, targets)}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 @dataclass(frozen=True)
 class Case:
     """All-different trainings on a task, each with a seed of its own."""
@@ -163,7 +158,9 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     words = ["".join(rng.choice(list("abcdefgh"), size=4)) for _ in range(30)]
     path = tmp_path_factory.mktemp("text") / "corpus.txt"
     path.write_text(" ".join(rng.choice(words, size=1200)), encoding="utf-8")
-    return case_of(make_task("text", str(path), context=12), OUTER, CAUSAL + LOOKING_BACK)
+    return case_of(
+        make_task("text", str(path), columns={"tokens": 12}), OUTER, CAUSAL + LOOKING_BACK
+    )
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from pso_attn.tasks import TASKS, make_task
 
 
 def test_a_built_in_task_is_made_by_its_name() -> None:
-    assert make_task("text", context=16).info.length == 16
+    assert make_task("text", columns={"tokens": 16}).info.length == 16
 
 
 def test_every_task_knows_the_name_it_is_found_by_and_has_a_line_for_people() -> None:
@@ -28,8 +28,8 @@ def test_an_unknown_name_is_answered_with_the_nearest() -> None:
 
 
 def test_an_unknown_option_is_answered_with_the_nearest() -> None:
-    with pytest.raises(ConfigurationError, match=r'no option "contxt"; did you mean "context"'):
-        make_task("text", contxt=3)
+    with pytest.raises(ConfigurationError, match=r'no option "colums"; did you mean "columns"'):
+        make_task("text", colums={})
 
 
 def test_an_option_of_a_task_without_any_is_refused() -> None:

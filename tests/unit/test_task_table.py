@@ -211,7 +211,7 @@ def test_a_group_that_the_split_column_tears_apart_is_named(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("", "is empty; give it a header and rows"),
+        ("", "is empty; put your data into it"),
         ("a,b\n", "has a header and no rows"),
         ("a,b\n1,x\n2\n", "line 3: 1 fields, and the header has 2; mend that row"),
         ("a,b\n1,x\n2,y,z\n", "line 3: 3 fields, and the header has 2"),
@@ -224,6 +224,10 @@ def test_a_group_that_the_split_column_tears_apart_is_named(tmp_path: Path) -> N
         ),
         (f"a,b\n1,x\ninf,y\n{MORE}", 'column "a" holds inf in row 2'),
         ("a,b\n1,7.5\n2,7.5\n3,7.5\n4,7.5\n5,7.5\n", 'target "b" is 7.5 in every training row'),
+        (
+            "a,b\n" + "".join(f"1,row {n}\n" for n in range(30)),
+            'target "b" differs in every row, and a class is learned from several; name another',
+        ),
         (
             "b\nx\ny\nx\ny\nx\ny\nx\ny\n",
             "has no column to predict the target from; give it columns beside",
@@ -254,3 +258,19 @@ def test_a_file_that_is_no_text_or_too_large_is_refused_with_what_it_is(tmp_path
         make_task("table", str(tmp_path / "none.csv"), target="b")
     with pytest.raises(DataError, match='no table "wins"; did you mean "wine"'):
         make_task("table", "sklearn:wins")
+
+
+@pytest.mark.parametrize("task", ["table", "series"])
+def test_a_packed_file_is_refused_by_its_size_unpacked(
+    task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pso_attn.tasks.files._MOST_BYTES", 50_000_000)
+    path = tmp_path / {"table": "packed.pq", "series": "packed.npz"}[task]
+    if task == "series":
+        np.savez_compressed(path, x=np.zeros((2, 3_200_000)), y=[0, 1])
+    else:
+        pytest.importorskip("pyarrow")
+        pd.DataFrame({"b": np.zeros(6_300_000)}).to_parquet(path)
+    assert path.stat().st_size < 1_000_000
+    with pytest.raises(DataError, match=r"has 0\.05 GB, and at most 0 GB are read"):
+        make_task(task, str(path), target="b")

@@ -37,7 +37,9 @@ def test_windows_of_training_are_views_of_one_tensor(manual: TextTask) -> None:
 
 
 def test_training_knows_no_character_of_the_other_parts(tmp_path: Path) -> None:
-    task = make_text(written(tmp_path, "ab" * 4000 + "c" * 1000 + "d" * 1000), context=16)
+    task = make_text(
+        written(tmp_path, "ab" * 4000 + "c" * 1000 + "d" * 1000), columns={"tokens": 16}
+    )
     assert task.symbols == "ab"
     assert task.info.tokens == task.info.outputs == 3
     for tensor in (task.train.inputs, task.train.targets):
@@ -49,7 +51,9 @@ def test_training_knows_no_character_of_the_other_parts(tmp_path: Path) -> None:
 
 
 def test_the_last_training_window_ends_where_validation_begins(tmp_path: Path) -> None:
-    task = make_text(written(tmp_path, "ab" * 4000 + "c" * 1000 + "d" * 1000), context=16)
+    task = make_text(
+        written(tmp_path, "ab" * 4000 + "c" * 1000 + "d" * 1000), columns={"tokens": 16}
+    )
     assert torch.equal(task.train.targets[-1], task.ids[8000 - 16 : 8000])
 
 
@@ -91,6 +95,17 @@ def test_longer_ngrams_predict_the_manual_better(manual: TextTask) -> None:
     assert 1.2 < losses["4-gram"] < losses["3-gram"] < losses["2-gram"] < 2.6
 
 
+def test_ngrams_of_a_long_text_are_counted_in_the_end_of_its_training_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tasks = [make_text(written(tmp_path, begin * 600 + WORDS * 200)) for begin in ("ab ", "zq ")]
+    one, other = (task.baselines() for task in tasks)
+    assert one != other
+    monkeypatch.setattr("pso_attn.tasks.text._MOST_COUNTED", 5000)
+    one, other = (task.baselines() for task in tasks)
+    assert one == other
+
+
 def test_ngrams_are_scored_on_the_very_characters_that_a_model_is(manual: TextTask) -> None:
     assert torch.equal(manual.ids[manual.test_positions], manual.test.targets)
 
@@ -102,8 +117,8 @@ def test_a_shortest_text_works_and_one_character_less_is_refused(tmp_path: Path)
         make_text(written(tmp_path, text[:-1]))
 
 
-def test_an_empty_file_is_refused_with_what_is_needed(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="has 0 characters"):
+def test_an_empty_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="is empty"):
         make_text(written(tmp_path, ""))
 
 
@@ -135,11 +150,11 @@ def test_bytes_that_are_not_utf8_are_refused_at_their_place(tmp_path: Path) -> N
         make_text(str(path))
 
 
-def test_a_file_of_more_than_two_gigabytes_is_refused_unread(tmp_path: Path) -> None:
+def test_a_file_of_two_gigabytes_is_refused_unread(tmp_path: Path) -> None:
     path = tmp_path / "huge.txt"
     with path.open("wb") as file:
-        file.truncate(3_100_000_000)  # sparse: takes no space
-    with pytest.raises(DataError, match=r"has 3\.1 GB, and at most 2 GB"):
+        file.truncate(2_000_000_000)  # sparse: takes no space
+    with pytest.raises(DataError, match=r"has 2\.00 GB, and at most 1 GB"):
         make_text(str(path))
 
 
@@ -151,10 +166,15 @@ def test_a_python_without_its_manual_is_told_to_name_a_file(
         make_text()
 
 
-@pytest.mark.parametrize("context", [0, -1, 2.5, True, "64"])
-def test_a_context_that_is_no_positive_whole_number_is_refused(context: object) -> None:
+@pytest.mark.parametrize("tokens", [0, -1, 2.5, True, "64"])
+def test_a_window_of_no_positive_whole_number_is_refused(tokens: object) -> None:
     with pytest.raises(ConfigurationError, match=r"whole number from 1"):
-        make_text(context=context)  # type: ignore[arg-type]  # what a person may write
+        make_text(columns={"tokens": tokens})
+
+
+def test_a_key_of_tables_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match=r"columns\.drop is not a key of task text"):
+        make_text(columns={"drop": ["a"]})
 
 
 def test_gathering_rows_of_the_views_gives_windows(manual: TextTask) -> None:

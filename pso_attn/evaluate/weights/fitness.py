@@ -3,13 +3,18 @@
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from math import isfinite
+from functools import cached_property
+from math import isfinite, nan
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from pso_attn.evaluate.device import idle_threads, keep_freed_memory, one_thread
+from pso_attn.evaluate.optimiser import read_recipe
+from pso_attn.evaluate.own_answers import read_answer
+from pso_attn.evaluate.own_code import OwnCodeError, own_code, why
 from pso_attn.evaluate.scoring import SCORED_TOGETHER, score_split
 from pso_attn.evaluate.tiles import even_parts
 from pso_attn.evaluate.training import on_device
@@ -17,10 +22,12 @@ from pso_attn.evaluate.weights.carriers import Carriers
 from pso_attn.evaluate.weights.searched import DRAW, Searched
 from pso_attn.models import ModelSettings, PlainModel, read_model
 from pso_attn.seeding import generator, training_seed
+from pso_attn.space import FITNESS
 from pso_attn.tasks.task import Split, Task
 from pso_attn.types import Settings
 
-OwnFitness = Callable[[PlainModel, Split], float]
+SEEN = 128  # validation examples that a particle's metrics are of
+COMPARED = 2048  # examples on which a search is compared with its controls
 TILE_FLOATS, FLOATS_PER_CHANNEL = 2**22, 10  # activations worked on at a time; of one token
 
 
@@ -31,6 +38,26 @@ class Score:
     value: float
     metrics: Mapping[str, float] = field(default_factory=dict)
     error: str | None = None
+
+
+@dataclass(frozen=True)
+class OwnFitness:
+    """A function of somebody's own, (model, batch) -> a number, and the name that it goes by."""
+
+    function: Callable[[PlainModel, Split], Any]
+    name: str
+
+    def score(self, model: PlainModel, batch: Split, metrics: Mapping[str, float]) -> Score:
+        """Return what it says of a model; what it raises, or no number, is the score's error."""
+        try:
+            with own_code(0, batch.inputs.device):
+                answer = self.function(model, batch)
+            value = read_answer(answer, FITNESS, self.name)[FITNESS]
+        except OwnCodeError as error:
+            return Score(nan, metrics, str(error))
+        except Exception as error:  # a user's function may raise anything
+            return Score(nan, metrics, why(self.name, error))
+        return Score(value, metrics)
 
 
 class Fitness:
@@ -53,25 +80,41 @@ class Fitness:
         keep_freed_memory()
 
     def score(
-        self, settings: Sequence[Settings], positions: Tensor, seeds: Sequence[int]
+        self,
+        settings: Sequence[Settings],
+        positions: Tensor,
+        seeds: Sequence[int],
+        with_metrics: bool = True,
     ) -> list[Score]:
         """Return the score of each position (N, n); seeds: of the examples that all see."""
         vectors = self.searched.vectors(positions.to(self.device))
-        return self.score_vectors(settings, vectors, seeds)
-
-    def score_vectors(
-        self, settings: Sequence[Settings], vectors: Tensor, seeds: Sequence[int]
-    ) -> list[Score]:
-        """Return the score of each vector (N, n)."""
-        examples, seen = self.examples(seeds), self._seen()
+        seen = self.seen if with_metrics else None
         return self._scores(
-            settings, lambda rows: self.searched.rows(vectors[rows]), examples, seen
+            settings,
+            lambda rows: self.searched.rows(vectors[rows]),
+            self.examples(seeds),
+            seen,
         )
 
     def score_rows(self, settings: Sequence[Settings], rows: Tensor) -> list[Score]:
-        """Return the score of flat rows (N, M), as models use them, on both splits as a whole."""
-        whole = self.split(self.searched.table.split)
-        return self._scores(settings, lambda chosen: rows[chosen], whole, self.split("validation"))
+        """Return the score of flat rows (N, M), as models use them, on fixed examples.
+
+        All of them where they are not many: what is compared at the end sees more than a search.
+        """
+        examples = self._fixed(self.searched.table.split, COMPARED)
+        seen = self._fixed("validation", COMPARED)
+        return self._scores(settings, lambda chosen: rows[chosen], examples, seen)
+
+    def metrics(
+        self, settings: Sequence[Settings], rows: Tensor, split: str, chosen: slice
+    ) -> list[dict[str, float]]:
+        """Return the metrics of flat rows (N, M), as models use them, on part of a split."""
+        whole = self.split(split)
+        part = Split(whole.inputs[chosen], whole.targets[chosen])
+        scores = self._scores(settings, lambda places: rows[places], part, part)
+        if self.own is None:
+            return [dict(score.metrics) for score in scores]
+        return [{**score.metrics, self.objective: score.value} for score in scores]
 
     def parts(self, settings: Settings, position: Tensor) -> dict[str, Tensor]:
         """Return all parameters of one position's model by name, as it uses them."""
@@ -99,12 +142,23 @@ class Fitness:
         chosen = torch.from_numpy(rows).to(self.device)
         return Split(data.inputs[chosen], data.targets[chosen])
 
-    def _seen(self) -> Split:
-        """Return the validation examples that metrics are of: as many as an evaluation has."""
-        data, count = self.split("validation"), self.searched.table.examples
+    @property
+    def seen(self) -> Split:
+        """The validation examples that a particle's metrics are of."""
+        return self._fixed("validation", SEEN)
+
+    def plain(self, settings: Settings, row: Tensor) -> PlainModel:
+        """Return the stand-alone model of one flat row (1, M)."""
+        carriers = self.carriers([read_model(settings, self.task.info)])
+        carriers.load(row)
+        return carriers.swarm.extract(0).eval()
+
+    def _fixed(self, name: str, count: int) -> Split:
+        """Return `count` examples of a split, always the same, or all where count is 0."""
+        data = self.split(name)
         if count == 0 or count >= len(data):
             return data
-        chosen = generator(self.seed, "validation").permutation(len(data))[:count]
+        chosen = generator(self.seed, "examples", name).permutation(len(data))[:count]
         rows = torch.from_numpy(np.sort(chosen)).to(self.device)
         return Split(data.inputs[rows], data.targets[rows])
 
@@ -119,6 +173,23 @@ class Fitness:
         seed = training_seed(self.seed, DRAW)
         return Carriers(models, self.task.info, self.searched, seed, self.device)
 
+    @cached_property
+    def _threads(self) -> int:
+        """On how many threads tiles are scored: the cores that were idle at first."""
+        return idle_threads(self.device)
+
+    def _models(self, settings: Sequence[Settings]) -> list[ModelSettings]:
+        """Return settings, typed; what stands there often is read once."""
+        distinct: list[tuple[Settings, ModelSettings]] = []
+        models = []
+        for one in settings:
+            known = next((model for other, model in distinct if other == one), None)
+            if known is None:
+                known = read_model(one, self.task.info)
+                distinct.append((one, known))
+            models.append(known)
+        return models
+
     def _carriers(self, tile: int, models: Sequence[ModelSettings]) -> Carriers:
         """Return the models of a tile to lay weights into, the last ones where they serve."""
         known = self._kept.get(tile)
@@ -131,10 +202,10 @@ class Fitness:
         settings: Sequence[Settings],
         rows_of: Callable[[list[int]], Tensor],
         examples: Split,
-        seen: Split,
+        seen: Split | None,
     ) -> list[Score]:
         """Return the score of each row; rows_of: which of them -> (n, M)."""
-        models = [read_model(s, self.task.info) for s in settings]
+        models, precision = self._models(settings), read_recipe(settings[0]).precision
         order = sorted(range(len(models)), key=lambda row: models[row].group)
         tiles = even_parts(order, self._tile_count(models, examples))
 
@@ -143,11 +214,15 @@ class Fitness:
             carriers = self._carriers(index, [models[row] for row in rows])
             with torch.no_grad():
                 carriers.load(rows_of(rows))
-                return self._scored(carriers, examples, seen)
+                return self._scored(carriers, examples, seen, precision)
 
-        threads = min(len(tiles), idle_threads(self.device))
-        with one_thread(), ThreadPoolExecutor(threads) as pool:
-            found = list(pool.map(one, range(len(tiles))))
+        threads = 1 if len(tiles) == 1 else min(len(tiles), self._threads)
+        with one_thread():
+            if threads == 1:
+                found = [one(index) for index in range(len(tiles))]
+            else:
+                with ThreadPoolExecutor(threads) as pool:
+                    found = list(pool.map(one, range(len(tiles))))
         by_row = {
             row: score
             for rows, scores in zip(tiles, found, strict=True)
@@ -155,27 +230,26 @@ class Fitness:
         }
         return [by_row[row] for row in range(len(models))]
 
-    def _scored(self, carriers: Carriers, examples: Split, seen: Split) -> list[Score]:
+    def _scored(
+        self, carriers: Carriers, examples: Split, seen: Split | None, precision: str
+    ) -> list[Score]:
         """Return the scores of loaded models, in the order that they were asked for."""
-        metrics = _rows(score_split(carriers.swarm, self.task, seen))
+        count = len(carriers.rows)
+        metrics: list[dict[str, float]] = [{} for _ in range(count)]
+        if seen is not None:
+            metrics = _rows(score_split(carriers.swarm, self.task, seen, precision))
         if self.own is not None:
-            values = [self._own_value(carriers, row, examples) for row in range(len(metrics))]
-        elif examples is seen:
-            values = [one[self.objective] for one in metrics]
+            models = (carriers.swarm.extract(row).eval() for row in range(count))
+            pairs = zip(models, metrics, strict=True)
+            scores = [self.own.score(model, examples, one) for model, one in pairs]
         else:
-            scores = score_split(carriers.swarm, self.task, examples)
-            values = [one[self.objective] for one in _rows(scores)]
-        found = {
-            row: _score(value, one)
-            for row, value, one in zip(carriers.rows, values, metrics, strict=True)
-        }
-        return [found[row] for row in range(len(metrics))]
-
-    def _own_value(self, carriers: Carriers, row: int, chosen: Split) -> float:
-        """Return what somebody's own function says of one particle's plain model."""
-        assert self.own is not None
-        model = carriers.swarm.extract(row).eval()
-        return float(self.own(model, chosen))
+            ours = metrics
+            if examples is not seen:
+                ours = _rows(score_split(carriers.swarm, self.task, examples, precision))
+            values = (one[self.objective] for one in ours)
+            scores = [_score(value, one) for value, one in zip(values, metrics, strict=True)]
+        found = dict(zip(carriers.rows, scores, strict=True))
+        return [found[row] for row in range(count)]
 
     def _tile_count(self, models: Sequence[ModelSettings], chosen: Split) -> int:
         """Return into how many tiles a chunk is cut, so that caches hold what is worked on."""

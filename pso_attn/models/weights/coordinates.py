@@ -182,17 +182,23 @@ class LowRank(Coordinates):
         return self.base.to(z) + torch.cat(updates, 1)
 
     def vector(self, weights: Tensor) -> Tensor:
-        """Return the best factors of each update: its leading singular vectors, evenly scaled."""
-        parts = []
+        """Return the best factors of each update: its leading singular vectors, evenly scaled.
+
+        Where nothing is moved they are those of the origin: from A = B = 0 no gradient leads away.
+        """
+        parts, first, origin = [], 0, self.origin
         for matrix, (rows, columns) in zip(self.matrices, self._shapes(), strict=True):
+            last = first + self._rank * (rows + columns)
             moved = (weights - self.base.to(weights))[matrix.columns].view(rows, columns)
-            u, s, v = torch.linalg.svd(moved.double(), full_matrices=False)
-            root = (s[: self._rank] * sqrt(self._rank) / matrix.std).sqrt()
-            parts += [
-                (u[:, : self._rank] * root).flatten(),
-                (root[:, None] * v[: self._rank]).flatten(),
-            ]
-        return torch.cat(parts).to(weights)
+            if moved.any():
+                u, s, v = torch.linalg.svd(moved.double(), full_matrices=False)
+                root = (s[: self._rank] * sqrt(self._rank) / matrix.std).sqrt()
+                a, b = u[:, : self._rank] * root, root[:, None] * v[: self._rank]
+                parts.append(torch.cat([a.flatten(), b.flatten()]).to(weights))
+            else:
+                parts.append(origin[first:last].to(weights))
+            first = last
+        return torch.cat(parts)
 
     def _shapes(self) -> list[tuple[int, int]]:
         return [(matrix.shape[0], matrix.shape[1]) for matrix in self.matrices]

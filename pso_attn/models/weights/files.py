@@ -23,10 +23,9 @@ def read_parts(path: Path, settings: ModelSettings, info: TaskInfo) -> dict[str,
     """
     found = _tensors(path)
     parts = drawn_parts(settings, info, 0)
-    wanted, places = parts, None
-    if not found.keys() >= parts.keys():
-        places = _places(parts, settings, info)
-        wanted = places
+    places = _places(parts, settings, info)
+    is_state = len(places.keys() & found.keys()) > len(parts.keys() & found.keys())
+    wanted = places if is_state else parts
     for name, like in wanted.items():
         if name not in found:
             raise ConfigurationError(
@@ -43,7 +42,7 @@ def read_parts(path: Path, settings: ModelSettings, info: TaskInfo) -> dict[str,
                 f"{path}: {name} holds values that are not finite; use a checkpoint of a training "
                 "that did not diverge"
             )
-    if places is None:
+    if not is_state:
         return {name: found[name].float() for name in parts}
     flat = torch.zeros(sum(part.numel() for part in parts.values()))
     for name, place in places.items():

@@ -1,0 +1,245 @@
+"""A search for weights from start to end, held against plain modules one by one."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+import torch
+from torch.nn import functional
+from typer.testing import CliRunner
+
+from pso_attn.checkpoints import load_checkpoint
+from pso_attn.cli.app import app
+from pso_attn.models import Transformer, read_model
+from pso_attn.runs import LoadedRun, load_run
+
+SPACE = """
+task = "digits"
+[model]
+layers = 1
+d_model = 16
+feedforward_ratio = 1
+lr = 1e-2
+[weights]
+{weights}
+[budget]
+particles = 6
+batch = {batch}
+generations = 3
+steps = 20
+"""
+KINDS = {
+    "full": "examples = 40",
+    "quantised": 'start = "trained"\nquantise = "ternary"\nexamples = 40',
+    "subspace": 'coordinates = "subspace"\ndimensions = 300',
+    "few": 'coordinates = "low_rank"\nrank = 1\nmatrices = ["Wq", "Wv"]\nexamples = 40',
+    "joint": 'mode = "joint"\nexamples = 40\n[search]\nheads = [1, 2, 4]\ndecay = {{}}',
+    "hybrid": 'mode = "hybrid"\ngradient_steps = 2\nexamples = 40',
+}
+
+
+def cli(*arguments: str | Path) -> Any:
+    done = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert done.exit_code == 0, done.output
+    return done
+
+
+def space(folder: Path, kind: str, batch: int = 6) -> Path:
+    path = folder / f"{kind}.toml"
+    path.write_text(SPACE.format(weights=KINDS[kind].format(), batch=batch))
+    return path
+
+
+def stored(run: LoadedRun) -> list[tuple[Any, ...]]:
+    return [
+        (
+            trial.number,
+            trial.candidate.params,
+            trial.candidate.seeds,
+            trial.outcome.values,
+            dict(trial.outcome.metrics),
+            trial.candidate.position.tobytes(),
+            trial.position.tobytes(),
+        )
+        for trial in run.history.trials
+    ]
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def finished(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Return a finished run of every kind, and its space file."""
+    runs = tmp_path_factory.mktemp(request.param)
+    file = space(runs, request.param)
+    where = ("--sampler", "pso-classic", "--runs-dir", runs, "-q")
+    cli("search", file, "--run", "whole", *where)
+    return load_run("whole", runs), file, runs
+
+
+def test_a_search_cut_anywhere_goes_on_to_the_same_floats(finished: Any) -> None:
+    whole, file, runs = finished
+    for cut in range(3):
+        name = f"cut-{cut}"
+        if (runs / name).exists():
+            continue
+        where = ("--runs-dir", runs, "-q")
+        cli("search", file, "--run", name, "--sampler", "pso-classic", *where)
+        folder = load_run(name, runs).folder
+        lines = folder.journal.read_bytes().splitlines(keepends=True)
+        kept = len(lines) * (cut + 1) // 4
+        folder.journal.write_bytes(b"".join(lines[:kept]) + lines[kept][: len(lines[kept]) // 2])
+        if cut == 1:
+            (folder.checkpoints / "start.safetensors").unlink()  # killed while it was written
+        assert stored(load_run(name, runs)) != stored(whole)
+        cli("resume", name, *where)
+        assert stored(load_run(name, runs)) == stored(whole)
+    assert "matches" in cli("verify", "cut-0", "--runs-dir", runs).stdout
+
+
+def test_losses_are_those_of_plain_modules_one_by_one(finished: Any) -> None:
+    run, _, _ = finished
+    parts = run.assembled("cpu")
+    fitness = parts.weights.fitness("cpu", run.folder.checkpoints)
+    knobs = len(parts.space.coordinates)
+    for trial in run.history.trials[::5]:
+        position = torch.from_numpy(trial.position[knobs:]).float()
+        weights = fitness.parts(trial.candidate.settings, position)
+        typed = read_model(trial.candidate.settings, parts.task.info)
+        model = Transformer(typed, parts.task.info).eval()
+        model.load_swarm_parameters(weights)
+        examples = fitness.examples(trial.candidate.seeds)
+        with torch.no_grad():
+            loss = functional.cross_entropy(model(examples.inputs), examples.targets)
+        assert trial.outcome.values[0] == pytest.approx(float(loss), abs=2e-5)
+
+
+def test_the_rest_of_the_model_is_the_trained_one(finished: Any) -> None:
+    run, _, _ = finished
+    start = load_checkpoint(run.folder.checkpoints / "start.safetensors")
+    best = load_checkpoint(run.folder.checkpoints / "best.safetensors")
+    assert start is not None
+    assert best is not None
+    searched = {m.name for m in run.assembled("cpu").weights.start.matrices}
+    changed = {n for n, part in start.tensors.items() if not torch.equal(part, best.tensors[n])}
+    assert changed == searched
+
+
+def test_controls_stand_beside_the_best(finished: Any) -> None:
+    run, _, runs = finished
+    control = json.loads((run.folder.path / "control.json").read_text())
+    assert control["trials"] == 18
+    assert {"untouched", "gradient", "best"} <= control.keys()
+    assert control["gradient"]["fitness"] < control["untouched"]["fitness"]
+    best = control["best"]
+    assert best["trial"] == run.best().number
+    document = json.loads(cli("confirm", "whole", "--runs-dir", runs, "--json").stdout)
+    assert document["rows"][0]["role"] == "defaults"
+    assert document["gain"]["unit"] == "test part"
+    assert len(document["rows"][1]["test"]["loss"]["per_seed"]) == 10
+    assert "gradient" in document["baselines"]
+    cli("export", "whole", "--runs-dir", runs, "--out", runs / "out")
+
+
+def test_positions_lie_in_files_of_single_floats(finished: Any) -> None:
+    run, _, _ = finished
+    dimension = run.assembled("cpu").space.dimension
+    study = optuna.load_study(
+        study_name="whole",
+        storage=optuna.storages.JournalStorage(
+            optuna.storages.journal.JournalFileBackend(str(run.folder.journal))
+        ),
+    )
+    if dimension > 256:
+        kept = np.load(run.folder.path / "positions" / "1.npy")
+        assert kept.shape == (6, dimension)
+        assert kept.dtype == np.float32
+        assert "position" not in study.trials[0].user_attrs
+    else:
+        assert len(study.trials[0].user_attrs["position"]) == dimension
+
+
+def test_the_first_particle_is_the_start(finished: Any) -> None:
+    run, _, _ = finished
+    parts = run.assembled("cpu")
+    fitness = parts.weights.fitness("cpu", run.folder.checkpoints)
+    first = run.history.trials[0].candidate.position[len(parts.space.coordinates) :]
+    rows = fitness.searched.rows(fitness.searched.vectors(torch.tensor(first)[None]))
+    used = fitness.searched.used(fitness.searched.untouched[None])
+    torch.testing.assert_close(rows, used, atol=2e-6, rtol=1e-5)
+
+
+FITNESS = """
+import torch
+
+def share(model, batch):
+    with torch.no_grad():
+        return (model(batch.inputs).argmax(-1) == batch.targets).float().mean()
+
+def broken(model, batch):
+    return float("nan")
+
+def raises(model, batch):
+    raise ValueError("no")
+"""
+
+
+def own(folder: Path, name: str, more: str = "") -> Path:
+    (folder / "mine.py").write_text(FITNESS)
+    path = folder / "own.toml"
+    weights = f'examples = 40\nfitness = "mine:{name}"\n{more}'
+    path.write_text(SPACE.format(weights=weights, batch=6))
+    return path
+
+
+def test_a_fitness_of_ones_own_is_maximised_where_the_file_says_so(tmp_path: Path) -> None:
+    file = own(tmp_path, "share", "maximize = true")
+    where = ("--runs-dir", tmp_path, "--sampler", "random")
+    cli("search", file, "--run", "w", *where, "-q")
+    run = load_run("w", tmp_path)
+    values = [trial.outcome.values[0] for trial in run.history.trials]
+    best = run.best()
+    assert best is not None
+    assert best.outcome.values is not None
+    assert best.outcome.values[0] == max(values) > min(values)
+    document = json.loads(cli("confirm", "w", "--runs-dir", tmp_path, "--json").stdout)
+    assert document["objective"] == "fitness"
+    accuracy = document["rows"][1]["test"]["accuracy"]["per_seed"]
+    assert document["rows"][1]["test"]["fitness"]["per_seed"] == pytest.approx(accuracy)
+
+
+def test_a_fitness_without_a_number_fails_its_particle_alone(tmp_path: Path) -> None:
+    done = CliRunner().invoke(
+        app,
+        ["search", str(own(tmp_path, "broken")), "--run", "w", "--runs-dir", str(tmp_path)],
+    )
+    assert done.exit_code == 3
+    assert "mine:broken returned fitness = nan, not a finite number" in done.output
+    raising = own(tmp_path, "raises")
+    done = CliRunner().invoke(
+        app, ["search", str(raising), "--run", "v", "--runs-dir", str(tmp_path)]
+    )
+    assert done.exit_code == 3, done.output
+    assert "mine:raises raised ValueError: no (mine.py, line 12)" in done.output
+
+
+@pytest.mark.parametrize(
+    ("sets", "said"),
+    [
+        (["weights.layers=[3]"], "names layer 3, and the model has 0"),
+        (["weights.start=gone.safetensors"], "does not exist; check weights.start"),
+        (["weights.coordinates=subspace", "weights.dimensions=9999"], "at most as wide as"),
+        (["weights.fitness=nothing:here"], "nothing"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_is_written(
+    tmp_path: Path, sets: list[str], said: str
+) -> None:
+    more = [word for one in sets for word in ("--set", one)]
+    done = CliRunner().invoke(
+        app, ["search", str(space(tmp_path, "full")), "--runs-dir", str(tmp_path / "r"), *more]
+    )
+    assert done.exit_code == 2, done.output
+    assert said in done.output.replace("\n", " ")
+    assert not (tmp_path / "r").exists()
