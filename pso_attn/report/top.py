@@ -6,6 +6,7 @@ from typing import Any
 
 from pso_attn.report import markup
 from pso_attn.report.findings import Findings, confirm_command, finalist, value
+from pso_attn.report.held_against import BEST, GRADIENT
 from pso_attn.report.inputs import ReportInput
 from pso_attn.report.words import ABSENT, number, plus_minus
 from pso_attn.types import Trial
@@ -63,6 +64,10 @@ def _figures(run: ReportInput, found: Findings) -> list[tuple[str, str, str]]:
         ]
     else:
         whole = f"of {_measured(found.best, 'parameters')} parameters"
+        rows = run.weights.rows
+        if rows.keys() >= {BEST, GRADIENT}:
+            ours = f"the search {number(rows[BEST]['fitness'])} on the same examples"
+            items.append(("By gradient descent", number(rows[GRADIENT]["fitness"]), ours))
         items.append(("Weights searched", number(run.weights.size), whole))
     return [*items, trials]
 
