@@ -15,9 +15,14 @@ SAMPLERS: Mapping[str, str] = MappingProxyType(
         "pso-spso2011": "pso_attn.swarm:Spso2011Swarm",
         "pso-bare-bones": "pso_attn.swarm:BareBonesSwarm",
         "pso-clpso": "pso_attn.swarm:ClpsoSwarm",
+        "pso-competitive": "pso_attn.swarm:CompetitiveSwarm",
+        "pso-social": "pso_attn.swarm:SocialSwarm",
+        "pso-covariance": "pso_attn.swarm:SeparableSwarm",
         "tpe": "pso_attn.baselines:TreeParzen",
         "gp": "pso_attn.baselines:GaussianProcess",
         "cmaes": "pso_attn.baselines:CovarianceAdaptation",
+        "openes": "pso_attn.baselines:OpenStrategy",
+        "sepcmaes": "pso_attn.baselines:SeparableCovarianceAdaptation",
         "nsga2": "pso_attn.baselines:Genetic",
         "pyswarms": "pso_attn.baselines:PySwarms",
         "random": "pso_attn.baselines:RandomSearch",
@@ -26,12 +31,18 @@ SAMPLERS: Mapping[str, str] = MappingProxyType(
 )
 
 
+# where each particle is a model that goes on from where it was, and no draw of a distribution
+PARTICLES_OF_THEIR_OWN = ("hybrid", "checkpoints")
+
+
 def make_sampler(configuration: Configuration) -> Sampler:
     """Return the sampler, a name in `SAMPLERS` or "module:Class".
 
     It gets the original budget of generations, so that a longer resume changes no schedule.
     """
-    name = configuration.sampler
+    name, weights = configuration.sampler, configuration.weight_table
+    if name == "pso" and weights is not None and weights.mode in PARTICLES_OF_THEIR_OWN:
+        name = "pso-classic"
     if ":" not in name and name not in SAMPLERS:
         raise ConfigurationError(f'"{name}" is not a sampler{nearest(name, SAMPLERS)}')
     made = load_function(SAMPLERS.get(name, name), "sampler", configuration.code)

@@ -51,9 +51,8 @@ class WeightSearch:
 
     def space(self, space: Space) -> Space:
         """Return the space of the knobs with the weights beside them."""
-        table, budget = self.start.table, self.configuration.budget
-        first = self.start.first_positions(budget.particles)
-        return space.with_weights(first, table.spread / (2 * table.bounds))
+        particles = self.configuration.budget.particles
+        return space.with_weights(self.start.first_positions(particles))
 
     def fingerprint(self, data: str) -> str:
         """Return the SHA-256 of the data and of the checkpoints that the search starts from."""

@@ -20,8 +20,9 @@ from pso_attn.baselines.options import refuse_options
 from pso_attn.seeding import generator
 from pso_attn.space import Space
 from pso_attn.swarm.fold import Fold, folded
+from pso_attn.swarm.ranking import merit
 from pso_attn.swarm.slots import slots
-from pso_attn.types import Array, History, Proposal, State, Trial
+from pso_attn.types import Array, History, Proposal
 
 Solution = Any  # cmaes.CatCMAwM.Solution: x, z, c, and _v_raw before rounding and clipping
 Distribution = Any  # cmaes.CatCMAwM
@@ -114,7 +115,7 @@ class CovarianceAdaptation:
         trials = history.generations[generation]
         for trial, position, solution in zip(trials, drawn, solutions, strict=True):
             trained = _trained(space, search.axes, trial.candidate.position, position, solution)
-            pending.append((trained, _merit(history, trial)))
+            pending.append((trained, merit(history, trial)))
         size = search.distribution.population_size
         if len(pending) < size:
             return _Search(search.axes, search.distribution, tuple(pending))
@@ -176,14 +177,6 @@ def _trained(
         chosen = [_place(space, column, stored[column]) for column in axes.labels]
         choices = np.arange(choices.shape[1]) == np.array(chosen)[:, None]
     return replace(solution, c=choices, _v_raw=raw)
-
-
-def _merit(history: History, trial: Trial) -> tuple[float, float]:
-    """Return what a generation is ranked by, ascending: (-fidelity, loss)."""
-    loss = history.loss(trial)
-    if trial.outcome.state is State.FAIL or not np.isfinite(loss):
-        return 0.0, float("inf")
-    return -1.0 if trial.is_full else -trial.outcome.fidelity, loss
 
 
 def _told(

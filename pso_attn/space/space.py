@@ -41,7 +41,7 @@ class Space:
 
     coordinates: one for each flat knob, K in all; what conditions others comes first.
     weights: further coordinates after those of the knobs, D = K + weights: what they mean, a model
-    knows. spread: the standard deviation of the first swarm along these.
+    knows.
     held: every other knob that has a value, fixed or by default.
     constraints, divisors: what settings must meet. derive: settings -> figures that
     expressions may name, `parameters` and `flops` among them, and the values of knobs that are
@@ -60,7 +60,6 @@ class Space:
     anchors: Array = field(default_factory=lambda: np.empty((0, 0)))
     notes: tuple[str, ...] = ()
     weights: int = 0
-    spread: float = 0.0
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -209,17 +208,17 @@ class Space:
         if not self.weights:
             return self
         starts = self.starts[:, : len(self.coordinates)]
-        return replace(self, weights=0, spread=0.0, starts=starts)
+        return replace(self, weights=0, starts=starts)
 
-    def with_weights(self, first: Array, spread: float) -> "Space":
+    def with_weights(self, first: Array) -> "Space":
         """Return the space with weights beside its knobs.
 
         first: (S, n), what is tried first of them, the first row with each start of the knobs, the
-        others with the defaults. spread: as the attribute.
+        others with the defaults.
         """
         rows = [np.concatenate([start, first[0]]) for start in self.starts]
         rows += [np.concatenate([self.starts[0], weights]) for weights in first[1:]]
-        return replace(self, weights=first.shape[1], spread=spread, starts=np.stack(rows))
+        return replace(self, weights=first.shape[1], starts=np.stack(rows))
 
     def rounded(self, positions: Array) -> Array:
         """Return positions (…, D) as they are stored: of many coordinates in single precision."""

@@ -12,13 +12,13 @@ from pso_attn.errors import ConfigurationError, nearest
 
 MATRICES = ("Wq", "Wk", "Wv", "Wo")
 COORDINATES = ("full", "subspace", "low_rank")
+SPLITS = ("train", "validation")
 MODES = ("weights", "joint", "hybrid", "checkpoints")
 QUANTISERS = ("none", "int8", "ternary")
 FITNESS = "fitness"  # the objective's name, where it is somebody's own function
 DRAWN, TRAINED = "random", "trained"  # starts that need no file
-_SPREAD = {DRAWN: 1.0, TRAINED: 0.1}
 _KEYS = (
-    *("layers", "matrices", "coordinates", "dimensions", "rank", "start", "bounds", "spread"),
+    *("layers", "matrices", "coordinates", "dimensions", "rank", "start", "bounds"),
     *("mode", "examples", "split", "quantise", "fitness", "maximize", "gradient_steps"),
 )
 
@@ -30,12 +30,11 @@ class WeightTable:
     layers: their numbers, from 0, or None for all. matrices: of `MATRICES`, or ("all",) for every
     parameter of the model. coordinates: "full"; "subspace" of `size` dimensions; "low_rank" of
     rank `size`. start: "random", "trained", or paths of safetensors files, one or several.
-    bounds: half the width of the box, and spread: the standard deviation of the first swarm, both
-    in units of the scale with which weights start; of `checkpoints`, bounds is in units of half
-    the range between them. mode: one of `MODES`. examples: of the split that an evaluation sees,
-    0 for all. split: "train" or "validation". quantise: what the searched matrices go through.
-    fitness: "module:function" of somebody's own, or None, and maximize: whether more of it is
-    better. gradient_steps: of a hybrid, between two moves.
+    bounds: half the width of the box, in units of the scale with which weights start; of
+    `checkpoints`, in units of half the range between them. mode: one of `MODES`. examples: of the
+    split that an evaluation sees, 0 for all. split: "train" or "validation". quantise: what the
+    searched matrices go through. fitness: "module:function" of somebody's own, or None, and
+    maximize: whether more of it is better. gradient_steps: of a hybrid, between two moves.
     """
 
     layers: tuple[int, ...] | None
@@ -44,7 +43,6 @@ class WeightTable:
     size: int
     start: tuple[str, ...]
     bounds: float
-    spread: float
     mode: str
     examples: int
     split: str
@@ -85,12 +83,9 @@ def read_weights(table: Mapping[str, Any], where: str) -> WeightTable:
         size=_size(read, coordinates),
         start=start,
         bounds=read.number("bounds", 3.0 if mode != "checkpoints" else 2.0),
-        spread=read.number("spread", _SPREAD.get(start[0], _SPREAD[TRAINED])),
         mode=mode,
         examples=read.whole("examples", 0, 0),
-        split=read.one_of(
-            "split", ("train", "validation"), "validation" if mode == "checkpoints" else "train"
-        ),
+        split=read.one_of("split", SPLITS, SPLITS[mode in ("hybrid", "checkpoints")]),
         quantise=read.one_of("quantise", QUANTISERS),
         fitness=_fitness(read),
         maximize=read.flag("maximize"),

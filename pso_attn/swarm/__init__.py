@@ -7,7 +7,10 @@ from typing import Any
 from pso_attn.swarm.bare_bones import BareBonesSwarm
 from pso_attn.swarm.classic import ClassicSwarm
 from pso_attn.swarm.clpso import ClpsoSwarm
+from pso_attn.swarm.competitive import CompetitiveSwarm
 from pso_attn.swarm.screened import ScreenedSwarm
+from pso_attn.swarm.separable import SeparableSwarm
+from pso_attn.swarm.social import SocialSwarm
 from pso_attn.swarm.spso2011 import Spso2011Swarm
 
 __all__ = [
@@ -15,7 +18,10 @@ __all__ = [
     "BareBonesSwarm",
     "ClassicSwarm",
     "ClpsoSwarm",
+    "CompetitiveSwarm",
     "ScreenedSwarm",
+    "SeparableSwarm",
+    "SocialSwarm",
     "Spso2011Swarm",
 ]
 

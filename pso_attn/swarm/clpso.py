@@ -58,7 +58,7 @@ class ClpsoSwarm(FoldedSwarm[Exemplars]):
     ) -> None:
         """Check the options."""
         self.options = read_known("pso-clpso", ClpsoOptions, options)
-        super().__init__(seed, particles, batch, generations, self.options.stagnation)
+        super().__init__(seed, particles, batch, generations, self.options)
 
     def _first_memory(self, dimension: int) -> Exemplars:
         return np.full((self.particles, dimension), -1)

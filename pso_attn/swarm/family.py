@@ -10,11 +10,12 @@ import numpy as np
 from pso_attn.seeding import generator, sobol
 from pso_attn.space import Space
 from pso_attn.swarm.fold import Fold, folded
-from pso_attn.swarm.options import TopologyOptions
+from pso_attn.swarm.options import SwarmOptions, TopologyOptions
 from pso_attn.swarm.restarts import to_redraw
 from pso_attn.swarm.slots import check_size, slots
 from pso_attn.swarm.state import Counts, Flags, SwarmState, advance, unborn
 from pso_attn.swarm.topologies import Links
+from pso_attn.swarm.wide import is_wide, scattered, storable
 from pso_attn.types import Array, History, Proposal
 
 Memory = TypeVar("Memory")
@@ -37,17 +38,19 @@ class Turn(Generic[Memory]):
 class FoldedSwarm(ABC, Generic[Memory]):
     """A swarm that remembers what its history tells; a variant says how one particle moves.
 
-    The first `particles` trials are a scrambled Sobol design; then particles move, or are drawn
-    anew when they stagnate (`pso_attn.swarm.restarts`). Particles begin with a velocity.
+    The first `particles` trials are a scrambled Sobol design, in wide spaces normal draws around
+    the space's start; then particles move, or are drawn anew when they stagnate
+    (`pso_attn.swarm.restarts`). Particles begin with a velocity.
     """
 
     def __init__(
-        self, seed: int, particles: int, batch: int, generations: int, stagnation: int
+        self, seed: int, particles: int, batch: int, generations: int, options: SwarmOptions
     ) -> None:
         """Refuse fewer than two particles and a batch that does not fit the swarm."""
         check_size(particles, batch)
         self.seed, self.particles, self.batch = seed, particles, batch
-        self.generations, self._stagnation = generations, stagnation
+        self.generations, self._stagnation = generations, options.stagnation
+        self._spread = options.spread
         self._fold: Fold[tuple[SwarmState, Memory]] | None = None
 
     @abstractmethod
@@ -72,7 +75,8 @@ class FoldedSwarm(ABC, Generic[Memory]):
         turn = self._turn(space, generation, *self._folded(space, history))
         particles = slots(generation, self.batch, self.particles)
         placed = self._placed(turn, particles)
-        return Proposal(space.with_starts(placed, generation * self.batch), particles)
+        placed = space.with_starts(placed, generation * self.batch)
+        return Proposal(storable(space, placed), particles)
 
     def state(self, space: Space, history: History) -> SwarmState:
         """Return the swarm after that history, folding only what was not folded before."""
@@ -90,7 +94,15 @@ class FoldedSwarm(ABC, Generic[Memory]):
     ) -> tuple[SwarmState, Memory]:
         turn = self._turn(space, generation, *known)
         trials, redrawn = history.generations[generation], self._redrawn(turn)
-        state = advance(turn.state, trials, history, redrawn, space.categorical, self.seed)
+        state = advance(
+            turn.state,
+            trials,
+            history,
+            redrawn,
+            space.categorical,
+            self.seed,
+            lambda uniform: scattered(space, uniform, self._spread),
+        )
         return state, turn.memory
 
     def _turn(
@@ -108,17 +120,25 @@ class FoldedSwarm(ABC, Generic[Memory]):
         anew, moved = self._redrawn(turn), self._mover(turn)
         design = None
         if not state.evaluated[list(particles)].all():
-            design = sobol(self.seed, space.dimension, 0, self.particles)
+            design = self._design(space)
         positions = np.empty((len(particles), space.dimension))
         for slot, i in enumerate(particles):
             if design is not None and not state.evaluated[i]:
                 drawn = design[i]
             elif anew[i]:
-                drawn = generator(self.seed, generation, i, "restart").random(space.dimension)
+                rng = generator(self.seed, generation, i, "restart")
+                drawn = scattered(space, rng.random(space.dimension), self._spread)
             else:
                 drawn = moved(i, generator(self.seed, generation, i, "move"))
             positions[slot] = drawn
-        return np.where(space.categorical, space.snap(positions), positions)
+        return positions
+
+    def _design(self, space: Space) -> Array:
+        """Return where the particles begin, (P, D)."""
+        if not is_wide(space):
+            return sobol(self.seed, space.dimension, 0, self.particles)
+        rng = generator(self.seed, "design")
+        return scattered(space, rng.random((self.particles, space.dimension)), self._spread)
 
 
 @dataclass(frozen=True)
@@ -150,7 +170,7 @@ class NeighbourlySwarm(FoldedSwarm[Sight]):
         options: TopologyOptions,
     ) -> None:
         """Join the particles by the topology that the options name."""
-        super().__init__(seed, particles, batch, generations, options.stagnation)
+        super().__init__(seed, particles, batch, generations, options)
         from pso_attn.swarm.pyswarms_bridge import make_topology  # slow: once a swarm is made
 
         self._topology = make_topology(

@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal, TypeVar
 
 from pso_attn.errors import ConfigurationError, nearest
+from pso_attn.swarm.wide import SPREAD
 
 Rule = Literal["constriction", "inertia"]
 TopologyName = Literal["ring", "star", "von_neumann", "random", "pyramid"]
@@ -14,15 +15,25 @@ PULLS = {"constriction": 2.05, "inertia": 2.0}  # Clerc & Kennedy (2002); Shi & 
 
 
 @dataclass(frozen=True)
-class SwarmOptions:
+class WideOptions:
+    """Options of every swarm that also moves weights.
+
+    jump_rate: chance that a label is drawn anew in a move. spread: in spaces of more than 256
+    dimensions, the standard deviation with which particles begin around the space's start.
+    """
+
+    jump_rate: float = 0.1
+    spread: float = SPREAD
+
+
+@dataclass(frozen=True)
+class SwarmOptions(WideOptions):
     """Options of every textbook swarm.
 
     stagnation: moves without improvement of the personal best before a restart; 0 is never.
-    jump_rate: chance that a label is drawn anew in a move.
     """
 
     stagnation: int = 20
-    jump_rate: float = 0.1
 
 
 @dataclass(frozen=True)
@@ -53,7 +64,7 @@ class ClassicOptions(TopologyOptions):
     velocity_limit: float = 0.5
 
 
-Options = TypeVar("Options", bound=SwarmOptions)
+Options = TypeVar("Options", bound=WideOptions)
 
 
 def read_options(given: Mapping[str, Any]) -> ClassicOptions:
@@ -140,6 +151,13 @@ _EXPECTED: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
         lambda value: _is_number(value) and 0 < value <= 1,
     ),
     "stagnation": ("an integer of at least 0, 0 for never", _is_count),
+    "spread": (
+        "a number above 0 and at most .5",
+        lambda value: _is_number(value) and 0 < value <= 0.5,
+    ),
+    "phi": _A_WEIGHT,
+    "beta": _A_WEIGHT,
+    "rate": _A_WEIGHT,
     "jump_rate": ("a number from 0 to 1", _is_share),
     "exploit": ("a number from 0 to 1", _is_share),
 }

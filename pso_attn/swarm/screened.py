@@ -15,9 +15,11 @@ from pso_attn.swarm.fold import Fold, folded
 from pso_attn.swarm.ledger import Ledger, keys, modelled
 from pso_attn.swarm.screened_options import ScreenedOptions, read_screened_options
 from pso_attn.swarm.screening import Forecast, chosen_moves
+from pso_attn.swarm.separable import SeparableSwarm
 from pso_attn.swarm.slots import check_size, slots
 from pso_attn.swarm.standing import Standing, standing_of
 from pso_attn.swarm.topologies import pyramid, ring, star, von_neumann
+from pso_attn.swarm.wide import is_wide
 from pso_attn.types import Array, History, Proposal
 
 _NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
@@ -36,7 +38,8 @@ class ScreenedSwarm:
     the batch is taken into account: the swarm says where to look, the model does not. After a
     start around the defaults. Where losses are noisy, the model's mean stands for them, and a
     particle may look again at its personal best. Made for 20 to 2,000 evaluations of mixed and
-    conditional spaces.
+    conditional spaces. Where there are more than 256 dimensions no surrogate helps, and
+    `SeparableSwarm`, the best mover of weights, takes over with its own defaults.
 
     generations: the budget that the search began with; a small one shortens the start.
     options: see `ScreenedOptions`. Raises ConfigurationError for fewer than two particles, a
@@ -57,11 +60,14 @@ class ScreenedSwarm:
         self.generations = generations
         self.options = read_screened_options(options)
         self._links = _links(self.options, particles)
+        self._wide = SeparableSwarm(seed, particles, batch, generations)
         self._fold: Fold[Ledger] | None = None
         self._learned: Fold[Learned] | None = None
 
     def propose(self, space: Space, history: History) -> Proposal:
         """Return where the next `batch` particles go; pure in the seed, space and history."""
+        if is_wide(space):
+            return self._wide.propose(space, history)
         generation = len(history)
         first = generation * self.batch
         particles = slots(generation, self.batch, self.particles)

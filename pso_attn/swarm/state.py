@@ -5,6 +5,7 @@ the interior is the velocity that moved it, and at a face the one "adjusted" to 
 (Helwig 2010).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -78,12 +79,14 @@ def advance(
     redrawn: Flags,
     categorical: Flags,
     seed: int,
+    begun: Callable[[Array], Array] = np.asarray,
 ) -> SwarmState:
     """Return the state after one more generation's trials.
 
     redrawn: (P,), the particles that this generation placed afresh instead of moving them; they
     go on without velocity and without a personal best. seed: of the velocities with which
-    particles begin. A failed or infeasible trial moves its particle and never becomes a best.
+    particles begin. begun: where particles begin, of uniform deviates (D,). A failed or
+    infeasible trial moves its particle and never becomes a best.
     Raises ConfigurationError for trials of another swarm.
     """
     after = SwarmState(*(getattr(state, field.name).copy() for field in fields(state)))
@@ -93,7 +96,7 @@ def advance(
         if redrawn[i]:
             after.best_loss[i], after.best_fidelity[i], after.idle[i] = np.inf, 0.0, 0
         if not state.evaluated[i]:
-            velocity = _first_velocity(trial, seed)
+            velocity = _first_velocity(trial, seed, begun)
         elif redrawn[i]:
             velocity = np.zeros_like(position)
         else:
@@ -110,15 +113,15 @@ def advance(
     return after
 
 
-def _first_velocity(trial: Trial, seed: int) -> Array:
-    """Return half the way to a uniform point: SPSO 2007 (Clerc 2012), "half-difference".
+def _first_velocity(trial: Trial, seed: int, begun: Callable[[Array], Array]) -> Array:
+    """Return half the way to where it may have begun: SPSO 2007 (Clerc 2012), "half-difference".
 
     From rest, whoever leads its neighbourhood at first, a third of a ring, would be evaluated at
     the same place again.
     """
     candidate = trial.candidate
     rng = generator(seed, trial.generation, candidate.particle, "first velocity")
-    return 0.5 * (rng.random(candidate.position.size) - candidate.position)
+    return 0.5 * (begun(rng.random(candidate.position.size)) - candidate.position)
 
 
 def _merit(trial: Trial, history: History) -> tuple[float, float]:

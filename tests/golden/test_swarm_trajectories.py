@@ -9,8 +9,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pso_attn.baselines import QuasiMonteCarlo, RandomSearch
-from pso_attn.swarm import BareBonesSwarm, ClassicSwarm, ClpsoSwarm, ScreenedSwarm, Spso2011Swarm
+from pso_attn.baselines import (
+    OpenStrategy,
+    QuasiMonteCarlo,
+    RandomSearch,
+    SeparableCovarianceAdaptation,
+)
+from pso_attn.swarm import (
+    BareBonesSwarm,
+    ClassicSwarm,
+    ClpsoSwarm,
+    CompetitiveSwarm,
+    ScreenedSwarm,
+    SeparableSwarm,
+    SocialSwarm,
+    Spso2011Swarm,
+)
 from pso_attn.testing import drive
 from pso_attn.testing.samplers import roughness, stored_positions
 from pso_attn.testing.spaces import mixed
@@ -36,6 +50,11 @@ SAMPLERS = {
     "screened star": lambda: ScreenedSwarm(7, 4, 3, 6, {"topology": "star", "draws": 9}),
     "screened covariance": lambda: ScreenedSwarm(7, 4, 3, 6, {"moves": "covariance"}),
     "screened both": lambda: ScreenedSwarm(7, 4, 3, 6, {"moves": "both", "draws": 9}),
+    "competitive": lambda: CompetitiveSwarm(7, 4, 3, 6, {"phi": 0.1}),
+    "social": lambda: SocialSwarm(7, 4, 3, 6),
+    "separable": lambda: SeparableSwarm(7, 4, 3, 6),
+    "open evolution": lambda: OpenStrategy(7, 4, 3, 6),
+    "separable CMA": lambda: SeparableCovarianceAdaptation(7, 4, 3, 6),
     "random": lambda: RandomSearch(7, 4, 3, 6),
     "qmc": lambda: QuasiMonteCarlo(7, 4, 3, 6),
 }
