@@ -53,9 +53,9 @@ def reading(contest: Contest) -> str:
     """Return how the table is read, as one sentence or two."""
     return (
         f"Best {contest.split} {contest.objective.name} over "
-        f"{count(len(contest.seeds), 'seed')} at full length; mean rank; seeds won, tied and lost "
-        f"(w-t-l) against {contest.samplers[0]}, and the p of a two-sided sign test; the sampler's "
-        "own time in a search, median."
+        f"{count(len(contest.seeds), 'seed')} at full length; mean rank; seeds won, tied and "
+        f"lost (w-t-l) against {contest.samplers[0]}, and the p of a two-sided sign test; the "
+        "sampler's own time in a search, median."
     )
 
 
