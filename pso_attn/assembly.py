@@ -16,7 +16,7 @@ from pso_attn.imports import call, check_call, load_function, refuse_imports
 from pso_attn.parts import Parts
 from pso_attn.samplers import make_sampler
 from pso_attn.seeding import generator
-from pso_attn.space import Space
+from pso_attn.space import FITNESS, Space
 from pso_attn.types import Objective
 from pso_attn.weight_search import WeightSearch
 
@@ -52,8 +52,6 @@ def assemble(
     objectives = tuple(_objective(name, task, configuration) for name in configuration.objectives)
     table = configuration.weight_table
     if table is not None and table.fitness is not None:
-        from pso_attn.evaluate.weights import FITNESS
-
         objectives = (Objective(FITNESS, "maximize" if table.maximize else "minimize"),)
     factory = make_factory(configuration, task)
     notes = () if factory is None else _check_factory(factory, configuration)

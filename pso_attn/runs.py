@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pso_attn.assembly import assemble
+from pso_attn.before_and_after import before_and_after
 from pso_attn.config import Configuration, configuration_from
 from pso_attn.configured_space import make_bare_space, make_space
 from pso_attn.errors import RunError
 from pso_attn.parts import Parts
-from pso_attn.space import Space
+from pso_attn.space import FITNESS, Space
 from pso_attn.store import OptunaStore, RunFolder, load_study
 from pso_attn.store.lease import LEASE
 from pso_attn.types import Generation, History, Objective, Trial
@@ -39,7 +40,10 @@ class LoadedRun:
         self.started = configuration_from(folder.configuration(), where)
         if self.started.direction is None:
             raise RunError(f"{where} has no run.direction; it is not a run's configuration")
-        self.objectives = (Objective(self.started.objectives[0], self.started.direction),)
+        table = self.started.weight_table
+        is_own = table is not None and table.fitness is not None
+        name = FITNESS if is_own else self.started.objectives[0]
+        self.objectives = (Objective(name, self.started.direction),)
 
     @property
     def name(self) -> str:
@@ -105,15 +109,19 @@ class LoadedRun:
         """Return what a report is made from."""
         from pso_attn.report import ReportInput
 
+        searched, weights = self.assembled() if self.started.weights else None, None
+        if searched is not None:
+            weights = before_and_after(searched, self.folder, self.folder.read_json(CONTROL))
         return ReportInput(
             name=self.name,
             history=self.history,
-            space=self.space,
+            space=self.space if searched is None else searched.space,
             configuration=self.configuration.document(),
             environment=self.folder.environment(),
             confirmation=self.folder.read_json(CONFIRMATION),
             study=load_study(self.folder, self.started.storage),
             runs_dir=_shown_runs_dir(self.folder),
+            weights=weights,
         )
 
     def best(self) -> Trial | None:

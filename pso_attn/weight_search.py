@@ -10,7 +10,7 @@ from pso_attn.checkpoints import load_checkpoint, save_checkpoint
 from pso_attn.config import Configuration
 from pso_attn.configured_space import naming
 from pso_attn.imports import check_call, load_function
-from pso_attn.space import Space
+from pso_attn.space import FITNESS, Space
 
 if TYPE_CHECKING:  # what loads torch would slow down --help
     from torch import Tensor
@@ -67,7 +67,7 @@ class WeightSearch:
         checkpoints: the run's folder of models, where it is kept.
         """
         from pso_attn.evaluate import resolve_device
-        from pso_attn.evaluate.weights import FITNESS, Fitness, OwnFitness
+        from pso_attn.evaluate.weights import Fitness, OwnFitness
 
         name, own = self.start.table.fitness, None
         if name is not None:

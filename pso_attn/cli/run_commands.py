@@ -14,6 +14,7 @@ from pso_attn.cli.output import emit, table
 from pso_attn.errors import ConfigurationError, NotBegunError, PsoAttnError
 
 if TYPE_CHECKING:  # what it loads would slow down --help
+    from pso_attn.config import Configuration
     from pso_attn.runs import LoadedRun
 
 
@@ -69,7 +70,7 @@ def show(run: Run, runs_dir: RunsDir = RUNS, as_json: Json = False, quiet: Quiet
     lines: list[Any] = [
         f"run {loaded.name}: {overview['state']}, {_progress(overview)}",
         f"space {configuration.source}, {configuration.subject}, "
-        f"{count(len(configuration.search), 'knob')}, sampler {configuration.sampler}, "
+        f"{_searched(configuration)}, sampler {configuration.sampler}, "
         f"seed {configuration.seed}, device {configuration.device}",
         f"budget: {count(budget.particles, 'particle')} in batches of {budget.batch}, "
         f"{count(budget.generations, 'generation')}, {count(budget.steps, 'step')}, "
@@ -78,12 +79,12 @@ def show(run: Run, runs_dir: RunsDir = RUNS, as_json: Json = False, quiet: Quiet
         *endings("trials", history),
     ]
     if best is not None:
-        lines += ["", settings_table(history, best, history.trials[0])]
+        lines += ["", settings_table(history, best, history.trials[0], configuration.weight_table)]
     document = {
         **overview,
         "folder": str(loaded.folder.path),
         "configuration": configuration.document(),
-        "best": best_document(loaded.name, best),
+        "best": best_document(loaded.name, best, configuration.weight_table),
     }
     emit(document, as_json=as_json, quiet=quiet, lines=lines, essence=[str(overview["state"])])
 
@@ -96,7 +97,8 @@ def best(run: Run, runs_dir: RunsDir = RUNS, as_json: Json = False, quiet: Quiet
 
     loaded = load_run(run, runs_dir)
     trial, history = loaded.best(), loaded.history
-    document = best_document(loaded.name, trial)
+    weights = loaded.started.weight_table
+    document = best_document(loaded.name, trial, weights)
     if trial is None or document is None:
         raise loaded.without_winner("to show")
     emit(
@@ -106,7 +108,7 @@ def best(run: Run, runs_dir: RunsDir = RUNS, as_json: Json = False, quiet: Quiet
         lines=[
             f"trial {trial.number} (generation {trial.generation}, "
             f"particle {trial.candidate.particle})",
-            settings_table(history, trial, history.trials[0]),
+            settings_table(history, trial, history.trials[0], weights),
         ],
         essence=[repr(value) for value in trial.outcome.values or ()],
     )
@@ -185,6 +187,16 @@ def dashboard(
     storage = loaded.started.storage or str(loaded.folder.journal)
     sys.stdout.flush()
     os.execv(program, [program, storage, "--port", str(port)])
+
+
+def _searched(configuration: "Configuration") -> str:
+    """Return how much is searched, in words."""
+    from pso_attn.report.words import count
+
+    knobs, weights = len(configuration.search), configuration.weight_coordinates
+    parts = [count(knobs, "knob")] if knobs or not weights else []
+    parts += [count(weights, "coordinate") + " of weights"] if weights else []
+    return " and ".join(parts)
 
 
 def _overview(loaded: "LoadedRun") -> dict[str, Any]:

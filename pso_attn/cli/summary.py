@@ -5,7 +5,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from pso_attn.cli.output import table
+from pso_attn.report.held_against import COSTS
 from pso_attn.report.words import count, duration, number, setting
+from pso_attn.space import WeightTable
 from pso_attn.types import History, State, Trial
 
 _MORE = {"export": " --out DIR"}
@@ -26,6 +28,7 @@ def summary(
     from pso_attn.runs import best_trial
 
     history = driven.history()
+    weights = driven.parts.configuration.weight_table
     best = best_trial(history)
     defaults = history.trials[0] if history.trials else None
     ended = counts(history)
@@ -34,17 +37,16 @@ def summary(
         "state": "finished" if driven.is_finished else "interrupted",
         "generations": {"done": len(history), "total": driven.generations},
         "trials": ended,
-        "best": best_document(driven.name, best),
-        "defaults": best_document(driven.name, defaults),
+        "best": best_document(driven.name, best, weights),
+        "defaults": best_document(driven.name, defaults, weights),
         **({"control": control} if control else {}),
     }
     lines: list[Any] = []
-    weights = driven.parts.weights is not None
     if best is None:
         said = "no trial completed" if history.trials else "nothing finished yet"
         lines.append(f"run {driven.name}: {said}")
     else:
-        lines += [settings_table(history, best, defaults), ""]
+        lines += [settings_table(history, best, defaults, weights), ""]
         lines += [*control_table(control), ""] if control else []
     lines += endings("trials" if best is None else f"run {driven.name}", history)
     if not driven.is_finished:
@@ -57,8 +59,14 @@ def summary(
     return document, lines
 
 
-def best_document(run: str, trial: Trial | None) -> dict[str, Any] | None:
-    """Return a trial as `best --json` prints it; None for none."""
+def best_document(
+    run: str, trial: Trial | None, weights: WeightTable | None
+) -> dict[str, Any] | None:
+    """Return a trial as `best --json` prints it; None for none.
+
+    weights: the run's [weights]: what its positions are scored on is then said apart from the
+    metrics, which are of the validation split.
+    """
     if trial is None:
         return None
     metrics = dict(trial.outcome.metrics)
@@ -69,8 +77,15 @@ def best_document(run: str, trial: Trial | None) -> dict[str, Any] | None:
         "trial": trial.number,
         "loss": metrics.get("loss"),
         "metrics": metrics,
+        **({} if weights is None else {"fitness": _fitness(trial, weights)}),
         "settings": dict(trial.candidate.settings),
     }
+
+
+def _fitness(trial: Trial, weights: WeightTable) -> dict[str, Any]:
+    """Return what a position of weights is worth, and on what it was scored."""
+    value = trial.outcome.values[0] if trial.outcome.values else None
+    return {"value": value, "split": weights.split, "examples": weights.examples}
 
 
 def counts(history: History) -> dict[str, int]:
@@ -92,20 +107,33 @@ def endings(whose: str, history: History) -> list[str]:
     ]
 
 
-def settings_table(history: History, best: Trial, defaults: Trial | None) -> Any:
-    """Return the objective, the metrics and what was searched, best beside the defaults."""
+def settings_table(
+    history: History, best: Trial, defaults: Trial | None, weights: WeightTable | None
+) -> Any:
+    """Return the objective, the metrics and what was searched, best beside the defaults.
+
+    weights: the run's [weights], whose split the objective is of; metrics are of the validation
+    split.
+    """
     objective = history.objectives[0].name
     theirs = defaults or best
-    names = [objective, *(name for name in best.outcome.metrics if name != objective)]
+    pair = (best, theirs)
+    named = {objective: objective} if weights is None else {}  # metric -> how it is called
+    for name in best.outcome.metrics:
+        named.setdefault(name, name if weights is None or name in COSTS else f"validation {name}")
     rows: list[tuple[str, ...]] = [
-        (name, _metric(best, name, objective), _metric(theirs, name, objective)) for name in names
+        (label, *(_metric(one, name, objective if weights is None else "") for one in pair))
+        for name, label in named.items()
     ]
+    if weights is not None:
+        fitness = (number((one.outcome.values or (None,))[0]) for one in pair)
+        rows.insert(0, (f"{weights.split} {objective}", *fitness))
     flat = dict.fromkeys((*best.candidate.params, *theirs.candidate.params))
     rows += [
-        (name, *(setting(one.candidate.settings.get(name)) for one in (best, theirs)))
+        (name, *(setting(one.candidate.settings.get(name)) for one in pair))
         for name in dict.fromkeys(name.partition(".")[0] for name in flat)
     ]
-    label = "defaults"
+    label = "defaults" if weights is None else "untouched"
     if theirs.outcome.state is State.PRUNED:
         label += f" until step {max(theirs.outcome.curve)}"
     return table(("", "best", label), rows, right=("best", label))

@@ -15,7 +15,7 @@ def build_report(run: ReportInput, folder: Path) -> Path:
     """
     # pandas, matplotlib and optuna: commands that only print a number need none of them
     from pso_attn.report.frames import trials_frame
-    from pso_attn.report.gallery import NAMES, gallery
+    from pso_attn.report.gallery import gallery
     from pso_attn.report.page import page
     from pso_attn.store.atomic import write_atomically
 
@@ -24,11 +24,11 @@ def build_report(run: ReportInput, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     trials = trials_frame(run.history).to_csv(index=False)
     write_atomically(folder / "trials.csv", trials.encode())
-    for name in NAMES:
-        path, png = folder / f"{name}.png", pictures[name].png
-        if png is None:
+    for name, picture in pictures.items():
+        path = folder / f"{name}.png"
+        if picture.png is None:
             path.unlink(missing_ok=True)
         else:
-            write_atomically(path, png)
+            write_atomically(path, picture.png)
     write_atomically(folder / "index.html", page(run, found, pictures).encode())
     return folder / "index.html"

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import LinearSegmentedColormap, Normalize
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import (
     MaxNLocator,
@@ -16,7 +16,9 @@ from matplotlib.ticker import (
 from numpy.typing import NDArray
 
 from pso_attn.report import ink
-from pso_attn.report.plots import VALIDATION, axis_name
+from pso_attn.report.findings import row_name
+from pso_attn.report.inputs import VALIDATION
+from pso_attn.report.plots import axis_name
 from pso_attn.report.words import setting
 from pso_attn.space import Coordinate
 from pso_attn.types import Objective
@@ -27,8 +29,6 @@ _COLUMNS = 3
 _HOLLOW: Any = {"color": ink.BEST, "markersize": 7, "fillstyle": "none", "mew": 1.6}
 _CROWDED = 30  # characters of tick labels beyond which they are slanted
 _GOLDEN = 0.618033988749895  # its multiples fill the unit interval evenly: jitter without chance
-# light to dark in one hue, so that late generations stand out and grey print keeps the order
-_TIME = LinearSegmentedColormap.from_list("time", ["#abd0e8", "#4f9fcf", "#0072B2", "#062c47"])
 
 
 def importance_bars(shares: Mapping[str, float]) -> Figure:
@@ -51,11 +51,17 @@ def importance_bars(shares: Mapping[str, float]) -> Figure:
     return figure
 
 
-def finalists(rows: Sequence[Mapping[str, Any]], objective: Objective) -> Figure:
+def finalists(
+    rows: Sequence[Mapping[str, Any]],
+    objective: Objective,
+    split: str = VALIDATION,
+    unchanged: str = "defaults",
+) -> Figure:
     """Draw each finalist's and the defaults' search value beside its confirmed test values.
 
-    rows: those of `confirm.json`. Small dots are single seeds, the bar is one standard
-    deviation to both sides of their mean.
+    rows: those of `confirm.json`. split: that the search value was taken on. unchanged: how the
+    defaults are called. Small dots are single seeds, or parts of the split, the bar is one
+    standard deviation to both sides of their mean.
     """
     figure, (axis,) = ink.sheet(1.4 + 0.5 * len(rows))
     for place, row in enumerate(rows):
@@ -76,11 +82,11 @@ def finalists(rows: Sequence[Mapping[str, Any]], objective: Objective) -> Figure
             )
         if row.get("search_loss") is not None:
             axis.plot(row["search_loss"], place - 0.2, "D", **_HOLLOW)
-    axis.plot([], [], "D", label="validation, search", **_HOLLOW)
-    axis.plot([], [], "o", color=ink.TEST, ms=8, label="test, fresh seeds")
-    axis.plot([], [], "o", color=ink.DEFAULTS, ms=8, label="test, defaults")
-    ink.dress(axis, axis_name("validation and test", objective), grid="x")
-    axis.set_yticks(range(len(rows)), [_role(row) for row in rows])
+    axis.plot([], [], "D", label=f"{split}, search", **_HOLLOW)
+    axis.plot([], [], "o", color=ink.TEST, ms=8, label="test, finalists")
+    axis.plot([], [], "o", color=ink.DEFAULTS, ms=8, label=f"test, {unchanged}")
+    ink.dress(axis, axis_name(f"{split} and test", objective), grid="x")
+    axis.set_yticks(range(len(rows)), [row_name(row, unchanged) for row in rows])
     axis.tick_params(axis="y", length=0)
     axis.set_ylim(len(rows) - 0.45, -0.55)
     ink.key(figure)
@@ -104,7 +110,7 @@ def knob_panels(
     rows = -(-len(shown) // columns)
     figure, axes = ink.sheet(0.7 + 2.3 * rows if columns > 1 else 3.6, rows, columns, share_y=True)
     latest = max(1, int(trials["generation"].max()))
-    hue = ScalarMappable(Normalize(0, latest), _TIME)
+    hue = ScalarMappable(Normalize(0, latest), ink.TIME)
     for axis, coordinate in zip(axes, shown, strict=False):
         column = f"params.{coordinate.name}"
         acting = trials[trials[column].notna()] if column in trials else trials.iloc[:0]
@@ -158,9 +164,3 @@ def _padded(low: float, high: float, log: bool) -> tuple[float, float]:
         factor = (high / low) ** 0.04
         return low / factor, high * factor
     return low - 0.04 * (high - low), high + 0.04 * (high - low)
-
-
-def _role(row: Mapping[str, Any]) -> str:
-    if row["role"] == "defaults":
-        return "defaults"
-    return f"{row['rank']}: trial {row['trial']}"

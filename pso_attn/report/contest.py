@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pso_attn.report.inputs import VALIDATION
 from pso_attn.report.words import count, listed
+from pso_attn.space import read_weights
 from pso_attn.types import Array, History, Objective
 
 CHANCE = 0.05  # p from which on a lead is taken for chance
@@ -53,6 +55,17 @@ class Contest:
     def losses(self, sampler: str) -> Array:
         """Return the best loss so far, (seeds, trainings); infinite before anything completed."""
         return np.stack([_best_so_far(cell.history) for cell in self.of(sampler)])
+
+    @property
+    def split(self) -> str:
+        """What the objective was taken on."""
+        weights = self.configuration.get("weights")
+        return read_weights(weights, self.name).split if weights else VALIDATION
+
+    @property
+    def each(self) -> str:
+        """What an evaluation is: a training, unless weights are searched."""
+        return "evaluation" if self.configuration.get("weights") else "training"
 
     @property
     def trainings(self) -> int:
@@ -132,7 +145,7 @@ def leader(found: tuple[Standing, ...]) -> Standing:
 def verdict(contest: Contest, found: tuple[Standing, ...]) -> tuple[str, str]:
     """Return who ranks first, and what of it chance does not explain, as two sentences."""
     first, seeds = contest.samplers[0], len(contest.seeds)
-    shape = f"{count(seeds, 'seed')} of {count(contest.trainings, 'training')} each"
+    shape = f"{count(seeds, 'seed')} of {count(contest.trainings, contest.each)} each"
     if len(found) == 1:
         return f"{first} alone, over {shape}: there is nothing to compare it with.", ""
     best = leader(found)

@@ -8,7 +8,7 @@ from typing import Any
 from pso_attn import __version__
 from pso_attn.report import contest_plots, markup
 from pso_attn.report.contest import Contest, Standing, standings, verdict
-from pso_attn.report.gallery import Picture, drawn
+from pso_attn.report.picture import Picture, drawn
 from pso_attn.report.words import ABSENT, count, duration, number
 
 COLUMNS = ("sampler", "median", "quartiles", "rank", "w-t-l", "p", "proposing")
@@ -52,10 +52,10 @@ def row(contest: Contest, standing: Standing) -> tuple[str, ...]:
 def reading(contest: Contest) -> str:
     """Return how the table is read, as one sentence or two."""
     return (
-        f"Best validation {contest.objective.name} over {count(len(contest.seeds), 'seed')} at "
-        f"full length; mean rank; seeds won, tied and lost (w-t-l) against "
-        f"{contest.samplers[0]}, and the p of a two-sided sign test; the sampler's own time in a "
-        "search, median."
+        f"Best {contest.split} {contest.objective.name} over "
+        f"{count(len(contest.seeds), 'seed')} at full length; mean rank; seeds won, tied and "
+        f"lost (w-t-l) against {contest.samplers[0]}, and the p of a two-sided sign test; the "
+        "sampler's own time in a search, median."
     )
 
 
@@ -70,8 +70,8 @@ def _page(contest: Contest, found: tuple[Standing, ...], pictures: Sequence[Pict
             markup.paragraph(doubt),
             markup.table(reading(contest), COLUMNS, rows, right),
             markup.paragraph(
-                "Each search chose its best on the validation split; pso-attn confirm RUN scores "
-                "a run's winner on the test split.",
+                f"Each search chose its best on the {contest.split} split; pso-attn confirm RUN "
+                "scores a run's winner on the test split.",
                 "quiet",
             ),
             kind="verdict",
@@ -82,7 +82,7 @@ def _page(contest: Contest, found: tuple[Standing, ...], pictures: Sequence[Pict
     )
     subtitle = (
         f"{count(len(contest.samplers), 'sampler')}, {count(len(contest.seeds), 'seed')}, "
-        f"{count(contest.trainings, 'training')} a search"
+        f"{count(contest.trainings, contest.each)} a search"
     )
     footer = (
         f"pso-attn {escape(__version__)}. Every search stands in "
@@ -98,7 +98,7 @@ def _pictures(contest: Contest, found: tuple[Standing, ...]) -> tuple[Picture, .
         drawn(
             "best_so_far",
             "Best so far",
-            f"The medians of the best validation {contest.objective.name} end at: {reached}.",
+            f"The medians of the best {contest.split} {contest.objective.name} end at: {reached}.",
             "The line is the median over seeds, the band their middle half. A line begins where "
             f"half of the searches have completed a training at full length. {note}",
             lines,
@@ -119,7 +119,7 @@ def _runs(contest: Contest) -> str:
         (str(seed), *(_value(contest, sampler, place) for sampler in contest.samplers))
         for place, seed in enumerate(contest.seeds)
     ]
-    said = f"Best validation {contest.objective.name} of each search; a row shares its seed."
+    said = f"Best {contest.split} {contest.objective.name} of each search; a row shares its seed."
     heads = ("seed", *contest.samplers)
     table = markup.table(said, heads, rows, tuple(range(1, len(heads))))
     return markup.section("Seed by seed", table)

@@ -29,7 +29,7 @@ def best_so_far(contest: Contest) -> tuple[Figure, str]:
         axis.fill_between(trainings, better, worse, step="post", color=colour, alpha=faint, lw=0)
         axis.step(trainings, median, where="post", color=colour, ls=dash, lw=2.2, label=sampler)
     scale.apply(axis)
-    ink.dress(axis, "trainings", f"best {axis_name('validation', contest.objective)}")
+    ink.dress(axis, f"{contest.each}s", f"best {axis_name(contest.split, contest.objective)}")
     ink.whole_numbers(axis)
     axis.set_xlim(0, contest.trainings * 1.02)
     ink.key(figure, columns=6, last_first=True)
@@ -56,7 +56,7 @@ def final_shares(contest: Contest) -> Figure:
         y = np.append(shares, shares[-1])
         values = -x if maximise else x
         axis.step(values, y, where="post", color=colour, ls=dash, lw=2.2, label=sampler)
-    ink.dress(axis, f"best {axis_name('validation', contest.objective)}", "share of the seeds")
+    ink.dress(axis, f"best {axis_name(contest.split, contest.objective)}", "share of the seeds")
     axis.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     axis.set_ylim(-0.02, 1.03)
     axis.set_xlim(*sorted((-low, -high)) if maximise else (low, high))

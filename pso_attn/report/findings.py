@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
+
+from pso_attn.report import held_against
 from pso_attn.report.endings import ENDINGS, ending
 from pso_attn.report.inputs import RUNS_DIR, ReportInput
 from pso_attn.report.words import count, number
@@ -89,6 +92,11 @@ def finalist(confirmation: Mapping[str, Any], rank: int) -> Mapping[str, Any] | 
     return next((row for row in rows if row.get("rank") == rank), None)
 
 
+def row_name(row: Mapping[str, Any], unchanged: str) -> str:
+    """Return how a confirmed row is called; unchanged: the defaults, as this run calls them."""
+    return unchanged if row["role"] == "defaults" else f"{row['rank']}: trial {row['trial']}"
+
+
 def plain_summary(run: ReportInput) -> list[str]:
     """Return what was found as lines of plain text, at most 80 columns except for commands."""
     found = findings(run)
@@ -109,9 +117,17 @@ def _runs_dir(run: ReportInput) -> list[str]:
 def _defaults(run: ReportInput) -> Trial | None:
     if not len(run.space.starts):
         return None
-    wanted = run.space.decode(run.space.starts[0])
-    same = (t for t in run.history.trials if dict(t.candidate.params) == wanted)
-    return next(same, None)
+    start = run.space.starts[0]
+    wanted, weights = run.space.decode(start), run.space.rounded(start[_weights(run)])
+    return next(
+        (
+            trial
+            for trial in run.history.trials
+            if dict(trial.candidate.params) == wanted
+            and np.array_equal(trial.candidate.position[_weights(run)], weights)
+        ),
+        None,
+    )
 
 
 def _standing(run: ReportInput, best: Trial | None, defaults: Trial | None) -> Standing:
@@ -123,7 +139,7 @@ def _standing(run: ReportInput, best: Trial | None, defaults: Trial | None) -> S
         return "told"
     gain = (run.confirmation or {}).get("gain")
     if not gain:
-        return "no gain" if _are_equal(best, defaults) else "unconfirmed"
+        return "no gain" if _are_equal(run, best, defaults) else "unconfirmed"
     if gain["significant"]:
         return "confirmed" if gain["mean"] > 0 else "no gain"
     return "no gain" if gain["mean"] == 0 else "undecided"  # zero: the defaults won themselves
@@ -147,9 +163,12 @@ def _sentence(
             f"Trial {best.number} has the best {run.measured}, {number(value(best))}, of "
             f"{completed} that completed; nothing here was trained or scored again."
         )
-    reached = f"a validation {run.objective.name} of {number(value(best))}"
-    if _are_equal(best, defaults):
-        return f"Nothing beat the defaults, which reached {reached} in trial {best.number}."
+    reached = f"a {run.measured} of {number(value(best))}"
+    if _are_equal(run, best, defaults):
+        whom = "defaults" if run.weights is None else "untouched weights"
+        return f"Nothing beat the {whom}, which reached {reached} in trial {best.number}."
+    if run.weights is not None:
+        return held_against.sentence(run, best.number, value(best), value(defaults))
     beside = "; the defaults did not complete"
     if value(defaults) is not None:
         beside = f", the defaults {number(value(defaults))}"
@@ -160,6 +179,8 @@ def _sentence(
 
 
 def _caution(run: ReportInput, best: Trial | None, defaults: Trial | None) -> str:
+    if run.weights is not None:
+        return held_against.caution(run, best is not None and best is defaults)
     parts = []
     for name, what in (("parameters", "parameters"), ("flops", "floating-point operations")):
         ratio = _ratio(best, defaults, name)
@@ -177,8 +198,15 @@ def _caution(run: ReportInput, best: Trial | None, defaults: Trial | None) -> st
     return said
 
 
-def _are_equal(best: Trial, defaults: Trial | None) -> bool:
+def _are_equal(run: ReportInput, best: Trial, defaults: Trial | None) -> bool:
+    if run.weights is not None:
+        return best is defaults
     return defaults is not None and dict(best.candidate.params) == dict(defaults.candidate.params)
+
+
+def _weights(run: ReportInput) -> slice:
+    """Return which coordinates are weights: those behind the knobs."""
+    return slice(len(run.space.coordinates), None)
 
 
 def _ratio(best: Trial | None, defaults: Trial | None, name: str) -> float | None:

@@ -1,35 +1,14 @@
 """The pictures of one run: drawn where there is something to see, else a sentence says why."""
 
-import io
-from dataclasses import dataclass
-
-import numpy as np
 import pandas as pd
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.image import imsave
 
-from pso_attn.report import comparisons, frames, ink, plots
-from pso_attn.report.findings import Findings, value
+from pso_attn.report import comparisons, frames, held_against, ink, plots
+from pso_attn.report.findings import Findings, row_name, value
 from pso_attn.report.importances import Importances, importances
 from pso_attn.report.inputs import ReportInput
+from pso_attn.report.picture import Picture, drawn, missing
+from pso_attn.report.weight_gallery import weight_pictures
 from pso_attn.report.words import count, duration, number
-
-NAMES = ("convergence", "finalists", "importances", "knobs", "curves", "diversity")
-
-
-@dataclass(frozen=True)
-class Picture:
-    """One picture: its file's name without ending, what it shows in words, and its bytes.
-
-    alt: for those who cannot see it. caption: how to read it, or why there is none.
-    """
-
-    name: str
-    title: str
-    alt: str
-    caption: str
-    png: bytes | None
 
 
 def gallery(run: ReportInput, found: Findings) -> dict[str, Picture]:
@@ -42,6 +21,7 @@ def gallery(run: ReportInput, found: Findings) -> dict[str, Picture]:
         _knobs(run, found, trials, shares),
         _curves(run, found),
         _diversity(run),
+        *(() if run.weights is None else weight_pictures(run, found)),
     )
     return {picture.name: picture for picture in made}
 
@@ -51,15 +31,19 @@ def _convergence(run: ReportInput, found: Findings) -> Picture:
     trials = frames.convergence_frame(run.history)
     done = trials.dropna(subset="value")
     if done.empty:
-        return _none("convergence", title, "No evaluation completed, so nothing converged.")
-    maximise = run.objective.direction == "maximize"
-    default = value(found.defaults)
-    scale = ink.scale_for(done["value"], maximise, keep=default)
+        return missing("convergence", title, "No evaluation completed, so nothing converged.")
+    references = _references(run, found)
+    kept = [seen for reference in references for seen in reference.values]
+    scale = ink.scale_for(done["value"], _maximise(run), kept)
     batches = frames.batches_frame(run.history)
-    lines = plots.convergence(trials, batches, run.objective, default, scale, _split(run))
-    beyond = ""
-    if default is not None and not scale.shows(default):
-        beyond = f" The defaults' {number(default)} lies beyond the axis."
+    lines = plots.convergence(
+        trials, batches, run.objective, references, scale, run.split, run.time
+    )
+    beyond = "".join(
+        f" The value of {reference.label}, {number(reference.value)}, lies beyond the axis."
+        for reference in references
+        if not scale.shows(reference.value)
+    )
     first, last = done["best"].iloc[0], done["best"].iloc[-1]
     held = f"of {batches['of'].iloc[0]} evaluations in a row" if len(batches) else "of a batch"
     return drawn(
@@ -67,11 +51,33 @@ def _convergence(run: ReportInput, found: Findings) -> Picture:
         title,
         f"The best {run.measured} went from {number(first)} to {number(last)} "
         f"over {count(len(trials), 'evaluation')} and {duration(trials['seconds'].iloc[-1])} "
-        "of training.",
+        f"of {run.time}.",
         f"Best so far, and median and middle half {held}, of the evaluations that ran in full; "
-        "pruned and failed ones cost evaluations and time and are not drawn. Seconds are training "
-        f"time, summed over trials. {scale.note}{beyond}",
+        "pruned and failed ones cost evaluations and time and are not drawn. Seconds are "
+        f"{run.time}, summed over trials. {_beside(run)}{scale.note}{beyond}",
         lines,
+    )
+
+
+def _references(run: ReportInput, found: Findings) -> list[held_against.Reference]:
+    """Return what the run's values are held against."""
+    if run.weights is not None:
+        return held_against.references(run.weights)
+    default = value(found.defaults)
+    return [] if default is None else [held_against.Reference("defaults", default)]
+
+
+def _beside(run: ReportInput) -> str:
+    """Return how the controls' lines are read, where weights were searched."""
+    if run.weights is None:
+        return ""
+    said = f"Trials are scored {held_against.seen(run.weights)}. "
+    if not run.weights.rows:
+        return f"{said}{held_against.UNFINISHED} "
+    return (
+        f"{said}Lines across are what stands beside the search, all on the same examples; that of "
+        "gradient descent comes with its way there, a training step counted as the forward passes "
+        "that it costs. "
     )
 
 
@@ -79,28 +85,31 @@ def _finalists(run: ReportInput) -> Picture:
     title = "Search and test side by side"
     rows = (run.confirmation or {}).get("rows", ())
     if not rows:
-        return _none("finalists", title, "")
+        return missing("finalists", title, "")
     name = run.objective.name
     shown = (
-        f"{row['role']} {row['rank']}: test {name} "
+        f"{row_name(row, run.unchanged)}: test {name} "
         f"{number(row.get('test', {}).get(name, {}).get('mean'))}"
         for row in rows
     )
+    each, ones = "Each small dot is a training with a fresh seed", ""
+    if run.weights is not None:
+        each, ones = "Each small dot is a part of the test split", " weights"
     return drawn(
         "finalists",
         title,
         "; ".join(shown) + ".",
-        "Each small dot is a training with a fresh seed, the bar one standard deviation. Where a "
-        "finalist's gap between validation and test is wider than that of the defaults, the "
-        "search's lead was partly luck.",
-        comparisons.finalists(rows, run.objective),
+        f"{each}, the bar one standard deviation. Where a finalist's gap between {run.split} and "
+        f"test is wider than that of the {run.unchanged}{ones}, the search's lead was partly "
+        "luck.",
+        comparisons.finalists(rows, run.objective, run.split, run.unchanged),
     )
 
 
 def _importances(found: Importances) -> Picture:
     title = "Importances"
     if not found.shares:
-        return _none("importances", title, found.note)
+        return missing("importances", title, found.note)
     alt = ", ".join(f"{name} {share:.0%}" for name, share in list(found.shares.items())[:8])
     bars = comparisons.importance_bars(found.shares)
     return drawn("importances", title, f"{alt}.", found.note, bars)
@@ -112,7 +121,7 @@ def _knobs(
     title = "Settings against the objective"
     complete = trials[(trials["state"] == "COMPLETE") & (_finite(trials, run))]
     if complete.empty or not run.space.coordinates:
-        return _none("knobs", title, "No evaluation completed.")
+        return missing("knobs", title, "No evaluation completed.")
     ranks = {name: rank for rank, name in enumerate(shares.shares)}
     ordered = sorted(run.space.coordinates, key=lambda c: ranks.get(c.name, len(ranks)))
     scale = ink.scale_for(complete[f"values.{run.objective.name}"], _maximise(run))
@@ -126,7 +135,7 @@ def _knobs(
         "Every dot is a complete evaluation, darker the later; the ring is the best. "
         + (f"The {comparisons.MOST_PANELS} of {len(ordered)} that come first. " if cut > 0 else "")
         + scale.note,
-        comparisons.knob_panels(complete, ordered, run.objective, scale, best, _split(run)),
+        comparisons.knob_panels(complete, ordered, run.objective, scale, best, run.split),
     )
 
 
@@ -134,7 +143,7 @@ def _curves(run: ReportInput, found: Findings) -> Picture:
     title = "Learning curves"
     curves = frames.curves_frame(run.history)
     if curves.empty:
-        return _none("curves", title, "No trial reported a learning curve.")
+        return missing("curves", title, "No trial reported a learning curve.")
     marked = {
         name: trial.number
         for name, trial in (("defaults", found.defaults), ("best", found.best))
@@ -152,17 +161,17 @@ def _curves(run: ReportInput, found: Findings) -> Picture:
         title,
         f"{run.measured.capitalize()} against training steps: {shown}.",
         f"{leaving} with a cross. A failed one may leave the picture. {scale.note}",
-        plots.learning_curves(curves, run.objective, run.rungs, marked, scale, _split(run)),
+        plots.learning_curves(curves, run.objective, run.rungs, marked, scale, run.split),
     )
 
 
 def _diversity(run: ReportInput) -> Picture:
     title = "Swarm diversity"
     if run.is_foreign:
-        return _none("diversity", title, "A study has no swarm.")
+        return missing("diversity", title, "A study has no swarm.")
     frame = frames.diversity_frame(run.history, run.space)
     if len(frame) < 2:
-        return _none("diversity", title, "Diversity needs at least two generations.")
+        return missing("diversity", title, "Diversity needs at least two generations.")
     first, last = frame["distance"].iloc[0], frame["distance"].iloc[-1]
     return drawn(
         "diversity",
@@ -173,23 +182,6 @@ def _diversity(run: ReportInput) -> Picture:
         "only; if the loss was still falling, it gathered too early.",
         plots.diversity(frame),
     )
-
-
-def drawn(name: str, title: str, alt: str, caption: str, figure: Figure) -> Picture:
-    """Return a figure as a picture."""
-    canvas, buffer = FigureCanvasAgg(figure), io.BytesIO()
-    canvas.draw()  # type: ignore[no-untyped-call]  # untyped; and once: `savefig` draws twice
-    pixels = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]  # untyped
-    imsave(buffer, pixels, format="png", dpi=ink.DPI)
-    return Picture(name, title, alt, caption.strip(), buffer.getvalue())
-
-
-def _none(name: str, title: str, why: str) -> Picture:
-    return Picture(name, title, "", why, None)
-
-
-def _split(run: ReportInput) -> str:
-    return "" if run.is_foreign else plots.VALIDATION
 
 
 def _maximise(run: ReportInput) -> bool:

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
@@ -24,6 +25,8 @@ QUIET = "#626a73"
 GRID = "#e4e7ea"
 # those that lines are told apart by, the palest last; a second round of them is dashed
 _LINES = (BEST, DEFAULTS, TEST, "#CC79A7", TEXT, "#E69F00", SOFT)
+# light to dark in one hue, so that late generations stand out and grey print keeps the order
+TIME = LinearSegmentedColormap.from_list("time", ["#abd0e8", "#4f9fcf", BEST, "#062c47"])
 _DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)))
 
 WIDTH_IN = 9.0  # at 100 dots per inch the 900 pixels of the page
@@ -66,32 +69,36 @@ class Scale:
         return np.clip(values, self.low, self.high)
 
 
-def scale_for(values: Iterable[float], maximise: bool = False, keep: float | None = None) -> Scale:
+def scale_for(
+    values: Iterable[float], maximise: bool = False, keep: Iterable[float] = ()
+) -> Scale:
     """Return the scale under which most of the values can be told apart.
 
     Log where all are positive and span more than a factor of thirty without their worst
-    quarter; cut where the worst lie beyond Tukey's far fence. The best is never cut, and
-    `keep` is not unless it would squeeze everything else.
+    quarter; cut where the worst lie beyond Tukey's far fence. The best is never cut, and what
+    is to `keep`, lines beside the values, is not unless it would squeeze everything else.
     """
     given = np.asarray(list(values), dtype=float)
     given = given[np.isfinite(given)]
     if len(given) == 0:
         return Scale()
-    losses = -given if maximise else given
-    if losses.min() == losses.max():
+    kept = np.asarray(list(keep), dtype=float)
+    losses, kept = (-given, -kept) if maximise else (given, kept)
+    least = min(losses.min(), kept.min(initial=np.inf))
+    if least == max(losses.max(), kept.max(initial=-np.inf)):
         around = max(abs(given[0]) * 0.05, 0.01)
         return Scale(low=given[0] - around, high=given[0] + around, note="All values are equal.")
-    if not maximise and losses.min() > 0 and np.quantile(losses, 0.75) > _DECADES * losses.min():
+    if not maximise and least > 0 and np.quantile(losses, 0.75) > _DECADES * least:
         return Scale("log", note="The axis is logarithmic.")
     lower, upper = np.quantile(losses, [0.25, 0.75])
     fence = upper + _FENCE * (upper - lower)
-    wanted = -np.inf if keep is None else -keep if maximise else keep
-    if wanted - losses.min() <= _STRETCH * (fence - losses.min()):
-        fence = max(fence, wanted)
+    near = kept[kept - least <= _STRETCH * (fence - least)]
+    fence = max(fence, near.max(initial=fence))
     inside = losses[losses <= fence]
     if np.ptp(losses) <= _CROWDED * np.ptp(inside) or np.ptp(inside) == 0:
         return Scale()
-    edge, best = inside.max() + 0.06 * np.ptp(inside), inside.min() - 0.1 * np.ptp(inside)
+    span = inside.max() - least
+    edge, best = max(inside.max(), near.max(initial=least)) + 0.06 * span, least - 0.1 * span
     beyond = len(losses) - len(inside)
     side, furthest = ("below", given.min()) if maximise else ("above", given.max())
     said = f"{beyond} of {len(losses)} lie {side} the axis, up to {number(furthest)}."

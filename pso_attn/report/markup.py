@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from urllib.parse import quote
 
-from pso_attn.report.gallery import Picture
+from pso_attn.report.picture import Picture
 from pso_attn.report.style import STYLE
 
 Cell = str

@@ -8,12 +8,12 @@ from typing import Any
 import tomli_w
 
 from pso_attn import __version__
-from pso_attn.report import markup
+from pso_attn.report import markup, weight_page
 from pso_attn.report.endings import ending
-from pso_attn.report.findings import Findings, repeat_command
+from pso_attn.report.findings import Findings, repeat_command, row_name
 from pso_attn.report.frames import settings_frame
-from pso_attn.report.gallery import Picture
 from pso_attn.report.inputs import ReportInput
+from pso_attn.report.picture import Picture
 from pso_attn.report.top import verdict
 from pso_attn.report.words import ABSENT, count, duration, number, plus_minus, setting
 from pso_attn.types import Trial
@@ -24,18 +24,35 @@ _NAMED = 12  # trials named beside a reason of failure
 
 def page(run: ReportInput, found: Findings, pictures: Mapping[str, Picture]) -> str:
     """Return the whole page as one HTML document."""
-    sections = (
-        verdict(run, found),
-        _settings(run, found),
-        _finalists(run, pictures["finalists"]),
-        _baselines(run),
-        markup.section("Convergence", markup.figure(pictures["convergence"])),
-        _mattered(pictures),
-        markup.section("Learning curves", markup.figure(pictures["curves"])),
-        "" if run.is_foreign else _diversity(pictures),
-        _failures(run),
-        _how(run),
-    )
+    convergence = markup.section("Convergence", markup.figure(pictures["convergence"]))
+    if run.weights is not None:
+        sections: tuple[str, ...] = (
+            verdict(run, found),
+            weight_page.controls(run, found),
+            _settings(run, found),
+            _finalists(run, pictures["finalists"]) if run.confirmation else "",
+            _baselines(run),
+            convergence,
+            *weight_page.changed(pictures),
+            weight_page.swarm(pictures),
+            _mattered(run, pictures) if run.space.coordinates else "",
+            weight_page.left_out(run),
+            _failures(run),
+            _how(run),
+        )
+    else:
+        sections = (
+            verdict(run, found),
+            _settings(run, found),
+            _finalists(run, pictures["finalists"]),
+            _baselines(run),
+            convergence,
+            _mattered(run, pictures),
+            markup.section("Learning curves", markup.figure(pictures["curves"])),
+            "" if run.is_foreign else _diversity(pictures),
+            _failures(run),
+            _how(run),
+        )
     footer = (
         f"pso-attn {escape(__version__)}. Every trial stands in "
         '<a href="trials.csv">trials.csv</a>, every picture beside it as a file.'
@@ -137,18 +154,18 @@ def _confirmed(run: ReportInput, confirmation: Mapping[str, Any], picture: Pictu
     )
     shown = [
         (
-            "defaults" if row["role"] == "defaults" else f"{row['rank']}: trial {row['trial']}",
+            row_name(row, run.unchanged),
             number(row.get("search_loss")),
             *(_spread(row, metric) for metric in metrics),
             str(row.get("failed", 0)),
         )
         for row in rows
     ]
-    columns = ("rank", f"validation {name}", *(f"test {metric}" for metric in metrics), "failed")
-    seeds = count(len(confirmation.get("seeds", ())), "fresh seed")
+    columns = ("rank", run.measured, *(f"test {metric}" for metric in metrics), "failed")
+    drawn = [len(row.get("test", {}).get(name, {}).get("per_seed", ())) for row in rows]
     said = (
-        f"Mean ± standard deviation over {seeds}, on the {confirmation.get('split', 'test')} "
-        "split. The rank is that of the search."
+        f"Mean ± standard deviation over {count(max(drawn, default=0), run.unit)}, on the "
+        f"{confirmation.get('split', 'test')} split. The rank is that of the search."
     )
     figures = tuple(range(1, len(columns)))
     return markup.section(
@@ -171,22 +188,26 @@ def _baselines(run: ReportInput) -> str:
     rows = {name: dict(metrics) for name, metrics in baselines.items()}
     for row in confirmation.get("rows", ()):
         if row["rank"] in (0, 1):
-            label = "attention, defaults" if row["rank"] == 0 else "attention, best of the search"
+            label = f"attention, {run.unchanged if row['rank'] == 0 else 'best of the search'}"
             rows[label] = {metric: v.get("mean") for metric, v in row.get("test", {}).items()}
     first = run.objective.name
     scored = {metric for values in baselines.values() for metric in values}
     metrics = sorted(scored, key=lambda metric: (metric != first, metric))
     shown = [(name, *(number(values.get(m)) for m in metrics)) for name, values in rows.items()]
     said = "Simple models fitted on the train split, scored on the same test split."
+    if run.weights is not None:
+        said = f"What the search is held against, on the same test split. {said}"
     columns = ("model", *(f"test {metric}" for metric in metrics))
     return markup.section(
         "Baselines", markup.table(said, columns, shown, tuple(range(1, len(columns))))
     )
 
 
-def _mattered(pictures: Mapping[str, Picture]) -> str:
+def _mattered(run: ReportInput, pictures: Mapping[str, Picture]) -> str:
+    alone = "Of the settings alone: the weights, which moved with them, are no part of it."
     return markup.section(
         "What mattered",
+        markup.paragraph(alone if run.weights is not None else ""),
         markup.figure(pictures["importances"]),
         f"<h3>{escape(pictures['knobs'].title)}</h3>",
         markup.figure(pictures["knobs"]),
@@ -230,8 +251,8 @@ def _how(run: ReportInput) -> str:
         "sampler": inner.get("sampler"),
         "seed": str(inner["seed"]) if "seed" in inner else None,
         "device": inner.get("device"),
-        "budget": _budget(budget),
-        "training time": duration(spent),
+        "budget": _budget(budget, run.weights is not None),
+        run.time: duration(spent),
         **_flat(run.environment),
     }
     rows = [(name, setting(given)) for name, given in facts.items() if given not in (None, "")]
@@ -246,16 +267,18 @@ def _how(run: ReportInput) -> str:
     return markup.section("How it was run", *parts)
 
 
-def _budget(budget: Mapping[str, Any]) -> str:
+def _budget(budget: Mapping[str, Any], is_of_weights: bool) -> str:
     if not budget:
         return ""
-    rungs = ", ".join(f"{rung:g}" for rung in budget.get("rungs", ()))
-    return (
+    swarm = (
         f"{budget.get('particles', ABSENT)} particles, {budget.get('batch', ABSENT)} at once, "
         f"{count(budget.get('generations', 0), 'generation')}, "
-        f"{count(budget.get('steps', 0), 'step')}, rungs {rungs or ABSENT}, "
-        f"{count(budget.get('seeds', 1), 'seed')} each"
+        f"{count(budget.get('steps', 0), 'step')}"
     )
+    if is_of_weights:
+        return f"{swarm} of training before the search, where no checkpoint was given"
+    rungs = ", ".join(f"{rung:g}" for rung in budget.get("rungs", ()))
+    return f"{swarm}, rungs {rungs or ABSENT}, {count(budget.get('seeds', 1), 'seed')} each"
 
 
 def _flat(document: Mapping[str, Any]) -> dict[str, Any]:

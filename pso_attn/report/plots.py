@@ -12,10 +12,11 @@ from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
 from pso_attn.report import ink
+from pso_attn.report.held_against import Reference
+from pso_attn.report.inputs import VALIDATION
 from pso_attn.report.words import number
 from pso_attn.types import Objective
 
-VALIDATION = "validation"  # the split that a search looks at
 _UNIFORM = 1 / np.sqrt(12)  # root mean square distance to the centre of a uniform coordinate
 _MOST_CURVES = 150  # of one ending; more hide each other
 _FEW = 8  # points of a line below which each is marked
@@ -27,26 +28,27 @@ def convergence(
     trials: pd.DataFrame,
     batches: pd.DataFrame,
     objective: Objective,
-    default: float | None,
+    references: Sequence[Reference],
     scale: ink.Scale,
     split: str = VALIDATION,
+    time: str = "training time",
 ) -> Figure:
     """Draw the best so far and the batches' quartiles against evaluations and against seconds.
 
-    trials, batches: `convergence_frame` and `batches_frame`. default: the defaults' value.
-    split: what the objective was taken on, empty if nobody said.
+    trials, batches: `convergence_frame` and `batches_frame`. references: a line each. split: what
+    the objective was taken on, empty if nobody said. time: what the seconds are, in words.
     """
     figure, (left, right) = ink.sheet(4.3, columns=2, share_y=True)
     unit, sign = ink.timed(float(trials["seconds"].max()))
     for axis, spent, divisor in ((left, "evaluations", 1.0), (right, "seconds", unit)):
         _spent(axis, trials, batches, spent, divisor, scale)
-        if default is not None:
-            axis.axhline(default, color=ink.DEFAULTS, lw=1.4, ls=(0, (5, 3)), label="defaults")
+        for place, reference in enumerate(references, start=1):
+            _refer(axis, reference, place, spent, divisor)
         axis.margins(y=0.09)
         scale.apply(axis)
         axis.set_xlim(left=0)
     ink.dress(left, "evaluations", axis_name(split, objective))
-    ink.dress(right, f"training time ({sign})")
+    ink.dress(right, f"{time} ({sign})")
     ink.whole_numbers(left)
     _name_best(left, trials, objective)
     ink.key(figure)
@@ -151,6 +153,15 @@ def _spent(
     spent_by = np.append(_numbers(best[spent]), trials[spent].iloc[-1]) / divisor
     reached = np.append(_numbers(best["best"]), best["best"].iloc[-1])
     axis.step(spent_by, reached, where="post", color=ink.BEST, lw=2.4, label="best so far")
+
+
+def _refer(axis: Axes, reference: Reference, place: int, spent: str, divisor: float) -> None:
+    """Draw what a search is held against: a line across, and the way to it where it is known."""
+    style: Any = {"color": ink.look(place)[0], "lw": 1.4}
+    axis.axhline(reference.value, ls=(0, (5, 3)), label=reference.label, **style)
+    if reference.curve is not None:
+        x = reference.curve[:, 0 if spent == "evaluations" else 1] / divisor
+        axis.plot(x, reference.curve[:, 2], alpha=0.7, **style)
 
 
 def _name_best(axis: Axes, trials: pd.DataFrame, objective: Objective) -> None:

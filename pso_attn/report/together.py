@@ -6,7 +6,7 @@ from itertools import count as counting
 from typing import Any
 
 from pso_attn.report.findings import finalist, findings, value
-from pso_attn.report.inputs import ReportInput
+from pso_attn.report.inputs import VALIDATION, ReportInput
 from pso_attn.report.words import ABSENT, duration, listed, number, plus_minus
 from pso_attn.types import Objective, Trial
 
@@ -34,6 +34,14 @@ class Entry:
         """How long its trainings took, summed."""
         return sum(trial.outcome.seconds for trial in self.run.history.trials)
 
+    @property
+    def measured_on(self) -> str:
+        """The examples that a search for weights measures on, empty where it is as others do."""
+        weights = self.run.weights
+        if weights is None or (weights.split == VALIDATION and not weights.examples):
+            return ""
+        return f"{weights.examples or 'all'} of {weights.split}"
+
     def best_within(self, evaluations: int) -> float | None:
         """Return the best value of the first evaluations, None before anything completed."""
         history = self.run.history
@@ -56,16 +64,27 @@ def entries(runs: Sequence[ReportInput]) -> tuple[Entry, ...]:
 def groups(found: Sequence[Entry]) -> list[tuple[Objective, list[Entry]]]:
     """Return the runs that measure the same, in the order in which they came.
 
-    A study whose objective has no name joins the only group that goes its way.
+    What searches for weights measure on other examples than the validation split compares with
+    nothing else. A study whose objective has no name joins the only group that goes its way.
     """
-    made: dict[Objective, list[Entry]] = {}
+    made: dict[tuple[Objective, str], list[Entry]] = {}
     for entry in found:
-        made.setdefault(entry.run.objective, []).append(entry)
-    for objective in [one for one in made if one.name == UNNAMED]:
-        hosts = [one for one in made if one.direction == objective.direction and one != objective]
+        made.setdefault((entry.run.objective, entry.measured_on), []).append(entry)
+    for key in [key for key in made if key[0].name == UNNAMED]:
+        hosts = [one for one in made if one[0].direction == key[0].direction and one != key]
         if len(hosts) == 1:
-            made[hosts[0]] = sorted(made[hosts[0]] + made.pop(objective), key=found.index)
-    return list(made.items())
+            made[hosts[0]] = sorted(made[hosts[0]] + made.pop(key), key=found.index)
+    return [(objective, group) for (objective, _), group in made.items()]
+
+
+def split_of(group: Sequence[Entry]) -> str:
+    """Return what runs that measure the same took it on, empty where nobody said."""
+    return next((entry.run.split for entry in group if entry.run.split), "")
+
+
+def measured(objective: Objective, group: Sequence[Entry]) -> str:
+    """Return the objective of runs that measure the same in words, with its split."""
+    return f"{split_of(group)} {objective.name}".lstrip()
 
 
 def sentences(found: Sequence[Entry]) -> list[str]:
@@ -89,7 +108,7 @@ def summary_rows(
         f"best of {least}",
         "test",
         "found at",
-        "trainings",
+        "evaluations" if any(entry.run.weights for entry in found) else "trainings",
         "time",
         "sampler",
     ]
@@ -140,8 +159,7 @@ def _leads(objective: Objective, group: Sequence[Entry]) -> str:
         return f"Nothing completed in {listed([entry.label for entry in group])}."
     least = min(losses.values())
     best = [label for label, loss in losses.items() if loss == least]
-    split = "" if all(entry.run.is_foreign for entry in group) else "validation "
-    what = f"best {split}{objective.name}, {number(objective.loss(least))}"
+    what = f"best {measured(objective, group)}, {number(objective.loss(least))}"
     if len(group) == 1:
         return f"{best[0]} has a {what}; no other run measures that."
     return (

@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from pso_attn import __version__
 from pso_attn.report import ink, markup
 from pso_attn.report.frames import convergence_frame
-from pso_attn.report.gallery import Picture, drawn
-from pso_attn.report.plots import VALIDATION, axis_name
-from pso_attn.report.together import Entry, groups, sentences, summary_rows
+from pso_attn.report.picture import Picture, drawn
+from pso_attn.report.plots import axis_name
+from pso_attn.report.together import Entry, groups, measured, sentences, split_of, summary_rows
 from pso_attn.report.words import ABSENT, count, number, setting
 from pso_attn.types import Objective
 
@@ -77,7 +77,8 @@ def _page(found: Sequence[Entry], own: Sequence[str], pictures: Sequence[Picture
 
 
 def _picture(objective: Objective, group: Sequence[Entry]) -> Picture:
-    name, title = f"best_{_plain(objective.name)}", f"Best {objective.name} so far"
+    name = _plain(f"best {objective.name} {group[0].measured_on}".rstrip())
+    title = f"Best {measured(objective, group)} so far"
     done = [entry for entry in group if entry.best is not None]
     if not done:
         return Picture(name, title, "", "No evaluation completed, so nothing converged.", None)
@@ -112,8 +113,7 @@ def best_so_far(objective: Objective, group: Sequence[Entry]) -> tuple[Figure, s
         axis.margins(y=0.09)
         scale.apply(axis)
         axis.set_xlim(left=0)
-    ours = any(not entry.run.is_foreign for entry in group)
-    ink.dress(axes[0], "trainings", f"best {axis_name(VALIDATION if ours else '', objective)}")
+    ink.dress(axes[0], "trainings", f"best {axis_name(split_of(group), objective)}")
     ink.dress(axes[1], f"training time ({sign})")
     ink.whole_numbers(axes[0])
     longest = max(len(_short(entry.label)) for entry in group) + 6

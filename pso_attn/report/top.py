@@ -6,6 +6,7 @@ from typing import Any
 
 from pso_attn.report import markup
 from pso_attn.report.findings import Findings, confirm_command, finalist, value
+from pso_attn.report.held_against import BEST, GRADIENT
 from pso_attn.report.inputs import ReportInput
 from pso_attn.report.words import ABSENT, number, plus_minus
 from pso_attn.types import Trial
@@ -28,7 +29,11 @@ def verdict(run: ReportInput, found: Findings) -> str:
     ]
     if found.standing == "unconfirmed":
         parts += [
-            markup.paragraph("To score it on the test split with fresh seeds:"),
+            markup.paragraph(
+                "To score it on the test split with fresh seeds:"
+                if run.weights is None
+                else "To score it on the test split:"
+            ),
             markup.code(confirm_command(run)),
         ]
     if found.standing != "empty":
@@ -38,7 +43,6 @@ def verdict(run: ReportInput, found: Findings) -> str:
 
 
 def _figures(run: ReportInput, found: Findings) -> list[tuple[str, str, str]]:
-    name = run.objective.name
     ended = ", ".join(f"{n} {how}" for how, n in found.endings.items() if n and how != "complete")
     trials = ("Trials complete", number(found.endings["complete"]), ended)
     if found.best is None:
@@ -47,38 +51,46 @@ def _figures(run: ReportInput, found: Findings) -> list[tuple[str, str, str]]:
         return [(f"Best {run.measured}", number(value(found.best)), ""), trials]
     items = [
         (
-            f"Best validation {name}",
+            f"Best {run.measured}",
             number(value(found.best)),
-            f"defaults {number(value(found.defaults))}",
+            f"{run.unchanged} {number(value(found.defaults))}",
         )
     ]
-    items += _confirmed(run.confirmation, name) if run.confirmation else []
-    items += [
-        _beside("Parameters", found, "parameters"),
-        _beside("Operations per example", found, "flops"),
-        trials,
-    ]
-    return items
+    items += _confirmed(run.confirmation, run) if run.confirmation else []
+    if run.weights is None:
+        items += [
+            _beside("Parameters", found, "parameters"),
+            _beside("Operations per example", found, "flops"),
+        ]
+    else:
+        whole = f"of {_measured(found.best, 'parameters')} parameters"
+        rows = run.weights.rows
+        if rows.keys() >= {BEST, GRADIENT}:
+            ours = f"the search {number(rows[BEST]['fitness'])} on the same examples"
+            items.append(("By gradient descent", number(rows[GRADIENT]["fitness"]), ours))
+        items.append(("Weights searched", number(run.weights.size), whole))
+    return [*items, trials]
 
 
-def _confirmed(confirmation: Mapping[str, Any], name: str) -> list[tuple[str, str, str]]:
+def _confirmed(confirmation: Mapping[str, Any], run: ReportInput) -> list[tuple[str, str, str]]:
+    name = run.objective.name
     best, defaults = (_test(finalist(confirmation, rank), name) for rank in (1, 0))
     items = [
         (
             f"Test {name}",
             plus_minus(best.get("mean"), best.get("std")),
-            f"defaults {plus_minus(defaults.get('mean'), defaults.get('std'))}",
+            f"{run.unchanged} {plus_minus(defaults.get('mean'), defaults.get('std'))}",
         )
     ]
     gain = confirmation.get("gain")
     if gain:
-        noise = f", seed noise {number(gain.get('seed_noise'), 2)}"
+        noise = gain.get("seed_noise") if run.weights is None else None
+        said = f", seed noise {number(noise, 2)}" if noise is not None else ""
         items.append(
             (
                 f"Gain in test {name}",
                 plus_minus(gain.get("mean"), gain.get("std")),
-                f"± over seeds{noise if gain.get('seed_noise') is not None else ''}; "
-                "positive is better",
+                f"± over {run.unit}s{said}; positive is better",
             )
         )
     return items

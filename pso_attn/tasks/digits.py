@@ -18,6 +18,7 @@ from torch import Tensor
 from pso_attn.errors import DataError
 from pso_attn.seeding import generator
 from pso_attn.tasks.classification import accuracy, cross_entropy
+from pso_attn.tasks.shown import Shown, patches_shown
 from pso_attn.tasks.splits import split_by_share
 from pso_attn.tasks.task import Split, TaskInfo
 from pso_attn.types import Direction
@@ -131,6 +132,11 @@ def make_digits(data: str | None = None) -> DigitsTask:
         splits.append(Split(inputs, torch.from_numpy(labels[part].astype(np.int64))))
     train, validation, test = splits
     return DigitsTask(train, validation, test, digest.hexdigest(), mean, deviation)
+
+
+def show_digit(_learned: Mapping[str, Any], inputs: Tensor) -> Shown:
+    """Return an image (16, 4) for people."""
+    return patches_shown(inputs.numpy(), _SIDE // _PATCH, _PATCH)
 
 
 def _patches(images: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -18,6 +18,7 @@ from pso_attn.tasks.columns import ColumnOptions
 from pso_attn.tasks.files import Table
 from pso_attn.tasks.labelled import LabelledTask, Prepared, labelled_task, target_column
 from pso_attn.tasks.new_rows import NewRows, right_answers
+from pso_attn.tasks.shown import Shown, patches_shown
 from pso_attn.tasks.simple_methods import Methods, linear_method, neighbour_method
 from pso_attn.tasks.splits import Rows, SplitOptions
 from pso_attn.tasks.targets import Target, target_from
@@ -69,6 +70,13 @@ def read_new_images(learned: Mapping[str, Any], data: str) -> NewRows:
     target = target_from(learned["target"])
     _check_finite(pixels, data)
     return NewRows(_patches(pixels, learned), target, right_answers(table.frame, target, data))
+
+
+def show_image(learned: Mapping[str, Any], inputs: Tensor) -> Shown:
+    """Return an image (patches, patch² · channels) for people, channels averaged."""
+    _, width, channels = learned["image"]
+    grey = inputs.unflatten(-1, (-1, channels)).mean(-1).numpy()
+    return patches_shown(grey, -(-width // learned["patch"]), learned["patch"])
 
 
 def _read(data: str) -> tuple[Any, Table]:

@@ -22,6 +22,7 @@ from pso_attn.tasks.series_files import (
     read_new_series_data,
     read_series,
 )
+from pso_attn.tasks.shown import Shown
 from pso_attn.tasks.simple_methods import Methods, linear_method, neighbour_method
 from pso_attn.tasks.splits import Rows, SplitOptions
 from pso_attn.tasks.targets import Target, target_from
@@ -90,6 +91,18 @@ def read_new_series(learned: Mapping[str, Any], data: str) -> NewRows:
     values[:, : min(steps, learned["steps"])] = read.values[:, : learned["steps"]]
     inputs = _tokens(values, read.lengths, learned)
     return NewRows(inputs, target, right_answers(read.table.frame, target, data))
+
+
+def show_series(learned: Mapping[str, Any], inputs: Tensor) -> Shown:
+    """Return the steps of each token (T, patch · channels + 1) for people, padding left out."""
+    patch, real = learned["patch"], int((inputs[:, -1] != 0).sum())
+    ends = [min((token + 1) * patch, learned["steps"]) for token in range(real)]
+    return Shown(
+        tuple(
+            f"{token * patch + 1}…{end}" if patch > 1 else str(end)
+            for token, end in enumerate(ends)
+        )
+    )
 
 
 def _prepared(read: SeriesData, train: Rows, patch: int) -> Prepared:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from pso_attn.errors import DataError
 from pso_attn.tasks.columns import (
@@ -24,6 +25,7 @@ from pso_attn.tasks.columns import (
 from pso_attn.tasks.files import Table, read_table
 from pso_attn.tasks.labelled import LabelledTask, Prepared, labelled_task, target_column
 from pso_attn.tasks.new_rows import NewRows, right_answers
+from pso_attn.tasks.shown import Shown
 from pso_attn.tasks.simple_methods import (
     Methods,
     boosting_method,
@@ -69,6 +71,11 @@ def read_new_table(learned: Mapping[str, Any], data: str) -> NewRows:
     encoded = encode_columns(table.frame, columns_from(learned["columns"]), table.source)
     inputs = torch.from_numpy(encoded.astype(np.float32))
     return NewRows(inputs, target, right_answers(table.frame, target, table.source))
+
+
+def show_row(learned: Mapping[str, Any], _inputs: Tensor) -> Shown:
+    """Return a row's columns for people."""
+    return Shown(tuple(column.name for column in columns_from(learned["columns"])))
 
 
 def _prepared(table: Table, train: Rows, options: ColumnOptions) -> Prepared:

@@ -18,6 +18,7 @@ from pso_attn.errors import ConfigurationError, DataError
 from pso_attn.tasks.classification import accuracy, cross_entropy
 from pso_attn.tasks.corpus import Corpus, read_corpus
 from pso_attn.tasks.ngrams import ORDERS, ngram_losses
+from pso_attn.tasks.shown import Shown
 from pso_attn.tasks.task import Split, TaskInfo
 from pso_attn.types import Direction
 
@@ -25,6 +26,11 @@ _CONTEXT = 64  # characters of a window, by default
 _TENTHS = (8, 9)  # where validation and test begin
 _VALIDATION_WINDOWS, _TEST_WINDOWS = 128, 512
 _FEWEST_WINDOWS = 4  # in validation and in test
+_VISIBLE = {
+    " ": "\N{OPEN BOX}",
+    "\n": "\N{DOWNWARDS ARROW WITH CORNER LEFTWARDS}",
+    "\t": "\N{RIGHTWARDS ARROW}",
+}
 _MOST_COUNTED = 10_000_000  # characters that n-grams are counted in: a second a million
 
 
@@ -163,6 +169,12 @@ def make_text(data: str | None = None, columns: Mapping[str, Any] | None = None)
         symbols="".join(symbols),
         test_positions=test_starts[:, None] + 1 + np.arange(context),
     )
+
+
+def show_text(learned: Mapping[str, Any], inputs: Tensor) -> Shown:
+    """Return the characters of a window (T,) for people; those that have no sign get one."""
+    symbols = [*learned["symbols"], "\N{REPLACEMENT CHARACTER}"]
+    return Shown(tuple(_VISIBLE.get(symbols[one], symbols[one]) for one in inputs.tolist()))
 
 
 def _context(columns: Mapping[str, Any]) -> int:

@@ -19,6 +19,7 @@ from pso_attn.tasks.columns import ColumnOptions
 from pso_attn.tasks.files import Table, read_table
 from pso_attn.tasks.labelled import LabelledTask, Prepared, labelled_task, target_column
 from pso_attn.tasks.new_rows import NewRows, right_answers
+from pso_attn.tasks.shown import Shown
 from pso_attn.tasks.simple_methods import Methods, linear_method, neighbour_method
 from pso_attn.tasks.splits import Rows, SplitOptions
 from pso_attn.tasks.targets import Target, target_from
@@ -67,6 +68,12 @@ def read_new_texts(learned: Mapping[str, Any], data: str) -> NewRows:
     texts = table.require(learned["text"], "the model")
     inputs = _encoded(_split(texts), learned["words"], learned["tokens"])
     return NewRows(inputs, target, right_answers(table.frame, target, table.source))
+
+
+def show_words(learned: Mapping[str, Any], inputs: Tensor) -> Shown:
+    """Return the words of a text (T,) for people, padding left out."""
+    words = {UNKNOWN: "(unknown)", **dict(enumerate(learned["words"], start=FIRST))}
+    return Shown(tuple(words[one] for one in inputs.tolist() if one != PADDING))
 
 
 def _longest(table: Table, names: Sequence[str]) -> str:

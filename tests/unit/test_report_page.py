@@ -10,12 +10,12 @@ import pandas as pd
 import pytest
 
 from pso_attn.report import build_report, ink
-from pso_attn.report.gallery import NAMES
 from pso_attn.space import Knob
 from pso_attn.testing.reporting import sample_confirmation, sample_run
 from pso_attn.types import History, Objective, State
 
 SMALL = (3, 6)  # generations, particles
+NAMES = ("convergence", "finalists", "importances", "knobs", "curves", "diversity")
 
 
 class Page(HTMLParser):
@@ -242,6 +242,6 @@ def test_an_axis_shows_what_most_values_need():
     turned = ink.scale_for([*near, -1e6], maximise=True)
     assert turned.low > 0.8
     assert turned.high > 2.0
-    assert ink.scale_for([*near, 9.0], keep=9.0).high is None
-    assert not ink.scale_for([*near, 1e6], keep=1e6).shows(1e6)
+    assert ink.scale_for([*near, 9.0], keep=[9.0]).high is None
+    assert not ink.scale_for([*near, 1e6], keep=[1e6]).shows(1e6)
     assert ink.scale_for([]) == ink.Scale()

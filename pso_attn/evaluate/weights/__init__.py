@@ -4,12 +4,11 @@ from pso_attn.evaluate.weights.control import descend, soups, step_examples
 from pso_attn.evaluate.weights.descent import Descent
 from pso_attn.evaluate.weights.evaluator import WeightEvaluator
 from pso_attn.evaluate.weights.first_model import train_first
-from pso_attn.evaluate.weights.fitness import FITNESS, Fitness, OwnFitness
+from pso_attn.evaluate.weights.fitness import Fitness, OwnFitness
 from pso_attn.evaluate.weights.rehearsal import rehearse_weights
 from pso_attn.evaluate.weights.searched import Searched, Start
 
 __all__ = [
-    "FITNESS",
     "Descent",
     "Fitness",
     "OwnFitness",

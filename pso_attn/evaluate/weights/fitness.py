@@ -22,11 +22,11 @@ from pso_attn.evaluate.weights.carriers import Carriers
 from pso_attn.evaluate.weights.searched import DRAW, Searched
 from pso_attn.models import ModelSettings, PlainModel, read_model
 from pso_attn.seeding import generator, training_seed
+from pso_attn.space import FITNESS
 from pso_attn.tasks.task import Split, Task
 from pso_attn.types import Settings
 
 SEEN = 128  # validation examples that a particle's metrics are of
-FITNESS = "fitness"  # the objective's name, where it is somebody's own function
 COMPARED = 2048  # examples on which a search is compared with its controls
 TILE_FLOATS, FLOATS_PER_CHANNEL = 2**22, 10  # activations worked on at a time; of one token
 
