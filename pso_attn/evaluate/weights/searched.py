@@ -102,9 +102,6 @@ class Start:
             rows = torch.stack([flat_row(self.matrices, parts) for parts in self.files])
             low, high = rows.amin(0), rows.amax(0)
             centre, half = (low + high) / 2, self.table.bounds * (high - low) / 2
-        elif self.table.is_drawn and self.table.coordinates == "full":
-            centre = torch.zeros_like(row)
-            row = row.clamp(-half, half)  # the box holds all but one draw in 370 at 3 deviations
         begun = [flat_row(self.matrices, parts) for parts in self.files] or [row]
         return Searched(
             self.table, self.matrices, coordinates, centre, half, rest, row, torch.stack(begun)
