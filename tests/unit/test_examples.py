@@ -76,3 +76,12 @@ def test_an_example_searches_confirms_exports_and_predicts(
     lines = done.stdout.splitlines()
     start = next(i for i, line in enumerate(lines) if line.startswith(header))
     assert len(lines) - start - 1 == rows
+
+
+@pytest.mark.slow
+def test_weights_are_searched_beside_their_controls(tmp_path: Path) -> None:
+    said = run("weights.py", tmp_path).stdout
+    for control in ("untouched", "gradient", "2-gram"):
+        assert said.count(control) >= 1
+    assert "over 10 test parts" in said
+    assert (tmp_path / "text-weights-model" / "load.py").exists()
