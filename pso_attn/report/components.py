@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from pso_attn.types import History, Trial
 
 MOST = 2000  # positions that components are taken from; more take long and hide each other
+MOST_FLOATS = 2**26  # that these hold together
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,17 +32,21 @@ def components(
 ) -> Components | None:
     """Return a history's positions without their first `knobs` coordinates; None where all agree.
 
-    Of more than 2,000 a part is taken, evenly, and best and start with it. Principal components
-    are those of the centred positions' singular value decomposition (Jolliffe 2002, section 3.5),
-    read off the smaller of its two Gram matrices.
+    Of more than 2,000, or fewer where they are long, a part is taken, evenly, and best and start
+    with it. Principal components are those of the centred positions' singular value decomposition
+    (Jolliffe 2002, section 3.5), read off the smaller of its two Gram matrices.
     """
     trials = history.trials
-    even = np.linspace(0, len(trials) - 1, min(MOST, len(trials))).astype(int)
+    if not trials:
+        return None
+    width = len(trials[0].position) - knobs
+    count = min(MOST, max(2, MOST_FLOATS // width), len(trials))
+    even = np.linspace(0, len(trials) - 1, count).astype(int)
     marked = {number for number, trial in enumerate(trials) if trial is best or trial is start}
     rows = sorted({*even.tolist(), *marked})
     if len(rows) < 3:
         return None
-    points = np.stack([trials[row].position[knobs:] for row in rows]).astype(np.float32)
+    points = np.stack([trials[row].position[knobs:].astype(np.float32) for row in rows])
     points -= points.mean(axis=0)
     projected, variances = _leading(points)
     total = float(np.einsum("ij,ij->", points, points, dtype=np.float64))

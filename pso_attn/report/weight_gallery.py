@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from pso_attn.report import weight_plots
-from pso_attn.report.components import MOST, components
+from pso_attn.report.components import components
 from pso_attn.report.findings import Findings
 from pso_attn.report.inputs import MatrixPair, ReportInput, SearchedWeights
 from pso_attn.report.picture import Picture, drawn, missing
@@ -115,7 +115,7 @@ def _swarm(run: ReportInput, found: Findings) -> Picture:
         return missing("swarm", title, "There are no three positions that differ yet.")
     first, second = seen.shares
     part = ""
-    if seen.whole > MOST:
+    if seen.whole > len(seen.points):
         part = f"Of {seen.whole:,} positions {len(seen.points):,} are shown, evenly. "
     return drawn(
         "swarm",

@@ -22,7 +22,7 @@ _LONGISH = 3  # sides of a matrix beyond whose ratio its entries are not drawn s
 _STAGES = ("before", "after", "difference")
 _EDGE = 0.995  # share of the weights that the colours tell apart; the rest has the last colour
 _SIGNED, _POSITIVE = "RdBu_r", "Blues"
-_LONGEST = 10  # characters of a token's name
+_LONGEST = 14  # characters of a token's name
 _UPRIGHT = 12  # tokens below which names of several characters stand beside each other
 
 

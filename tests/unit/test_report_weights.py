@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from pso_attn import load_run
 from pso_attn.cli.app import app
 from pso_attn.report import ReportInput, build_report, ink, plain_summary
+from pso_attn.report import components as components_module
 from pso_attn.report.components import MOST, components
 from pso_attn.report.findings import findings
 from pso_attn.report.together import entries, groups, sentences
@@ -143,6 +144,24 @@ def test_the_top_speaks_of_weights_and_not_of_settings(run: ReportInput) -> None
     )
 
 
+def test_a_search_that_has_only_begun_or_has_failed_is_told_as_any_other(
+    run: ReportInput, tmp_path: Path
+) -> None:
+    assert run.weights is not None
+    begun = replace(
+        run,
+        history=History(run.history.objectives),
+        weights=replace(run.weights, control=None, matrices=(), maps=(), trial=None),
+    )
+    assert "Nothing run yet" in text_of(build_report(begun, tmp_path))
+    failed = tuple(
+        replace(t, outcome=replace(t.outcome, state=State.FAIL, values=None, error="not finite"))
+        for t in run.history.generations[0]
+    )
+    broken = replace(begun, history=History(run.history.objectives, (failed,)))
+    assert "None of 6 trials completed" in text_of(build_report(broken, tmp_path))
+
+
 def test_a_joint_search_shows_its_settings_as_well(runs: Path, tmp_path: Path) -> None:
     run = load_run("j", runs).report_input()
     text = text_of(build_report(run, tmp_path))
@@ -193,7 +212,9 @@ def test_components_are_those_of_the_singular_value_decomposition(count: int, si
     assert (found.best, found.start) == (3, 0)
 
 
-def test_of_many_positions_a_part_is_taken_and_the_best_with_it() -> None:
+def test_of_many_positions_a_part_is_taken_and_the_best_with_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     history = scattered(MOST + 501, 3)
     for best in (history.trials[17], history.trials[-2]):
         found = components(history, 1, best, history.trials[0])
@@ -201,6 +222,10 @@ def test_of_many_positions_a_part_is_taken_and_the_best_with_it() -> None:
         assert MOST <= len(found.points) <= MOST + 1
         assert found.best is not None
         assert found.generations[found.best] == best.generation
+    monkeypatch.setattr(components_module, "MOST_FLOATS", 30)
+    long = components(history, 0, history.trials[-2], None)
+    assert long is not None
+    assert len(long.points) == 11  # ten of three coordinates, and the best
     same = replace(history.trials[0].candidate, position=np.full(3, 0.5))
     level = tuple(replace(trial, candidate=same) for trial in history.trials[:5])
     assert components(History(history.objectives, (level,)), 0, None, None) is None
