@@ -103,7 +103,7 @@ class ForecastTask:
             answers["last value"] = seasonal_naive(*test, 1)
         answers["ridge regression"] = ridge(
             self.train.inputs.flatten(1).numpy(),
-            self.train.targets[:, :-BESIDE].numpy(),
+            self.train.targets[:, :-BESIDE].double().numpy(),
             self.test.inputs.flatten(1).numpy(),
         )
         return {name: self._scored(found) for name, found in answers.items()}
