@@ -63,18 +63,19 @@ def read_new_histories(learned: Mapping[str, Any], data: str) -> NewRows:
     inputs = tokens(stacked, covariates.past_width, asked, shape, level)
     after = times.reshape(target.shape)[:, shape.context :]
 
+    series = layout.series or ("series" if layout.target is None else None)
+
     def predictions(logits: Tensor) -> list[dict[str, Any]]:
         numbers = logits.double().squeeze(-1).numpy() + level[:, None]
         numbers = numbers * scales[:, 1:] + scales[:, :1]
         return [
             {
-                **({"series": name} if layout.target is None or layout.series else {}),
-                **({} if clock.kind == "rows" else {layout.time: clock.shown(time)}),
-                "step": step + 1,
+                **({series: name} if series else {}),
+                **({"step": step} if clock.kind == "rows" else {layout.time: clock.shown(time)}),
                 "prediction": float(number),
             }
             for name, moments, row in zip(histories.names, after, numbers, strict=True)
-            for step, (time, number) in enumerate(zip(moments, row, strict=True))
+            for step, (time, number) in enumerate(zip(moments, row, strict=True), start=1)
         ]
 
     new = [name for name in histories.names if name not in known]

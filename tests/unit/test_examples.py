@@ -55,6 +55,7 @@ def test_a_pretrained_model_is_fine_tuned(tmp_path: Path) -> None:
     [
         ("table", "ridge regression", "prediction", 42),
         ("series", "1-nearest neighbour", "prediction,p(0),p(1)", 100),
+        ("forecast", "seasonal naive (24 steps)", "station,hour,prediction", 72),
     ],
 )
 def test_an_example_searches_confirms_exports_and_predicts(

@@ -19,6 +19,7 @@ def clock_of(values: Any) -> tuple[Clock, Any]:
     ("frequency", "words", "season", "after"),
     [
         ("15min", "15 minutes", 96, "2020-01-11T10:00:00"),
+        ("50min", "50 minutes", 1, "2020-02-04T17:20:00"),
         ("h", "1 hour", 24, "2020-02-11T16:00:00"),
         ("D", "1 day", 7, "2022-09-27"),
         ("W", "7 days", 52, "2039-03-06"),

@@ -105,9 +105,8 @@ def test_the_horizon_after_each_series_is_what_the_search_would_say(
     document = json.loads(said.stdout)
     found = pd.DataFrame(document["predictions"])
     assert (document["rows"], document["target"], document["metrics"]) == (12, "load", None)
-    assert sorted(found["series"].unique()) == ["a", "b"]
-    assert found["step"].tolist() == [1, 2, 3, 4, 5, 6] * 2
-    assert found["hour"][5] == "2025-03-10T23:00:00"
+    assert sorted(found["plant"].unique()) == ["a", "b"]
+    assert found["hour"].tolist() == [f"2025-03-10T{hour}:00:00" for hour in range(18, 24)] * 2
     # the export's own code, asked the last window of each series of the test split
     given = {"target": "load", "time": "hour", "columns": {"series": "plant", "known": ["shift"]}}
     forecast = {"horizon": HORIZON, "context": CONTEXT}
@@ -117,7 +116,7 @@ def test_the_horizon_after_each_series_is_what_the_search_would_say(
         answers = rebuilt(task.test.inputs[[42, 85]]).squeeze(-1).numpy()
     for plant, answer in zip("ab", answers, strict=True):
         mean, deviation = task.learned["scales"][plant]
-        own = found[found["series"] == plant]["prediction"]
+        own = found[found["plant"] == plant]["prediction"]
         np.testing.assert_allclose(own, answer * deviation + mean, rtol=1e-5)
 
 
@@ -132,7 +131,7 @@ def test_predictions_are_csv_with_series_and_time(folder: Path, tmp_path: Path) 
     new_rows().to_csv(tmp_path / "new.csv", index=False)
     said = cli("predict", folder / "transformer", tmp_path / "new.csv")
     lines = said.stdout.splitlines()
-    assert lines[0] == "series,hour,step,prediction"
+    assert lines[0] == "plant,hour,prediction"
     assert len(lines) == 13
 
 
@@ -209,7 +208,7 @@ def test_a_series_that_training_had_not_is_scaled_by_its_own_rows_and_this_is_sa
     said = cli("predict", folder / "transformer", path, "--json")
     assert "series that training had not are scaled by their own rows: c" in said.stderr
     found = pd.DataFrame(json.loads(said.stdout)["predictions"])
-    by_series = found.groupby("series")["prediction"].mean()
+    by_series = found.groupby("plant")["prediction"].mean()
     assert by_series["c"] / by_series["b"] == pytest.approx(1000, rel=0.1)
 
 

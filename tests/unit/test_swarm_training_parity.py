@@ -161,7 +161,7 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         lines = [f"{step},{a:.4f},{b:.4f}" for step, (a, b) in enumerate(waves)]
         path.write_text("\n".join(["step,a,b", *lines]), encoding="utf-8")
         task = make_task("series", str(path), time="step", forecast={"horizon": 3, "context": 8})
-        return case_of(task, OUTER, [*ON_FILES, *CAUSAL[4:9]])
+        return case_of(task, OUTER, [*ON_FILES, *CAUSAL[4:6]])
     if request.param in ("classes", "numbers"):
         path = tmp_path_factory.mktemp("table") / "table.csv"
         path.write_text(table(), encoding="utf-8")
