@@ -1,8 +1,8 @@
 """Forecast a day of bicycle hires at three stations, hour by hour, and predict the next one.
 
-The hires are made up: they follow the hour, the weekend and the rain, which is known ahead; how many
-are docked is not. Leaves hires.csv, new.csv, forecast.toml, a run and an export in the current
-folder. Under a minute.
+The hires are made up: they follow the hour, the weekend and the rain, which is known ahead; how
+many are docked is not. Leaves hires.csv, new.csv, forecast.toml, a run and an export in the
+current folder. Under a minute.
 """
 
 from pathlib import Path

@@ -131,7 +131,9 @@ def read_times(values: pd.Series, source: str) -> tuple[Array, bool, bool]:
     numbers = pd.to_numeric(values, errors="coerce")
     is_date = pd.api.types.is_datetime64_any_dtype(values)
     if not is_date and not numbers.isna().any() and bool(np.isfinite(numbers).all()):
-        return np.asarray(numbers, dtype=np.float64), False, False
+        if not _are_days(numbers):
+            return np.asarray(numbers, dtype=np.float64), False, False
+        values = pd.Series(numbers.astype("int64").astype("str"), name=values.name)
     dates = pd.to_datetime(values, errors="coerce", format="mixed", utc=True)
     odd = np.flatnonzero(dates.isna().to_numpy())
     if len(odd):
@@ -143,6 +145,14 @@ def read_times(values: pd.Series, source: str) -> tuple[Array, bool, bool]:
     zoned = (first if isinstance(first, pd.Timestamp) else pd.Timestamp(str(first))).tz is not None
     moments = dates.dt.as_unit("us").astype("int64")
     return np.asarray(moments, dtype=np.float64), True, zoned
+
+
+def _are_days(numbers: pd.Series) -> bool:
+    """Tell whether all numbers are days as 20251231 is."""
+    if not bool(((numbers % 1 == 0) & numbers.between(1000_01_01, 9999_12_31)).all()):
+        return False
+    days = pd.to_datetime(numbers.astype("int64").astype("str"), format="%Y%m%d", errors="coerce")
+    return bool(days.notna().all())
 
 
 def guess_clock(series: Sequence[Array], dates: bool, zoned: bool) -> Clock:

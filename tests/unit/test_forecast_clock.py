@@ -50,6 +50,13 @@ def test_numbers_are_steps_too_and_irregular_ones_are_counted_as_they_come() -> 
     assert irregular.places(times).tolist() == [0, 1, 2, 3, 4, 5]  # type: ignore[union-attr]
 
 
+def test_numbers_that_are_days_are_read_as_dates() -> None:
+    days = pd.date_range("2024-12-20", periods=30).strftime("%Y%m%d").astype(int)
+    clock, times = clock_of(days)
+    assert (clock.words, clock.shown(times[-1])) == ("1 day", "2025-01-18")
+    assert clock_of(range(20_251_220, 20_251_250))[0].kind == "number"  # of no calendar
+
+
 def test_zones_are_read_as_utc_and_said_so() -> None:
     clock, times = clock_of(["2025-03-30T01:00+01:00", "2025-03-30T03:00+02:00"] + [
         f"2025-03-30T0{hour}:00+02:00" for hour in (4, 5)])  # fmt: skip

@@ -170,6 +170,16 @@ def test_a_long_table_and_a_wide_one_give_the_same_windows(tmp_path: Path) -> No
     assert made(tmp_path, shorter, target=None, columns={}).describe()["lengths"] == [85, 100]
 
 
+def test_times_in_the_index_of_a_parquet_file_are_a_column(tmp_path: Path) -> None:
+    frame = shops()
+    plain = made(tmp_path, frame)
+    indexed = frame.assign(day=pd.to_datetime(frame["day"])).set_index(["shop", "day"])
+    indexed.to_parquet(tmp_path / "shops.parquet")
+    given = {"target": "sold", "time": "day", "columns": COLUMNS, "forecast": FORECAST}
+    same = make_task("series", str(tmp_path / "shops.parquet"), **given)
+    assert same.fingerprint == plain.fingerprint
+
+
 def test_rows_in_any_order_give_the_same_windows_and_are_said_to_be_sorted(
     tmp_path: Path,
 ) -> None:
