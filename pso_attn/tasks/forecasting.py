@@ -7,13 +7,11 @@ decoder reads what is known ahead in place of the answers before (Wen et al. 201
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from dataclasses import asdict
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from pso_attn.errors import ConfigurationError
 from pso_attn.tasks.clock import Clock, guess_clock
@@ -21,15 +19,7 @@ from pso_attn.tasks.columns import ColumnOptions
 from pso_attn.tasks.covariates import Covariates, cycles_of
 from pso_attn.tasks.files import Table
 from pso_attn.tasks.forecast_options import COLUMN_KEYS, ForecastOptions, patch_of, steps
-from pso_attn.tasks.forecast_scores import (
-    BESIDE,
-    forecast_loss,
-    forecast_scores,
-    naive_error,
-    ridge,
-    seasonal_naive,
-    shares_of_mase,
-)
+from pso_attn.tasks.forecast_task import ForecastTask
 from pso_attn.tasks.histories import (
     Histories,
     HistoryLayout,
@@ -38,6 +28,7 @@ from pso_attn.tasks.histories import (
     read_histories,
 )
 from pso_attn.tasks.labelled import fingerprint_of
+from pso_attn.tasks.scaling import ScaledSeries
 from pso_attn.tasks.splits import NAMES, SplitOptions
 from pso_attn.tasks.task import Split, TaskInfo
 from pso_attn.tasks.windows import (
@@ -50,68 +41,6 @@ from pso_attn.tasks.windows import (
     thinned,
     tokens,
 )
-from pso_attn.types import Array, Direction
-
-
-@dataclass(frozen=True, eq=False)
-class ForecastTask:
-    """Forecasts of the series of a table. found: what `describe` returns; learned: for an export.
-
-    scaled: (R,), all series in their deviations. asked, level: split -> first asked row and level
-    of each window.
-    """
-
-    info: TaskInfo
-    train: Split
-    validation: Split
-    test: Split
-    learned: Mapping[str, Any]
-    found: Mapping[str, Any]
-    fingerprint: str
-    scaled: Array
-    asked: Mapping[str, NDArray[np.int64]]
-    level: Mapping[str, Array]
-    name: ClassVar[str] = "series"
-    metrics: ClassVar[Mapping[str, Direction]] = {
-        "loss": "minimize",
-        "mae": "minimize",
-        "mase": "minimize",
-    }
-
-    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Return each particle's mean squared error, in squared deviations, (N,)."""
-        return forecast_loss(logits, targets)
-
-    def score(self, logits: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        """Return each particle's loss, MAE and MASE, (N,) each."""
-        return forecast_scores(logits, targets)
-
-    def describe(self) -> dict[str, Any]:
-        """Return what was found in the data, and how it is read."""
-        return dict(self.found)
-
-    def preprocessing(self) -> dict[str, Any]:
-        """Return how tables are read and what the training parts told."""
-        return dict(self.learned)
-
-    def baselines(self) -> dict[str, dict[str, float]]:
-        """Return what naive forecasts and ridge regression reach from the test's origins."""
-        test = (self.scaled, self.asked["test"], self.level["test"], self.info.horizon)
-        season = self.learned["season"]
-        answers = {f"seasonal naive ({steps(season)})": seasonal_naive(*test, season)}
-        if season > 1:
-            answers["last value"] = seasonal_naive(*test, 1)
-        answers["ridge regression"] = ridge(
-            self.train.inputs.flatten(1).numpy(),
-            self.train.targets[:, :-BESIDE].double().numpy(),
-            self.test.inputs.flatten(1).numpy(),
-        )
-        return {name: self._scored(found) for name, found in answers.items()}
-
-    def _scored(self, answers: Array) -> dict[str, float]:
-        logits = torch.from_numpy(answers)[None, ..., None]
-        scores = self.score(logits, self.test.targets[None])
-        return {name: float(value[0]) for name, value in scores.items()}
 
 
 def make_forecast(
@@ -146,7 +75,7 @@ def make_forecast(
     training = cuts.training(histories)
     cycles = cycles_of(clock, histories.times[training], options.calendar)
     covariates = Covariates.fit(histories, layout, training, reading, cycles)
-    scaled = _Scaled.of(histories, cuts, places, season)
+    scaled = ScaledSeries.of(histories, cuts, places, season)
     beside = covariates.encode(histories.covariates, histories.times, table.source)
     stacked = np.column_stack([scaled.values, beside])
     width = shape.features(covariates.past_width, covariates.known_width)
@@ -177,9 +106,7 @@ def make_forecast(
         "context": f"{steps(context)}, {shape.source} tokens of {steps(shape.patch)}",
         "season": season_words,
         "scaled_by": f"the deviation of each series, less the mean of the {options.centre}",
-        "split": splitting.words(None)
-        if splitting.column
-        else f"{splitting.words(None)}, by time",
+        "split": splitting.words(None) + ", by time" * (splitting.column is None),
         "windows": {
             **{name: len(asked[name]) for name in NAMES},
             "origins": "every step" if every == 1 else f"every {every}th, for memory",
@@ -207,49 +134,6 @@ def make_forecast(
         asked=asked,
         level=level,
     )
-
-
-@dataclass(frozen=True, eq=False)
-class _Scaled:
-    """Series less their mean, in their deviation, both of the training part.
-
-    scales: series -> mean and deviation. values, deviations, naive: (R,); naive is the mean change
-    over a season in the training part of a row's series.
-    """
-
-    scales: Mapping[str, list[float]]
-    values: Array
-    deviations: Array
-    naive: Array
-
-    @classmethod
-    def of(
-        cls, histories: Histories, cuts: Cuts, places: NDArray[np.int64], season: int
-    ) -> "_Scaled":
-        scales, errors = {}, []
-        for (name, rows), cut in zip(histories.each(), cuts.validation, strict=True):
-            seen = slice(rows.start, int(cut))
-            scales[name] = scale_of(histories.values[seen])
-            errors.append(naive_error(histories.values[seen], places[seen], season))
-        counts = np.diff(histories.bounds)
-        means, deviations = np.repeat(np.array(list(scales.values())), counts, axis=0).T
-        values = (histories.values - means) / deviations
-        return cls(scales, values, deviations, np.repeat(errors, counts))
-
-    def targets(
-        self, asked: NDArray[np.int64], level: Array, horizon: int, source: str, season: int
-    ) -> Tensor:
-        """Return (n, horizon + 2), as `pso_attn.tasks.forecast_scores` reads them."""
-        right = self.values[asked[:, None] + np.arange(horizon)] - level[:, None]
-        shares = shares_of_mase(self.naive[asked], source, season)
-        joined = np.column_stack([right, self.deviations[asked], shares])
-        return torch.from_numpy(joined.astype(np.float32))
-
-
-def scale_of(values: Array) -> list[float]:
-    """Return mean and deviation; 1 for the second where all values are equal."""
-    deviation = float(values.std())
-    return [float(values.mean()), deviation if np.ptp(values) > 0 else 1.0]
 
 
 def _series(columns: Mapping[str, Any], group: str | None) -> str | None:

@@ -5,6 +5,7 @@ A wide table is made a long one at once; all that follows knows rows of series, 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -78,11 +79,8 @@ class Histories:
 
     def each(self) -> list[tuple[str, slice]]:
         """Return name and rows of each series."""
-        edges = self.bounds.tolist()
-        return [
-            (name, slice(first, last))
-            for name, first, last in zip(self.names, edges, edges[1:], strict=False)
-        ]
+        spans = pairwise(self.bounds.tolist())
+        return [(name, slice(*span)) for name, span in zip(self.names, spans, strict=True)]
 
     def called(self, name: str) -> str:
         """Return how a message names a series."""
@@ -148,27 +146,7 @@ def read_histories(
     covariates = (*layout.known, *layout.past)
     for name in covariates:
         table.require(name, "columns.known" if name in layout.known else "columns.past")
-    if layout.target is not None:
-        values = as_numbers(table.require(layout.target, "target"), table.source)
-        words = pd.Series([ONLY] * len(values))
-        if layout.series is not None:
-            words = as_words(table.require(layout.series, "columns.series"))
-            absent = np.flatnonzero(words.isna().to_numpy())
-            if len(absent):
-                raise DataError(
-                    f'{table.source}: column "{layout.series}" is empty in row {absent[0] + 1}; '
-                    "say whose row it is"
-                )
-        codes, found = pd.factorize(words)
-        names, rows = [str(name) for name in found], np.arange(len(values))
-    else:
-        columns = [as_numbers(table.require(n, "the model"), table.source) for n in layout.wide]
-        names, count = list(layout.wide), len(times)
-        values = np.concatenate(columns)
-        codes, rows = (
-            np.repeat(np.arange(len(names)), count),
-            np.tile(np.arange(count), len(names)),
-        )
+    names, codes, rows, values = (_long if layout.target else _wide)(table, layout)
     as_given = np.argsort(codes, kind="stable")
     back = (np.diff(times[rows][as_given]) < 0) & (np.diff(codes[as_given]) == 0)
     order = np.lexsort((times[rows], codes))
@@ -198,6 +176,34 @@ def read_histories(
     )
     _check_values(histories, layout, future)
     return histories
+
+
+_Rows = tuple[list[str], NDArray[np.int64], NDArray[np.int64], Array]
+
+
+def _long(table: Table, layout: HistoryLayout) -> _Rows:
+    """Return the series' names; and of each row the number of its series, itself and its value."""
+    assert layout.target is not None  # else the table is wide
+    values = as_numbers(table.require(layout.target, "target"), table.source)
+    words = pd.Series([ONLY] * len(values))
+    if layout.series is not None:
+        words = as_words(table.require(layout.series, "columns.series"))
+        absent = np.flatnonzero(words.isna().to_numpy())
+        if len(absent):
+            raise DataError(
+                f'{table.source}: column "{layout.series}" is empty in row {absent[0] + 1}; say '
+                "whose row it is"
+            )
+    codes, found = pd.factorize(words)
+    return [str(name) for name in found], codes, np.arange(len(values)), values
+
+
+def _wide(table: Table, layout: HistoryLayout) -> _Rows:
+    """Return what `_long` does, a column after the other."""
+    columns = [as_numbers(table.require(n, "the model"), table.source) for n in layout.wide]
+    series, count = np.arange(len(columns)), len(table.frame)
+    rows = np.tile(np.arange(count), len(columns))
+    return list(layout.wide), np.repeat(series, count), rows, np.concatenate(columns)
 
 
 def read_forecast_table(data: str) -> Table:
@@ -238,13 +244,16 @@ def _check_times(
 def _begun(
     values: Array, codes: NDArray[np.int64], series: int, future: bool
 ) -> NDArray[np.bool_]:
-    """Return which rows lie after a column's first value and, without a future, before its end."""
+    """Return which rows a column's series has: from its first value on; to the last, or beyond it.
+
+    codes: of the columns, ascending.
+    """
     kept = np.zeros(len(values), dtype=bool)
-    for code in range(series):
-        rows = np.flatnonzero(codes == code)
-        there = rows[~np.isnan(values[rows])]
+    edges = np.searchsorted(codes, np.arange(series + 1))
+    for first, last in pairwise(edges):
+        there = first + np.flatnonzero(~np.isnan(values[first:last]))
         if len(there):
-            kept[there[0] : (rows[-1] if future else there[-1]) + 1] = True
+            kept[there[0] : last if future else there[-1] + 1] = True
     return kept
 
 

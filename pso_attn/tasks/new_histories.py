@@ -16,7 +16,6 @@ from pso_attn.tasks.clock import Clock
 from pso_attn.tasks.columns import as_numbers
 from pso_attn.tasks.covariates import Covariates
 from pso_attn.tasks.forecast_options import steps
-from pso_attn.tasks.forecasting import scale_of
 from pso_attn.tasks.histories import (
     Histories,
     HistoryLayout,
@@ -24,6 +23,7 @@ from pso_attn.tasks.histories import (
     read_histories,
 )
 from pso_attn.tasks.new_rows import NewRows
+from pso_attn.tasks.scaling import scale_of
 from pso_attn.tasks.windows import WindowShape, levels, tokens
 from pso_attn.types import Array
 

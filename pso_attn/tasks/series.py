@@ -14,7 +14,8 @@ from torch import Tensor
 
 from pso_attn.errors import ConfigurationError, DataError
 from pso_attn.tasks.columns import ColumnOptions
-from pso_attn.tasks.forecasting import ForecastTask, make_forecast
+from pso_attn.tasks.forecast_task import ForecastTask
+from pso_attn.tasks.forecasting import make_forecast
 from pso_attn.tasks.labelled import LabelledTask, Prepared, labelled_task, target_column
 from pso_attn.tasks.new_histories import read_new_histories
 from pso_attn.tasks.new_rows import NewRows, labelled_rows

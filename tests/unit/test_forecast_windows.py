@@ -11,7 +11,7 @@ import torch
 from pso_attn.errors import DataError
 from pso_attn.seeding import generator
 from pso_attn.tasks import make_task
-from pso_attn.tasks.forecasting import ForecastTask
+from pso_attn.tasks.forecast_task import ForecastTask
 
 HORIZON, CONTEXT, SEASON = 4, 12, 7
 COLUMNS = {"series": "shop", "known": ["sale"], "past": ["queue"]}
