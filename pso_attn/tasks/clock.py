@@ -4,6 +4,7 @@ Times are numbers, or dates as microseconds since 1970 (UTC where a file names a
 stand), which float64 holds exactly.
 """
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from math import pi
@@ -134,17 +135,37 @@ def read_times(values: pd.Series, source: str) -> tuple[Array, bool, bool]:
         if not _are_days(numbers):
             return np.asarray(numbers, dtype=np.float64), False, False
         values = pd.Series(numbers.astype("int64").astype("str"), name=values.name)
-    dates = pd.to_datetime(values, errors="coerce", format="mixed", utc=True)
-    odd = np.flatnonzero(dates.isna().to_numpy())
-    if len(odd):
-        raise DataError(
-            f'{source}: time "{values.name}" is "{values.iloc[odd[0]]}" in row {odd[0] + 1}; '
-            "expected a number or a date"
-        )
+    dates = _dates(values, source)
     first = values.iloc[0]
     zoned = (first if isinstance(first, pd.Timestamp) else pd.Timestamp(str(first))).tz is not None
     moments = dates.dt.as_unit("us").astype("int64")
     return np.asarray(moments, dtype=np.float64), True, zoned
+
+
+def _dates(values: pd.Series, source: str) -> pd.Series:
+    """Return dates in UTC, all read in one way; DataError where they cannot be, or in two."""
+    read = [pd.to_datetime(values, errors="coerce", format="ISO8601", utc=True)]
+    if read[0].isna().any():
+        with warnings.catch_warnings():  # pandas says when it guesses; here both guesses are made
+            warnings.simplefilter("ignore", UserWarning)
+            read += [
+                pd.to_datetime(values, errors="coerce", dayfirst=day_first, utc=True)
+                for day_first in (False, True)
+            ]
+    whole = [dates for dates in read if dates.notna().all()]
+    if not whole:
+        odd = min((np.flatnonzero(dates.isna().to_numpy()) for dates in read), key=len)[0]
+        raise DataError(
+            f'{source}: time "{values.name}" is "{values.iloc[odd]}" in row {odd + 1}; expected a '
+            "number or a date"
+        )
+    if not whole[0].equals(whole[-1]):
+        odd = np.flatnonzero((whole[0] != whole[-1]).to_numpy())[0]
+        raise DataError(
+            f'{source}: time "{values.name}" is "{values.iloc[odd]}" in row {odd + 1}, of which '
+            "day and month cannot be told apart; write dates as 2025-12-31"
+        )
+    return whole[0]
 
 
 def _are_days(numbers: pd.Series) -> bool:

@@ -109,7 +109,7 @@ def make_forecast(
         "split": splitting.words(None) + ", by time" * (splitting.column is None),
         "windows": {
             **{name: len(asked[name]) for name in NAMES},
-            "origins": "every step" if every == 1 else f"every {every}th, for memory",
+            "origins": "every step" if every == 1 else f"one step in {every}, for memory",
         },
         "covariates": covariates.found(table),
         "left_out": {**covariates.left_out, **_unread(table, layout, splitting)},

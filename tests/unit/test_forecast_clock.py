@@ -69,6 +69,16 @@ def test_a_time_that_nobody_can_read_is_named_with_its_row() -> None:
         clock_of(["2025-01-01", "soon"])
 
 
+def test_day_and_month_are_read_alike_in_all_rows_and_not_guessed() -> None:
+    days = pd.date_range("2025-01-05", periods=20)
+    for form in ("%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y", "%d %B %Y"):
+        clock, times = clock_of(days.strftime(form))
+        assert (clock.words, clock.shown(times[0])) == ("1 day", "2025-01-05"), form
+    told = r'is "05/01/2025" in row 1, of which day and month cannot be told apart; write dates'
+    with pytest.raises(DataError, match=told):
+        clock_of(days[:5].strftime("%d/%m/%Y"))
+
+
 def test_cycles_have_two_steps_and_stand_in_the_span_twice() -> None:
     hours, times = clock_of(pd.date_range("2020-01-01", periods=24 * 20, freq="h"))
     assert hours.cycles(float(np.ptp(times))) == ("day", "week")

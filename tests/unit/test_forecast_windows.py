@@ -180,6 +180,18 @@ def test_times_in_the_index_of_a_parquet_file_are_a_column(tmp_path: Path) -> No
     assert same.fingerprint == plain.fingerprint
 
 
+def test_of_too_many_windows_every_kth_is_kept_and_this_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = made(tmp_path, shops())
+    needed = sum(getattr(whole, s).inputs.nbytes for s in ("train", "validation", "test"))
+    monkeypatch.setattr("pso_attn.tasks.windows.MOST_BYTES", needed // 3 + 1)
+    third = made(tmp_path, shops())
+    assert torch.equal(third.train.inputs, whole.train.inputs[::3])
+    assert third.describe()["windows"]["origins"] == "one step in 3, for memory"
+    assert third.baselines().keys() == whole.baselines().keys()
+
+
 def test_rows_in_any_order_give_the_same_windows_and_are_said_to_be_sorted(
     tmp_path: Path,
 ) -> None:
