@@ -28,7 +28,7 @@ def forecast_loss(logits: Tensor, targets: Tensor) -> Tensor:
 def forecast_scores(logits: Tensor, targets: Tensor) -> dict[str, Tensor]:
     """Return loss, MAE in the series' units, and MASE, (N,) each; means over windows and steps.
 
-    MASE: Hyndman & Koehler 2006, doi 10.1016/j.ijforecast.2006.03.001, section 4, with the
+    MASE: Hyndman & Koehler 2006, doi 10.1016/j.ijforecast.2006.03.001, section 3, with the
     seasonal naive forecast in place of the naive one.
     """
     answers, right = _both(logits, targets)

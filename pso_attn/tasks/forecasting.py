@@ -2,8 +2,8 @@
 
 A token is a patch of steps that are seen, or one step that is asked for: it says what is known of
 it ahead. Both families read the same tokens, and neither sees what it is asked for: an LSTM's
-decoder reads what is known ahead in place of the answers before (Wen et al. 2017, arXiv
-1711.11053, section 3.1, give it each step's future inputs), and so forecasts as it was trained.
+decoder reads what is known ahead in place of the answers before (so do the direct forecasts of Wen
+et al. 2017, arXiv 1711.11053, section 3), and so forecasts as it was trained.
 """
 
 from collections.abc import Mapping

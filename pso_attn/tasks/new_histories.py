@@ -27,6 +27,8 @@ from pso_attn.tasks.scaling import scale_of
 from pso_attn.tasks.windows import WindowShape, levels, tokens
 from pso_attn.types import Array
 
+SHOWN = 5  # names of new series
+
 
 def read_new_histories(learned: Mapping[str, Any], data: str) -> NewRows:
     """Return the window at the end of each series of a file, encoded as `preprocessing` says.
@@ -62,7 +64,6 @@ def read_new_histories(learned: Mapping[str, Any], data: str) -> NewRows:
     level = levels(stacked[:, 0], asked, shape.context) * (learned["centre"] == "window")
     inputs = tokens(stacked, covariates.past_width, asked, shape, level)
     after = times.reshape(target.shape)[:, shape.context :]
-
     series = layout.series or ("series" if layout.target is None else None)
 
     def predictions(logits: Tensor) -> list[dict[str, Any]]:
@@ -79,7 +80,8 @@ def read_new_histories(learned: Mapping[str, Any], data: str) -> NewRows:
         ]
 
     new = [name for name in histories.names if name not in known]
-    note = f"series that training had not are scaled by their own rows: {', '.join(new)}"
+    shown = ", ".join(new[:SHOWN]) + f" and {len(new) - SHOWN} more" * (len(new) > SHOWN)
+    note = f"series that training had not are scaled by their own rows: {shown}"
     return NewRows(inputs, layout.shown, predictions, notes=(note,) * bool(new))
 
 
