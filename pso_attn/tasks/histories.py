@@ -98,7 +98,8 @@ def plan_layout(
     """Return which columns hold what. aside: those that are neither series nor covariates.
 
     given: the table [columns], whose `known` and `past` list covariates; without `past` all other
-    columns of a long table are. Raises ConfigurationError and DataError for what cannot be meant.
+    columns of a long table are. The column that names the series may be known too. Raises
+    ConfigurationError and DataError for what cannot be meant.
     """
     source = table.source
     if time is None:
@@ -119,7 +120,7 @@ def plan_layout(
     taken = {name for name in names.values() if name is not None}
     for key, columns in listed.items():
         for name in columns:
-            if name in taken:
+            if name in taken and (key, name) != ("known", series):
                 raise ConfigurationError(
                     f'columns.{key} has "{name}", which is used already; keep it in one place'
                 )

@@ -47,9 +47,8 @@ def read_new_histories(learned: Mapping[str, Any], data: str) -> NewRows:
     for column in (*covariates.past, *covariates.known):
         if column.kind == "number":
             as_numbers(histories.table.frame[column.name], data)  # in the file's order
-    ends = [
-        _end(histories, name, rows, shape, clock, covariates) for name, rows in histories.each()
-    ]
+    ahead = tuple(c.name for c in covariates.known if c.name != layout.series)
+    ends = [_end(histories, name, rows, shape, clock, ahead) for name, rows in histories.each()]
     known = learned["scales"]
     scales = np.array(
         [known.get(name) or scale_of(_values(histories, rows)) for name, rows in histories.each()]
@@ -91,9 +90,12 @@ def _end(
     rows: slice,
     shape: WindowShape,
     clock: Clock,
-    covariates: Covariates,
+    ahead: tuple[str, ...],
 ) -> tuple[Array, pd.DataFrame, Array]:
-    """Return times (context + horizon,), covariates of these, and values (context,)."""
+    """Return times (context + horizon,), covariates of these, and values (context,).
+
+    ahead: columns that must be known for the horizon.
+    """
     whose, values = histories.called(name), _values(histories, rows)
     last, context = rows.start + len(values), shape.context
     first = last - context
@@ -108,13 +110,13 @@ def _end(
             f"{whose} has a gap in its last {steps(context)}, or times that are not {clock.words} "
             "apart; fill it in"
         )
-    if covariates.known:
-        _check_known(histories, whose, slice(last, rows.stop), places, shape, covariates)
+    if ahead:
+        _check_known(histories, whose, slice(last, rows.stop), places, shape, ahead)
         end = slice(first, last + shape.horizon)
         return histories.times[end], histories.covariates.iloc[end], values[-context:]
-    ahead = clock.ahead(float(histories.times[last - 1]), shape.horizon)
-    frame = histories.covariates.iloc[first:last].reindex(range(first, last + shape.horizon))
-    return np.concatenate([histories.times[first:last], ahead]), frame, values[-context:]
+    after = clock.ahead(float(histories.times[last - 1]), shape.horizon)
+    frame = histories.covariates.iloc[np.minimum(np.arange(first, last + shape.horizon), last - 1)]
+    return np.concatenate([histories.times[first:last], after]), frame, values[-context:]
 
 
 def _check_known(
@@ -123,13 +125,13 @@ def _check_known(
     future: slice,
     places: NDArray[np.int64],
     shape: WindowShape,
-    covariates: Covariates,
+    ahead: tuple[str, ...],
 ) -> None:
     """Raise DataError unless all that must be known ahead is there for the whole horizon.
 
     future: rows after the last value. places: of the context's rows and these.
     """
-    columns, there = ", ".join(c.name for c in covariates.known), future.stop - future.start
+    columns, there = ", ".join(ahead), future.stop - future.start
     if there < shape.horizon:
         raise DataError(
             f"{whose} has {there} rows after its last value, and {steps(shape.horizon)} are "
@@ -141,13 +143,13 @@ def _check_known(
             f"{whose} has a gap in the {steps(shape.horizon)} after its last value; give each of "
             "them a row"
         )
-    for column in covariates.known:
-        values = histories.covariates[column.name].iloc[future][: shape.horizon]
+    for column in ahead:
+        values = histories.covariates[column].iloc[future][: shape.horizon]
         absent = np.flatnonzero(values.isna().to_numpy())
         if len(absent):
             row = histories.rows[future.start + absent[0]] + 1
             raise DataError(
-                f'{whose} has no "{column.name}" in row {row}, after its last value; the model '
+                f'{whose} has no "{column}" in row {row}, after its last value; the model '
                 "needs to know it ahead"
             )
 

@@ -212,6 +212,20 @@ def test_a_series_that_training_had_not_is_scaled_by_its_own_rows_and_this_is_sa
     assert by_series["c"] / by_series["b"] == pytest.approx(1000, rel=0.1)
 
 
+def test_the_name_of_a_series_may_be_known_and_needs_no_rows_to_come(tmp_path: Path) -> None:
+    path = tmp_path / "old.csv"
+    plants().to_csv(path, index=False)
+    given = {"columns": {"series": "plant", "known": ["plant"], "past": []}}
+    forecast = {"horizon": HORIZON, "context": CONTEXT, "calendar": False}
+    task: Any = make_task(
+        "series", str(path), target="load", time="hour", forecast=forecast, **given
+    )
+    assert task.describe()["covariates"] == {"plant": "known ahead, 2 labels"}
+    inputs = read_new_series(task.preprocessing(), str(path)).inputs
+    for row, label in enumerate([[1.0, 0.0], [0.0, 1.0]]):
+        assert bool((inputs[row, :, 1:3] == torch.tensor(label)).all())
+
+
 def test_a_wide_table_without_covariates_needs_no_rows_to_come(tmp_path: Path) -> None:
     frame = plants().pivot(index="hour", columns="plant", values="load").reset_index()
     frame.to_csv(tmp_path / "old.csv", index=False)
