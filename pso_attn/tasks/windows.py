@@ -76,9 +76,10 @@ def cut_series(histories: Histories, shape: WindowShape, options: SplitOptions) 
             max(round(share * count), shape.horizon)
             for share in (options.validation, options.test)
         ]
-        if count - sum(sizes) < shape.context + shape.horizon:
-            raise DataError(_too_short(histories, name, count, shape))
-        borders.append((rows.stop - sum(sizes), rows.stop - sizes[1]))
+        cut = rows.stop - sum(sizes)
+        if cut - rows.start < shape.context + shape.horizon:
+            raise DataError(_too_short(histories, name, rows, cut, shape))
+        borders.append((cut, rows.stop - sizes[1]))
     validation, test = np.array(borders, dtype=np.int64).T
     return Cuts(validation, test)
 
@@ -108,7 +109,7 @@ def origins(
             begin, end = asked - shape.context, asked + shape.horizon - 1
             whole = places[end] - places[begin] == end - begin
             if not whole.any():
-                raise DataError(_too_short(histories, name, rows.stop - rows.start, shape))
+                raise DataError(_too_short(histories, name, rows, int(edges[1]), shape))
             found[split].append(asked[whole])
     return {split: np.concatenate(parts) for split, parts in found.items()}
 
@@ -177,12 +178,14 @@ def _labelled(
     return rows.start + order.count(0), rows.start + order.count(0) + order.count(1)
 
 
-def _too_short(histories: Histories, name: str, count: int, shape: WindowShape) -> str:
-    need = shape.context + 3 * shape.horizon
-    gaps = "" if count < need else ", with a gap or a split that leaves no window"
+def _too_short(histories: Histories, name: str, rows: slice, cut: int, shape: WindowShape) -> str:
+    """Return that a series, cut for training there, is too short, or too full of gaps."""
+    count, trained = rows.stop - rows.start, max(cut - rows.start, 0)
+    need = shape.context + shape.horizon
+    gaps = " Gaps or the split leave no window." if trained >= need else ""
     return (
-        f"{histories.called(name)} has {count} rows{gaps}; a context of {shape.context} "
-        f"and a horizon of {shape.horizon} need {need} without a gap: "
-        f"{shape.context + shape.horizon} to train on, and {shape.horizon} each for validation "
-        "and test. Lower forecast.context or forecast.horizon, or leave the series out"
+        f"{histories.called(name)} has {count} rows, {trained} of them to train on; a context of "
+        f"{shape.context} and a horizon of {shape.horizon} need {need} there without a gap, and "
+        f"{shape.horizon} each for validation and test.{gaps} Lower forecast.context or "
+        "forecast.horizon, or leave the series out"
     )

@@ -75,12 +75,12 @@ def refused(folder: Path, frame: pd.DataFrame, **options: Any) -> str:
         (lambda f: cell(f, 3, "plant", None), 'column "plant" is empty in row 4; say whose row'),
         (
             lambda f: f[:99],
-            'series "b" has 19 rows; a context of 8 and a horizon of 4 need 20 without a gap: 12 '
-            "to train on, and 4 each for validation and test. Lower forecast.context or",
+            'series "b" has 19 rows, 11 of them to train on; a context of 8 and a horizon of 4 '
+            "need 12 there without a gap, and 4 each for validation and test. Lower forecast.con",
         ),
         (
             lambda f: f.drop(index=range(3, 48, 6)),
-            'series "a" has 72 rows, with a gap or a split that leaves no window; a context of 8',
+            "there without a gap, and 4 each for validation and test. Gaps or the split leave no",
         ),
         (lambda f: f[:0], "has a header and no rows"),
     ],
