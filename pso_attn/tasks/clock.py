@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from pso_attn.errors import DataError
 from pso_attn.types import Array
 
-Kind = Literal["rows", "number", "duration", "months", "weekdays"]
+Kind = Literal["rows", "number", "duration", "months", "month_ends", "weekdays"]
+_MONTHS: tuple[Kind, ...] = ("months", "month_ends")
 SECOND = 1_000_000  # microseconds
 DAY = 86_400 * SECOND
 _CYCLES = {"day": DAY, "week": 7 * DAY, "year": round(365.2425 * DAY)}
@@ -47,7 +48,7 @@ class Clock:
             return "irregular, so that steps are counted as they come"
         if self.kind == "weekdays":
             return "1 weekday"
-        if self.kind == "months":
+        if self.kind in _MONTHS:
             years, months = divmod(int(self.step), 12)
             return _counted(years, "year") if not months else _counted(int(self.step), "month")
         if self.kind == "number":
@@ -60,7 +61,7 @@ class Clock:
         """After how many steps a pattern is expected again, 1 where nothing is."""
         if self.kind == "weekdays":
             return 5
-        if self.kind == "months":
+        if self.kind in _MONTHS:
             return max(12 // int(self.step), 1)
         if self.kind != "duration":
             return 1
@@ -78,7 +79,7 @@ class Clock:
             if not bool(np.is_busday(days).all()):
                 return None
             return np.asarray(np.busday_count(days[0], days), dtype=np.int64)
-        steps = (_months(times) if self.kind == "months" else times - times[0]) / self.step
+        steps = (_months(times) if self.kind in _MONTHS else times - times[0]) / self.step
         whole = np.round(steps - steps[0])
         if np.abs(steps - steps[0] - whole).max() > 1e-3 or bool((np.diff(whole) == 0).any()):
             return None
@@ -93,10 +94,10 @@ class Clock:
             return np.asarray(last + self.step * ahead, dtype=np.float64)
         if self.kind == "weekdays":
             days = np.busday_offset(_days(np.array([last]))[0], ahead)
-            return np.asarray(days.astype("datetime64[us]"), dtype=np.float64)
+            return np.asarray(days.astype("datetime64[us]"), dtype=np.float64) + last % DAY
         stamp = pd.Timestamp(int(last), unit="us")
         later = [stamp + pd.DateOffset(months=int(self.step) * int(k)) for k in ahead]
-        if stamp.is_month_end:
+        if self.kind == "month_ends":
             later = [date + pd.offsets.MonthEnd(0) for date in later]
         moments = pd.DatetimeIndex(later).as_unit("us")
         return np.asarray(moments.astype("int64"), dtype=np.float64)
@@ -106,7 +107,7 @@ class Clock:
         if not self.dates:
             return f"{time:.12g}"
         stamp = pd.Timestamp(int(time), unit="us", tz="UTC" if self.zoned else None)
-        is_day = self.kind in ("months", "weekdays") or self.step % DAY == 0
+        is_day = self.kind in (*_MONTHS, "weekdays") or self.step % DAY == 0
         return str(stamp.date()) if is_day and int(time) % DAY == 0 else stamp.isoformat()
 
     def cycles(self, span: float) -> tuple[str, ...]:
@@ -116,7 +117,9 @@ class Clock:
         """
         if not self.dates or self.kind == "rows":
             return ()
-        step = {"weekdays": DAY, "months": 30 * DAY * self.step}.get(self.kind, self.step)
+        step = {"weekdays": DAY, **dict.fromkeys(_MONTHS, 30 * DAY * self.step)}.get(
+            self.kind, self.step
+        )
         return tuple(n for n, long in _CYCLES.items() if 2 * step <= long and span >= 2 * long)
 
     def document(self) -> dict[str, Any]:
@@ -136,8 +139,9 @@ def read_times(values: pd.Series, source: str) -> tuple[Array, bool, bool]:
             return np.asarray(numbers, dtype=np.float64), False, False
         values = pd.Series(numbers.astype("int64").astype("str"), name=values.name)
     dates = _dates(values, source)
-    first = values.iloc[0]
-    zoned = (first if isinstance(first, pd.Timestamp) else pd.Timestamp(str(first))).tz is not None
+    with warnings.catch_warnings():  # of a day before its month, which was looked at
+        warnings.simplefilter("ignore", UserWarning)
+        zoned = pd.Timestamp(values.iloc[0]).tz is not None
     moments = dates.dt.as_unit("us").astype("int64")
     return np.asarray(moments, dtype=np.float64), True, zoned
 
@@ -192,8 +196,9 @@ def guess_clock(series: Sequence[Array], dates: bool, zoned: bool) -> Clock:
         every = np.concatenate([_days(times) for times in series])
         if candidates[0].step == DAY and len(every) > 5 and bool(np.is_busday(every).all()):
             candidates.insert(0, Clock("weekdays", 1.0, dates, zoned))
-        if (months > 0).all() and all(_same_day(times) for times in series):
-            candidates.insert(0, Clock("months", _commonest(months), dates, zoned))
+        for kind in _MONTHS if (months > 0).all() else ():
+            if all(_on_one_day(times, kind) for times in series):
+                candidates.insert(0, Clock(kind, _commonest(months), dates, zoned))
     for clock in candidates:
         placed = [clock.places(times) for times in series]
         if clock.step > 0 and all(places is not None for places in placed):
@@ -225,10 +230,10 @@ def _days(times: Array) -> Any:
     return np.asarray(times).astype("int64").astype("datetime64[us]").astype("datetime64[D]")
 
 
-def _same_day(times: Array) -> bool:
-    """Tell whether all dates are of one day of the month, or all of its last."""
+def _on_one_day(times: Array, kind: Kind) -> bool:
+    """Tell whether all dates are of one day of the month, or of its last."""
     stamps = pd.DatetimeIndex(np.asarray(times).astype("int64").astype("datetime64[us]"))
-    return len(set(stamps.day)) == 1 or bool(stamps.is_month_end.all())
+    return bool(stamps.is_month_end.all()) if kind == "month_ends" else len(set(stamps.day)) == 1
 
 
 def _counted(number: int, unit: str) -> str:

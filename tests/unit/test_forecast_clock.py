@@ -42,6 +42,15 @@ def test_the_frequency_of_dates_is_found_and_says_season_and_next_time(
         assert clock.shown(clock.ahead(times[-1], 1)[0]) == after
 
 
+def test_what_comes_next_keeps_the_day_of_the_month_and_the_time_of_the_day() -> None:
+    days = [f"2024-{month:02}-28" for month in range(3, 13)] + ["2025-01-28", "2025-02-28"]
+    clock, times = clock_of(days)
+    assert clock.shown(clock.ahead(times[-1], 1)[0]) == "2025-03-28"  # and not the month's end
+    clock, times = clock_of([f"2025-03-{day:02} 17:30" for day in (3, 4, 5, 6, 7, 10, 11, 14)])
+    assert clock.words == "1 weekday"
+    assert clock.shown(clock.ahead(times[-1], 1)[0]) == "2025-03-17T17:30:00"
+
+
 def test_numbers_are_steps_too_and_irregular_ones_are_counted_as_they_come() -> None:
     clock, times = clock_of(range(1700, 2000, 5))
     assert (clock.words, clock.ahead(times[-1], 2).tolist()) == ("5", [2000, 2005])
@@ -71,6 +80,7 @@ def test_a_time_that_nobody_can_read_is_named_with_its_row() -> None:
 
 def test_day_and_month_are_read_alike_in_all_rows_and_not_guessed() -> None:
     days = pd.date_range("2025-01-05", periods=20)
+    assert clock_of(days[9:].strftime("%d/%m/%Y"))[0].words == "1 day"
     for form in ("%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y", "%d %B %Y"):
         clock, times = clock_of(days.strftime(form))
         assert (clock.words, clock.shown(times[0])) == ("1 day", "2025-01-05"), form
