@@ -34,9 +34,9 @@ lr = { low = 1e-3, high = 3e-2, log = true, default = 5e-3 }
 [budget]
 particles = 6
 generations = 2
-steps = 100
+steps = 80
 """
-DAYS, HORIZON = 56, 24
+DAYS, HORIZON = 42, 24
 
 rng = np.random.default_rng(0)
 hour = np.arange(24 * DAYS)
