@@ -24,12 +24,16 @@ TOGETHER = 1024  # rows in one forward pass
 
 @dataclass(frozen=True, eq=False)
 class Predicted:
-    """What a model says of each row, in order; metrics: where the file has the right answers."""
+    """What a model says of each row, or of each step to come, in order.
+
+    metrics: where the file has the right answers. notes: what a person should hear of the rows.
+    """
 
     task: str
     target: str
     predictions: list[dict[str, Any]]
     metrics: Mapping[str, float] | None
+    notes: tuple[str, ...] = ()
 
 
 def predict(folder: Path, data: str) -> Predicted:
@@ -49,11 +53,8 @@ def predict(folder: Path, data: str) -> Predicted:
     model = _model(folder, described)
     rows = known.read_new(described["inputs"], data)
     logits = _answers(model, rows.inputs)
-    metrics = None
-    if rows.targets is not None:
-        scores = rows.target.score(logits[None], rows.targets[None])
-        metrics = {name: float(value[0]) for name, value in scores.items()}
-    return Predicted(task, rows.target.name, rows.target.predictions(logits), metrics)
+    metrics = None if rows.metrics is None else rows.metrics(logits)
+    return Predicted(task, rows.target, rows.predictions(logits), metrics, rows.notes)
 
 
 def _described(folder: Path) -> Mapping[str, Any]:
@@ -90,7 +91,7 @@ def _model(folder: Path, described: Mapping[str, Any]) -> PlainModel:
 @one_thread()
 @torch.no_grad()
 def _answers(model: PlainModel, inputs: torch.Tensor) -> torch.Tensor:
-    """Return logits (n, outputs)."""
+    """Return logits (n, outputs), or (n, horizon, outputs)."""
     answers = [model(part) for part in inputs.split(TOGETHER)]
     if not answers:
         raise DataError("there is no row to predict")

@@ -131,7 +131,8 @@ def predict(
 ) -> None:
     """Say what the model in DIR makes of the rows in FILE: CSV, one line a row.
 
-    Where FILE has the target too, the metrics are said on stderr.
+    Where FILE has the target too, the metrics are said on stderr. A model that forecasts says the
+    steps after the end of each series in FILE, one line each.
     """
     from pso_attn.prediction import predict as predict_rows
     from pso_attn.report.words import count, number
@@ -143,6 +144,9 @@ def predict(
     if found.metrics is not None and not quiet:
         shown = ", ".join(f"{name} {number(value)}" for name, value in found.metrics.items())
         say(f"{data} has {found.target} too: {shown}")
+    if not quiet:
+        for note in found.notes:
+            say(f"{data}: {note}")
     lines = _as_csv(found.predictions)
     if out is not None:
         try:
@@ -166,12 +170,12 @@ def predict(
 
 def _as_csv(predictions: list[dict[str, Any]]) -> list[str]:
     """Return a header and a line for each prediction; probabilities are columns of their own."""
+    names = [name for name in predictions[0] if name != "probabilities"]
     classes = list(predictions[0].get("probabilities", {}))
-    rows = [["prediction", *(f"p({name})" for name in classes)]]
+    rows = [[*names, *(f"p({name})" for name in classes)]]
     for row in predictions:
-        rows.append(
-            [row["prediction"], *(f"{row['probabilities'][name]:.6f}" for name in classes)]
-        )
+        shares = (f"{row['probabilities'][name]:.6f}" for name in classes)
+        rows.append([*(row[name] for name in names), *shares])
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue().splitlines()

@@ -17,7 +17,8 @@ class Configuration:
     where `objective`, a "module:function", stands in its place: batched where it takes lists, and
     maximize: those of its metrics of which more is better.
     data, target, group, time: what a task reads, and which columns; absolute path or None.
-    columns, split: how columns are read, and how rows are split; what they hold a task checks.
+    columns, split, forecast: how columns are read, how rows are split, and how far ahead is
+    predicted; what they hold a task checks.
     weights: the [weights] table, and weight_coordinates: how many it gives, once that is known.
     model: fixed settings. search: what varies, as written. constraints: expressions.
     starts: settings to try first. swarm: the sampler's options. storage: an Optuna URL, or None
@@ -39,6 +40,7 @@ class Configuration:
     time: str | None = None
     columns: Mapping[str, Any] = field(default_factory=dict)
     split: Mapping[str, Any] = field(default_factory=dict)
+    forecast: Mapping[str, Any] = field(default_factory=dict)
     objectives: tuple[str, ...] = ("loss",)
     model: Mapping[str, Any] = field(default_factory=dict)
     search: Mapping[str, Any] = field(default_factory=dict)
@@ -94,7 +96,7 @@ class Configuration:
     @property
     def task_options(self) -> dict[str, Any]:
         """What the task is constructed with: what is given of the keys that are for it."""
-        names = ("data", "target", "group", "time", "columns", "split")
+        names = ("data", "target", "group", "time", "columns", "split", "forecast")
         given = {name: getattr(self, name) for name in names}
         return {name: value for name, value in given.items() if value not in (None, {})}
 

@@ -13,8 +13,9 @@ Document = Mapping[str, Any]
 
 _COLUMNS = ("target", "group", "time")
 _TEXT_KEYS = ("task", "data", *_COLUMNS)
+_DATA_TABLES = ("columns", "split", "forecast")
 _TABLES = (
-    *("columns", "split", "model", "search", "weights"),
+    *(*_DATA_TABLES, "model", "search", "weights"),
     *("constraints", "budget", "swarm", "run"),
 )
 _OBJECTIVE = ("objective", "objective_batched", "maximize")
@@ -76,6 +77,7 @@ def configuration_from(document: Document, where: str) -> Configuration:
         **{name: document.get(name) for name in ("data", *_COLUMNS)},
         columns=dict(document.get("columns", {})),
         split=dict(document.get("split", {})),
+        forecast=dict(document.get("forecast", {})),
         objectives=_objectives(document.get("objectives", ["loss"]), where),
         model=dict(document.get("model", {})),
         search=dict(document.get("search", {})),
@@ -125,7 +127,7 @@ def _check_objective(document: Document, where: str) -> None:
             f'{where}: "objective" is "{document["objective"]}"; expected "module:function", and '
             'a loss or metric of a task is named as objectives = ["loss"]'
         )
-    extra = [name for name in (*_TEXT_KEYS, "columns", "split") if document.get(name)]
+    extra = [name for name in (*_TEXT_KEYS, *_DATA_TABLES) if document.get(name)]
     if extra:
         raise ConfigurationError(
             f'{where}: "objective" stands in place of a task, and "{extra[0]}" is there as well; '

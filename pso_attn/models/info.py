@@ -15,9 +15,10 @@ class TaskInfo:
     and not int64 ids (B, T): the columns of a table, whose order says nothing.
     padded: sequences end in padding where they are shorter than T, to which nobody attends: ids
     of 0, or vectors whose last entry is 0 and not 1.
-    horizon: where above 0, the last `horizon` tokens are what a decoder reads while it answers:
-    each has a target, (B, horizon), and is answered from itself, those before it and the
-    T − horizon tokens of the source.
+    horizon: where above 0, the last `horizon` tokens say what is asked, and each has a target,
+    (B, horizon); the T − horizon before are the source. An LSTM's decoder answers a token from the
+    source, itself and those before it; a transformer from all tokens, or from those that `causal`
+    leaves.
     """
 
     tokens: int | None

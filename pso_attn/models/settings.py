@@ -119,11 +119,6 @@ def read_transformer(settings: Mapping[str, Any], info: TaskInfo) -> Transformer
             f'positions = "{positions}", but the columns of a table have no order; leave it at '
             '"learned", which gives each column a bias'
         )
-    if info.horizon:
-        raise ConfigurationError(
-            'family "transformer" has no decoder, and the task asks for answers after its source; '
-            'choose family "lstm"'
-        )
     attention = tuple(
         read_layer(given, layer, info.length, info.causal) for layer in range(layers)
     )
@@ -152,7 +147,7 @@ def transformer_cost(settings: TransformerSettings, info: TaskInfo, batch: int) 
     parameters = inputs * c + (c + 1) * info.outputs
     parameters += t * c if settings.positions == "learned" else 0
     macs = (0 if info.tokens is not None else t * inputs * c) + c * info.outputs * (
-        t if info.per_token else 1
+        (info.horizon or t) if info.per_token else 1
     )
     saved = 3 * t * c
     for layer in settings.attention:

@@ -117,6 +117,8 @@ class SwarmTransformer(Swarm):
         x = layer_norm(x, (width,))
         if not self.info.per_token:
             x = _mean(x.unflatten(1, (batch, -1)), padding)
+        elif self.info.horizon:
+            x = x.unflatten(1, (batch, -1))[:, :, -self.info.horizon :].flatten(1, 2)
         logits = torch.baddbmm(whole("head_bias")[:, None], x, whole("head"))
         return logits.unflatten(1, (batch, -1)) if self.info.per_token else logits
 

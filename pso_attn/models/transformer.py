@@ -51,7 +51,7 @@ class Block(nn.Module):
 
 
 class Transformer(PlainModel):
-    """A pre-norm transformer for classification, or for the next token at every position."""
+    """A pre-norm transformer for classification, or for answers at every position or the last."""
 
     positions: Tensor | None  # (T, C)
     settings: TransformerSettings
@@ -69,7 +69,7 @@ class Transformer(PlainModel):
         self.head = nn.Linear(settings.d_model, info.outputs)
 
     def forward(self, inputs: Tensor, keys: Tensor | None = None) -> Tensor:
-        """Return logits (B, outputs) or (B, T, outputs).
+        """Return logits (B, outputs), (B, T, outputs) or (B, horizon, outputs).
 
         inputs: as `TaskInfo` says. keys: int32 (sites, 1), to drop what a swarm drops
         for the same seed and step; None for torch's own dropout, while in training mode.
@@ -82,7 +82,9 @@ class Transformer(PlainModel):
         x = self.norm(x)
         if real is not None:
             x = x.masked_fill(~real[..., None], 0.0)
-        if not self.info.per_token:
+        if self.info.horizon:
+            x = x[:, -self.info.horizon :]
+        elif not self.info.per_token:
             x = x.mean(1) if real is None else x.sum(1) / real.sum(1, keepdim=True)
         logits: Tensor = self.head(x)
         return logits

@@ -67,7 +67,7 @@ TASKS: Mapping[str, BuiltIn] = MappingProxyType(
         ),
         "series": BuiltIn(
             make_series,
-            "a class or a number from a series; data = CSV, Parquet or npz",
+            "a class, a number or the next steps of a series; data = CSV, Parquet or npz",
             read_new_series,
             show_series,
         ),

@@ -119,6 +119,8 @@ def _parquet(path: Path) -> pd.DataFrame:
         size = read_metadata(path)
         check_size(path, size.num_rows * size.num_columns * _NUMBER_BYTES)
         frame = pd.read_parquet(path)
+        if any(isinstance(level, pd.DatetimeIndex) for level in _levels(frame.index)):
+            frame = frame.reset_index()  # else times that somebody made the index would be lost
         return frame.set_axis([str(name) for name in frame.columns], axis=1)
     except ImportError as error:
         raise DataError(
@@ -127,6 +129,11 @@ def _parquet(path: Path) -> pd.DataFrame:
         ) from error
     except (OSError, ValueError) as error:  # pyarrow's own errors are of both kinds
         raise DataError(f"{path} is not Parquet: {error}") from error
+
+
+def _levels(index: pd.Index) -> list[pd.Index]:
+    """Return the parts of an index."""
+    return list(index.levels) if isinstance(index, pd.MultiIndex) else [index]
 
 
 def _bundled(name: str) -> Table:

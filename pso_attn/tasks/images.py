@@ -17,7 +17,7 @@ from pso_attn.tasks.arrays import read_arrays
 from pso_attn.tasks.columns import ColumnOptions
 from pso_attn.tasks.files import Table
 from pso_attn.tasks.labelled import LabelledTask, Prepared, labelled_task, target_column
-from pso_attn.tasks.new_rows import NewRows, right_answers
+from pso_attn.tasks.new_rows import NewRows, labelled_rows
 from pso_attn.tasks.shown import Shown, patches_shown
 from pso_attn.tasks.simple_methods import Methods, linear_method, neighbour_method
 from pso_attn.tasks.splits import Rows, SplitOptions
@@ -69,7 +69,7 @@ def read_new_images(learned: Mapping[str, Any], data: str) -> NewRows:
         )
     target = target_from(learned["target"])
     _check_finite(pixels, data)
-    return NewRows(_patches(pixels, learned), target, right_answers(table.frame, target, data))
+    return labelled_rows(_patches(pixels, learned), target, table.frame, data)
 
 
 def show_image(learned: Mapping[str, Any], inputs: Tensor) -> Shown:

@@ -1,4 +1,4 @@
-"""Series: which class, or what number, from what was measured step by step.
+"""Series: which class, what number, or which steps next, from what was measured step by step.
 
 A token is a patch of steps (Nie et al. 2023, arXiv 2211.14730, section 3.1, without overlap), or
 one step where that leaves few tokens. Its last entry is 1, which makes the embedding's bias; after
@@ -14,8 +14,11 @@ from torch import Tensor
 
 from pso_attn.errors import ConfigurationError, DataError
 from pso_attn.tasks.columns import ColumnOptions
+from pso_attn.tasks.forecast_task import ForecastTask
+from pso_attn.tasks.forecasting import make_forecast
 from pso_attn.tasks.labelled import LabelledTask, Prepared, labelled_task, target_column
-from pso_attn.tasks.new_rows import NewRows, right_answers
+from pso_attn.tasks.new_histories import read_new_histories
+from pso_attn.tasks.new_rows import NewRows, labelled_rows
 from pso_attn.tasks.series_files import (
     SERIES_KEYS,
     SeriesData,
@@ -39,12 +42,20 @@ def make_series(
     time: str | None = None,
     columns: Mapping[str, Any] | None = None,
     split: Mapping[str, Any] | None = None,
-) -> LabelledTask:
+    forecast: Mapping[str, Any] | None = None,
+) -> LabelledTask | ForecastTask:
     """Return the task on a CSV, Parquet or npz file, on scikit-learn's digits or aeon's series.
 
     In a table a row is a series, or, with columns.series, a step of the series of that name, in
     the order of `time`. target, group: one value a series. columns.patch: steps of one token.
+    forecast: the table of that name, where the steps to come are what is predicted.
     """
+    if forecast is not None:
+        if data is None:
+            raise ConfigurationError(
+                '[forecast] needs data of its own, a long or a wide table; set data = "FILE.csv"'
+            )
+        return make_forecast(data, target, group, time, columns or {}, split or {}, forecast)
     data, columns = data or _DEFAULT, columns or {}
     splitting = SplitOptions.read(split or {})
     wanted = target_column("series", target, data)
@@ -67,6 +78,8 @@ def make_series(
 
 def read_new_series(learned: Mapping[str, Any], data: str) -> NewRows:
     """Return the series of a file, encoded as the task's `preprocessing` says."""
+    if "forecast" in learned:
+        return read_new_histories(learned, data)
     target = target_from(learned["target"])
     read = read_new_series_data(data, learned["layout"], target.name)
     channels, steps = read.values.shape[2], read.values.shape[1]
@@ -90,7 +103,7 @@ def read_new_series(learned: Mapping[str, Any], data: str) -> NewRows:
     values = np.full((len(read.values), learned["steps"], channels), np.nan)
     values[:, : min(steps, learned["steps"])] = read.values[:, : learned["steps"]]
     inputs = _tokens(values, read.lengths, learned)
-    return NewRows(inputs, target, right_answers(read.table.frame, target, data))
+    return labelled_rows(inputs, target, read.table.frame, data)
 
 
 def show_series(learned: Mapping[str, Any], inputs: Tensor) -> Shown:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from pso_attn.errors import ConfigurationError, DataError, nearest
 from pso_attn.tasks.arrays import read_arrays
+from pso_attn.tasks.clock import read_times
 from pso_attn.tasks.columns import ColumnOptions, as_numbers
 from pso_attn.tasks.files import Table, read_table
 from pso_attn.types import Array
@@ -158,19 +159,8 @@ def _numbers(table: Table, names: tuple[str, ...]) -> Array:
 
 
 def _times(table: Table, name: str) -> Array:
-    """Return what orders the steps: numbers as they are, dates in nanoseconds."""
-    values = table.require(name, "time")
-    numbers = pd.to_numeric(values, errors="coerce")
-    if pd.api.types.is_datetime64_any_dtype(values) or numbers.isna().any():
-        dates = pd.to_datetime(values, errors="coerce", format="mixed", utc=True)
-        odd = np.flatnonzero(dates.isna().to_numpy())
-        if len(odd):
-            raise DataError(
-                f'{table.source}: time "{name}" is "{values.iloc[odd[0]]}" in row {odd[0] + 1}; '
-                "expected a number or a date"
-            )
-        return np.asarray(dates.astype("int64"), dtype=np.float64)
-    return np.asarray(numbers, dtype=np.float64)
+    """Return what orders the steps."""
+    return read_times(table.require(name, "time"), table.source)[0]
 
 
 def _check_times(table: Table, layout: SeriesLayout, codes: Any, order: Any) -> None:

@@ -24,7 +24,7 @@ from pso_attn.tasks.columns import (
 )
 from pso_attn.tasks.files import Table, read_table
 from pso_attn.tasks.labelled import LabelledTask, Prepared, labelled_task, target_column
-from pso_attn.tasks.new_rows import NewRows, right_answers
+from pso_attn.tasks.new_rows import NewRows, labelled_rows
 from pso_attn.tasks.shown import Shown
 from pso_attn.tasks.simple_methods import (
     Methods,
@@ -70,7 +70,7 @@ def read_new_table(learned: Mapping[str, Any], data: str) -> NewRows:
     table, target = read_table(data), target_from(learned["target"])
     encoded = encode_columns(table.frame, columns_from(learned["columns"]), table.source)
     inputs = torch.from_numpy(encoded.astype(np.float32))
-    return NewRows(inputs, target, right_answers(table.frame, target, table.source))
+    return labelled_rows(inputs, target, table.frame, table.source)
 
 
 def show_row(learned: Mapping[str, Any], _inputs: Tensor) -> Shown:

@@ -24,7 +24,8 @@ class Split:
     """Examples, numbered from 0; `index_select(0, rows)` on both tensors gathers a batch.
 
     inputs: as `TaskInfo` says, floats as float32. targets: (n, T) or (n,), int64 classes, or
-    (n,) float32 numbers.
+    (n,) float32 numbers, or (n, horizon + k): k numbers more that only `Task.loss` and
+    `Task.score` read.
     Either may be a view whose examples overlap in memory, as a text's windows do: gather rows
     from it, and move it with `to`, which keeps it a view.
     """
@@ -96,7 +97,8 @@ class Task(Protocol):
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return the mean loss of each particle, (N,), to be differentiated.
 
-        logits: (N, B, outputs), or (N, B, T, outputs) where `info.per_token`.
+        logits: (N, B, outputs), or (N, B, T, outputs) where `info.per_token`, T the horizon
+        where there is one.
         targets: (N or 1, B), or (N or 1, B, T); 1 means that the particles share a batch.
         """
         ...

@@ -18,7 +18,7 @@ from pso_attn.errors import ConfigurationError, DataError
 from pso_attn.tasks.columns import ColumnOptions
 from pso_attn.tasks.files import Table, read_table
 from pso_attn.tasks.labelled import LabelledTask, Prepared, labelled_task, target_column
-from pso_attn.tasks.new_rows import NewRows, right_answers
+from pso_attn.tasks.new_rows import NewRows, labelled_rows
 from pso_attn.tasks.shown import Shown
 from pso_attn.tasks.simple_methods import Methods, linear_method, neighbour_method
 from pso_attn.tasks.splits import Rows, SplitOptions
@@ -67,7 +67,7 @@ def read_new_texts(learned: Mapping[str, Any], data: str) -> NewRows:
     table, target = read_table(data), target_from(learned["target"])
     texts = table.require(learned["text"], "the model")
     inputs = _encoded(_split(texts), learned["words"], learned["tokens"])
-    return NewRows(inputs, target, right_answers(table.frame, target, table.source))
+    return labelled_rows(inputs, target, table.frame, table.source)
 
 
 def show_words(learned: Mapping[str, Any], inputs: Tensor) -> Shown:

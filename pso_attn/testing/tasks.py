@@ -39,7 +39,12 @@ class TaskContract:
                 assert split.inputs.shape == (*shape, info.features or 2)
                 assert split.inputs.dtype == torch.float32
                 assert bool(split.inputs.isfinite().all())
-            assert split.targets.shape == (shape if info.per_token else shape[:1])
+            if info.horizon:
+                assert info.horizon < info.length
+                assert split.targets.shape[0] == len(split)
+                assert split.targets.shape[1] >= info.horizon  # what is beside is the task's own
+            else:
+                assert split.targets.shape == (shape if info.per_token else shape[:1])
             if info.outputs == 1:
                 assert split.targets.dtype == torch.float32
                 assert bool(split.targets.isfinite().all())
@@ -75,7 +80,7 @@ class TaskContract:
                 assert losses.dtype == dtype
                 for particle in range(3):
                     answers = logits[particle].flatten(end_dim=-2)
-                    wanted = targets[0 if shared else particle].flatten()
+                    wanted = _right(task, targets[0 if shared else particle]).flatten()
                     if task.info.outputs == 1:
                         alone = functional.mse_loss(answers.squeeze(-1), wanted.to(dtype))
                     else:
@@ -111,11 +116,11 @@ class TaskContract:
         task = self.make()
         _, targets = _answers(task, particles=2)
         if task.info.outputs == 1:
-            right = targets[0].double().unsqueeze(-1)
+            right = _right(task, targets[0]).double().unsqueeze(-1)
             answers = torch.stack([right, right + 1])
         else:
             classes = torch.arange(task.info.outputs)
-            right = (targets[0].unsqueeze(-1) == classes).double() * 5
+            right = (_right(task, targets[0]).unsqueeze(-1) == classes).double() * 5
             answers = torch.stack([right, -right])
         scores = task.score(answers, targets)
         for name, direction in task.metrics.items():
@@ -177,6 +182,11 @@ def _examples(split: Split) -> set[bytes]:
     return {row.numpy().tobytes() for row in split.inputs}
 
 
+def _right(task: Task, targets: torch.Tensor) -> torch.Tensor:
+    """Return what is right of targets (…, T), without what stands beside it."""
+    return targets[..., : task.info.horizon] if task.info.horizon else targets
+
+
 def _answers(
     task: Task, particles: int, shared: bool = True, dtype: torch.dtype = torch.float32
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -185,5 +195,5 @@ def _answers(
     rows = torch.randint(len(task.train), (1 if shared else particles, 5), generator=rng)
     targets = task.train.targets.index_select(0, rows.flatten())
     targets = targets.view(*rows.shape, *targets.shape[1:])
-    shape = (particles, *targets.shape[1:], task.info.outputs)
+    shape = (particles, *_right(task, targets).shape[1:], task.info.outputs)
     return torch.randn(shape, generator=rng, dtype=dtype), targets

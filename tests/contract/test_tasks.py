@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset
@@ -44,6 +45,27 @@ class TestSeriesOfManyLengths(TaskContract):
 
     def make(self) -> Task:
         return make_task("series", str(self.path), columns={"patch": 3})
+
+
+class TestForecast(TaskContract):
+    """Of two series in a wide table, with what is known ahead of both."""
+
+    @pytest.fixture(autouse=True)
+    def _series(self, tmp_path: Path) -> None:
+        rng, hours = generator(0, "hours"), np.arange(400)
+        open_hours = (hours % 24 > 7) * 1.0
+        frame = pd.DataFrame({"hour": pd.date_range("2025-01-01", periods=400, freq="h")})
+        frame["open"] = open_hours
+        for name, size in (("a", 10.0), ("b", 3.0)):
+            frame[name] = size * (open_hours + np.sin(hours / 24) + rng.normal(0, 0.2, 400))
+        self.path = tmp_path / "wide.csv"
+        frame.to_csv(self.path, index=False)
+
+    def make(self) -> Task:
+        forecast = {"horizon": 6, "context": 24}
+        return make_task(
+            "series", str(self.path), time="hour", columns={"known": ["open"]}, forecast=forecast
+        )
 
 
 class TestImages(TaskContract):

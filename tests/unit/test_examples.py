@@ -65,6 +65,7 @@ def test_a_language_model_is_tuned_beside_n_grams_and_writes(tmp_path: Path) -> 
     [
         ("table", "ridge regression", "prediction", 42),
         ("series", "1-nearest neighbour", "prediction,p(0),p(1)", 100),
+        ("forecast", "seasonal naive (24 steps)", "station,hour,prediction", 72),
     ],
 )
 def test_an_example_searches_confirms_exports_and_predicts(

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pso_attn.errors import ConfigurationError
-from pso_attn.models import SwarmLstm, TaskInfo, model_cost, read_lstm, read_transformer
+from pso_attn.models import SwarmLstm, TaskInfo, model_cost, read_lstm
 
 SOURCE, STEPS, EXAMPLES = 4, 5, 3
 LENGTH = SOURCE + STEPS
@@ -102,8 +102,3 @@ def test_what_no_decoder_can_be_is_named(own: dict[str, Any], info: TaskInfo, to
     with pytest.raises(ConfigurationError) as caught:
         read_lstm(own, info)
     assert told in str(caught.value)
-
-
-def test_a_transformer_has_no_decoder() -> None:
-    with pytest.raises(ConfigurationError, match='family "transformer" has no decoder'):
-        read_transformer({}, INFO)

@@ -17,6 +17,7 @@ from pso_attn.errors import DeviceError
 from pso_attn.evaluate.training import SwarmTraining, check_data_fit, read_member
 from pso_attn.models import TaskInfo
 from pso_attn.tasks.classification import cross_entropy
+from pso_attn.tasks.forecast_scores import forecast_loss
 from pso_attn.tasks.task import Split
 
 CPU, META = torch.device("cpu"), torch.device("meta")
@@ -123,6 +124,22 @@ def test_a_step_neither_reads_a_value_nor_leaves_the_device(causal: bool, length
     with OneDevice(META) as watching:
         training.train_step(torch.empty(1, dtype=torch.int64, device=META))
     assert watching.seen > 300
+
+
+@pytest.mark.parametrize("outer", [OUTER, LSTM], ids=["transformer", "lstm"])
+def test_a_step_of_a_forecast_neither_reads_a_value_nor_leaves_the_device(
+    outer: dict[str, Any],
+) -> None:
+    task: Any = RandomTask(causal=False, length=9)
+    task.info = TaskInfo(None, 3, 9, 1, causal=False, per_token=True, horizon=2)
+    task.loss, task.train = forecast_loss, Split(task.train.inputs, torch.ones(32, 4))
+    kinds = [{"heads": 2, "dropout": 0.1}, {"heads": 1}]
+    members = [read_member({**outer, **kind}, 3, task) for kind in kinds]
+    training = SwarmTraining(task, members, 6, META)
+    training.train_step(0)
+    with OneDevice(META) as watching:
+        training.train_step(torch.empty(1, dtype=torch.int64, device=META))
+    assert watching.seen > 100
 
 
 def test_a_step_of_lstms_neither_reads_a_value_nor_leaves_the_device() -> None:

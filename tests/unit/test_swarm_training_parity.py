@@ -128,7 +128,7 @@ class Case:
     members: list[Member]
 
 
-TASKS = ["digits", "text", "classes", "numbers", "padded"]
+TASKS = ["digits", "text", "classes", "numbers", "padded", "forecast"]
 
 
 @pytest.fixture(params=[*TASKS, *READING, "decoder"], scope="module")
@@ -150,6 +150,13 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         values[:, 0] += kinds[:, None]
         np.savez(path, x=values, y=kinds, lengths=rng.integers(1, 12, size=80))
         return case_of(make_task("series", str(path)), OUTER, CAUSAL + LOW_RANK)
+    if request.param == "forecast":
+        path = tmp_path_factory.mktemp("forecast") / "wide.csv"
+        waves = generator(0, "waves").normal(size=(80, 2)).cumsum(0)
+        lines = [f"{step},{a:.4f},{b:.4f}" for step, (a, b) in enumerate(waves)]
+        path.write_text("\n".join(["step,a,b", *lines]), encoding="utf-8")
+        task = make_task("series", str(path), time="step", forecast={"horizon": 3, "context": 8})
+        return case_of(task, OUTER, [*ON_FILES, *CAUSAL[4:6]])
     if request.param in ("classes", "numbers"):
         path = tmp_path_factory.mktemp("table") / "table.csv"
         path.write_text(table(), encoding="utf-8")

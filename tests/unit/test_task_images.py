@@ -51,7 +51,7 @@ def test_new_images_are_scaled_as_the_models_own_and_have_their_size(tmp_path: P
     data = saved(tmp_path, x=pixels(6, 6), y=KINDS)
     task = make_task("images", data)
     rows = read_new_images(task.preprocessing(), data)
-    assert rows.targets is not None
+    assert rows.metrics is not None
     whole = torch.cat([task.train.inputs, task.validation.inputs, task.test.inputs])
     assert torch.equal(rows.inputs.sum((1, 2)).sort().values, whole.sum((1, 2)).sort().values)
     with pytest.raises(DataError, match=r"images of \[6, 7, 1\] .* trained on \[6, 6, 1\]"):

@@ -152,10 +152,10 @@ def test_new_series_are_read_as_the_models_own(tmp_path: Path) -> None:
         rows = read_new_series(task.preprocessing(), str(tmp_path / "data.csv"))
         together = [*by_content(task.train), *by_content(task.validation), *by_content(task.test)]
         assert by_content(Split(rows.inputs, rows.inputs)) == sorted(together)
-        assert rows.targets is not None
+        assert rows.metrics is not None
         frame.drop(columns="kind").to_csv(tmp_path / "new.csv", index=False)
         bare = read_new_series(task.preprocessing(), str(tmp_path / "new.csv"))
-        assert bare.targets is None
+        assert bare.metrics is None
         assert torch.equal(bare.inputs, rows.inputs)
 
 

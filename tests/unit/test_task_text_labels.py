@@ -66,7 +66,7 @@ def test_new_texts_are_read_by_the_models_own_words(tmp_path: Path) -> None:
     path.write_text('review\n"cat, the unheard"\n""\n')
     rows = read_new_texts(learned, str(path))
     assert rows.inputs.tolist() == [[3, 1, 2, 1, 0, 0, 0], [1, 0, 0, 0, 0, 0, 0]]
-    assert rows.targets is None
+    assert rows.metrics is None
     path.write_text("reviews\ncat\n")
     with pytest.raises(DataError, match='no column "review", which the model names; did you'):
         read_new_texts(learned, str(path))
