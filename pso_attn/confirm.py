@@ -164,9 +164,8 @@ def verdict(rows: Sequence[Mapping[str, Any]], gain: Mapping[str, Any]) -> str:
     defaults, winner = rows[0], rows[1]
     metric, unit = gain["metric"], gain["unit"]
     whose = "the defaults" if unit == SEED else "the weights before the search"
-    if winner["trial"] == defaults["trial"] or (
-        unit == SEED and winner["settings"] == defaults["settings"]
-    ):
+    same = "settings" if unit == SEED else "trial"
+    if winner[same] == defaults[same]:
         best = f"{whose.capitalize()} themselves did best in the search"
         return f"{best}, so there is no gain to confirm."
     if gain["mean"] is None:

@@ -67,15 +67,19 @@ class Descent:
 
 
 def descended(
-    fitness: Fitness, settings: Sequence[Settings], positions: NDArray[np.float32], seed: int
+    fitness: Fitness,
+    settings: Sequence[Settings],
+    positions: NDArray[np.float32],
+    seeds: Sequence[int],
 ) -> NDArray[np.float32]:
     """Return where a hybrid's gradient steps lead from positions (N, n), inside the unit cube.
 
-    seed: of the data order that all share.
+    seeds: of each particle's data order. Were it one for all, particles that are near each other
+    would end where all others do, and a move between them would gain nothing.
     """
     vectors = fitness.searched.vectors(torch.from_numpy(positions).to(fitness.device))
     steps = fitness.searched.table.gradient_steps
-    descent = Descent(fitness, settings, vectors, [seed] * len(settings), steps)
+    descent = Descent(fitness, settings, vectors, seeds, steps)
     descent.advance(steps)
     found: NDArray[np.float32] = fitness.searched.positions(descent.vectors).cpu().numpy()
     return found

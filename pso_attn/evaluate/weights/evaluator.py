@@ -12,6 +12,7 @@ from pso_attn.evaluate.evaluator import Progress, SwarmEvaluator, cost
 from pso_attn.evaluate.generations import record_index
 from pso_attn.evaluate.weights.descent import descended
 from pso_attn.evaluate.weights.fitness import Fitness
+from pso_attn.seeding import training_seed
 from pso_attn.types import Candidate, History, Moved, Outcome, State
 
 
@@ -53,7 +54,8 @@ class WeightEvaluator(SwarmEvaluator):
         knobs = len(self.space.coordinates)
         placed = np.stack([candidate.position for candidate in candidates]).astype(np.float32)
         if fitness.searched.table.gradient_steps:
-            placed[:, knobs:] = descended(fitness, settings, placed[:, knobs:], seeds[0])
+            orders = [training_seed(seeds[0], one.particle) for one in candidates]
+            placed[:, knobs:] = descended(fitness, settings, placed[:, knobs:], orders)
         scores = fitness.score(settings, torch.from_numpy(placed[:, knobs:]), seeds)
         if self.on_progress is not None:
             steps = self.budget.steps
