@@ -7,11 +7,11 @@ from typing import Protocol
 
 import torch
 
-from pso_attn.evaluate.rungs import leavers, losses_at, rung_steps, scored_steps
+from pso_attn.evaluate.rungs import leavers, rung_steps, scored_steps
 from pso_attn.evaluate.tiles import Cut, TiledTraining
 from pso_attn.evaluate.training import Member, divergence
 from pso_attn.tasks.task import Task
-from pso_attn.types import Budget, Candidate, History, Objective, Outcome, State
+from pso_attn.types import Budget, Candidate, Objective, Outcome, State
 
 ONE_TILE = Cut()
 
@@ -103,20 +103,20 @@ def train_chunk(
     candidates: Sequence[Sequence[Member]],
     budget: Budget,
     objective: Objective,
-    history: History,
+    earlier: Mapping[int, Sequence[float]],
     device: torch.device,
     report: Callable[[int, int], None],
     cut: Cut = ONE_TILE,
 ) -> list[ChunkResult]:
     """Return each candidate's result; candidates: their trainings, one per seed.
 
-    report: called with (step, candidates still training) a hundred times or less. cut: changes
-    no result.
+    earlier: step of a rung -> the losses that earlier generations stored there. report: called
+    with (step, candidates still training) a hundred times or less. cut: changes no result.
     """
     everyone = [member for members in candidates for member in members]
     training = TiledTraining(task, everyone, budget.steps, device, cut)
     sizes = [len(members) for members in candidates]
-    return run_chunk(training, sizes, budget, objective, history, report)
+    return run_chunk(training, sizes, budget, objective, earlier, report)
 
 
 def run_chunk(
@@ -124,7 +124,7 @@ def run_chunk(
     sizes: Sequence[int],
     budget: Budget,
     objective: Objective,
-    history: History,
+    earlier: Mapping[int, Sequence[float]],
     report: Callable[[int, int], None],
 ) -> list[ChunkResult]:
     """Return each candidate's result; sizes: how many of the training's members are its seeds."""
@@ -137,7 +137,7 @@ def run_chunk(
         _score(training, owner, results, objective, until)
         alive = [row for row in sorted(going) if results[row].state is State.COMPLETE]
         if until in rungs and alive:
-            _prune(results, alive, objective, losses_at(history, until), until)
+            _prune(results, alive, objective, earlier.get(until, ()), until)
         staying = {row for row in alive if results[row].state is State.COMPLETE}
         if not staying:
             break

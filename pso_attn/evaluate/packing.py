@@ -1,17 +1,20 @@
 """Which trainings share a batched job: those of one outer shape, as many as memory holds."""
 
 from collections.abc import Sequence
+from math import ceil
 
 import torch
 
 from pso_attn.evaluate.device import is_out_of_memory, memory_budget_bytes
 from pso_attn.evaluate.probe import probed_bytes
+from pso_attn.evaluate.tiles import even_parts
 from pso_attn.evaluate.training import Member
 from pso_attn.models import model_cost
 from pso_attn.models.info import TaskInfo
 from pso_attn.tasks.task import Task
 
 PROBED_SHARE = 0.1  # of the limit: what is estimated below needs no closer look
+ROUNDING = 1e-6  # of a sum of floats, above which a share is another part
 
 
 def pack(
@@ -43,6 +46,26 @@ def pack(
             room -= needed
             chunks[-1].append(index)
     return chunks
+
+
+def shared_out(
+    chunks: Sequence[Sequence[int]], weights: Sequence[float], workers: int
+) -> list[list[int]]:
+    """Return the chunks cut so that so many workers have about the same to do.
+
+    weights: about how long each candidate takes. Chunks that take long come first, if several
+    train at once, so that none of them is waited for alone.
+    """
+    if workers == 1:
+        return [list(chunk) for chunk in chunks]
+    loads = [sum(weights[index] for index in chunk) for chunk in chunks]
+    total = sum(loads) or 1.0
+    parts = [
+        part
+        for chunk, load in zip(chunks, loads, strict=True)
+        for part in even_parts(chunk, max(1, ceil(workers * load / total - ROUNDING)))
+    ]
+    return sorted(parts, key=lambda part: -sum(weights[index] for index in part))
 
 
 def memory_bytes(member: Member, info: TaskInfo) -> int:
