@@ -1,14 +1,14 @@
 """A run that this process holds: begun or taken up again, searched, written to, removed."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pso_attn.assembly import assemble
 from pso_attn.checkpoints import save_best
-from pso_attn.config import Configuration, configuration_from
+from pso_attn.config import Configuration, configuration_from, execution_from
 from pso_attn.errors import RunError
 from pso_attn.parts import Parts
 from pso_attn.runs import GENERATIONS, LoadedRun, command_for, load_run, with_total
@@ -25,16 +25,20 @@ from pso_attn.store import (
 from pso_attn.store.folder import checked_name
 from pso_attn.types import History, Sampler, Settings
 
+if TYPE_CHECKING:  # what loads torch would slow down --help
+    from pso_attn.evaluate.executors import Executor
+
 TRAINING_THREADS = 1  # as `pso_attn.evaluate` trains on a CPU
 
 
 @dataclass(frozen=True, eq=False)
 class DrivenRun:
-    """A run whose lock this process holds. generations: the budget in all."""
+    """A run whose lock this process holds. executor: where its chunks train."""
 
     folder: RunFolder
     parts: Parts
     store: OptunaStore
+    executor: "Executor"
 
     @property
     def name(self) -> str:
@@ -71,7 +75,11 @@ class DrivenRun:
             Search(self.parts.space, self.generations, deadline_s),
             sampler or self.parts.sampler(),
             self.parts.evaluator(
-                on_progress, self._keep_best, on_forecast, self.folder.checkpoints
+                on_progress,
+                self._keep_best,
+                on_forecast,
+                self.folder.checkpoints,
+                self.executor,
             ),
             self.store,
             [observer] if observer else [],
@@ -135,16 +143,18 @@ def begin_run(parts: Parts, name: str, runs_dir: Path) -> Iterator[DrivenRun]:
 
     Raises RunError for a name that is taken or leaves `runs_dir`.
     """
-    configuration = parts.configuration
-    document = configuration.document()
-    environment = describe_environment(configuration.device, TRAINING_THREADS)
-    if configuration.storage is not None and not (runs_dir / name).exists():
-        check_new_study(configuration.storage, name)
-    folder = RunFolder.create(runs_dir, name, document, environment)
-    with OptunaStore.create(
-        configuration.storage, folder, parts.space, parts.objectives, document
-    ) as store:
-        yield DrivenRun(folder, parts, store)
+    with closing(parts.executor()) as executor:
+        parts = _settled(parts, executor)
+        configuration = parts.configuration
+        document = configuration.document()
+        environment = describe_environment(configuration.device, TRAINING_THREADS)
+        if configuration.storage is not None and not (runs_dir / name).exists():
+            check_new_study(configuration.storage, name)
+        folder = RunFolder.create(runs_dir, name, document, environment)
+        with OptunaStore.create(
+            configuration.storage, folder, parts.space, parts.objectives, document
+        ) as store:
+            yield DrivenRun(folder, parts, store, executor)
 
 
 @contextmanager
@@ -156,23 +166,30 @@ def resume_run(
     break_lock: bool = False,
     allow_import: bool = True,
     function: Callable[..., Any] | None = None,
+    execution: Mapping[str, Any] | None = None,
 ) -> Iterator[DrivenRun]:
     """Take up a run where it was left and hold it inside the block.
 
     run: a name, a path, or URL#NAME for a run on a database that another machine began.
     generations: the total from now on; never less than what is done. device: for this
-    invocation. function: the objective of one's own, where it is at hand. Raises RunError where
-    the run is in use, its data have changed, or the total is too small.
+    invocation. function: the objective of one's own, where it is at hand. execution: where chunks
+    train in this invocation, by the names of `config.Execution`; what is not given is as it was.
+    Raises RunError where the run is in use, its data have changed, or the total is too small.
     """
     loaded = LoadedRun(_adopted(run, runs_dir)) if "://" in run else load_run(run, runs_dir)
+    where = execution_from(execution or {}, "resume", loaded.started.execution)
     parts = loaded.assembled(device, allow_import, function)
-    with OptunaStore.load(
-        loaded.started.storage,
-        loaded.folder,
-        parts.space,
-        parts.objectives,
-        break_lock=break_lock,
-    ) as store:
+    parts = replace(parts, configuration=replace(parts.configuration, execution=where))
+    with (
+        closing(parts.executor()) as executor,
+        OptunaStore.load(
+            loaded.started.storage,
+            loaded.folder,
+            parts.space,
+            parts.objectives,
+            break_lock=break_lock,
+        ) as store,
+    ):
         if generations is not None:
             done = len(store.history())
             if generations < done:
@@ -182,7 +199,16 @@ def resume_run(
                 )
             store.set_attribute(GENERATIONS, generations)
         total = with_total(parts.configuration, store.get_attribute(GENERATIONS))
-        yield DrivenRun(loaded.folder, replace(parts, configuration=total), store)
+        yield DrivenRun(loaded.folder, replace(parts, configuration=total), store, executor)
+
+
+def _settled(parts: Parts, executor: "Executor") -> Parts:
+    """Return the parts with the number of processes that was chosen, which `resume` keeps to."""
+    where = parts.configuration.execution
+    if where.executor != "processes":
+        return parts
+    settled = replace(where, workers=executor.workers)
+    return replace(parts, configuration=replace(parts.configuration, execution=settled))
 
 
 def delete_run(loaded: LoadedRun) -> None:

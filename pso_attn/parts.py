@@ -14,6 +14,8 @@ from pso_attn.types import Evaluator, Generation, Objective, Sampler, Settings
 
 if TYPE_CHECKING:  # what loads torch would slow down --help
     from pso_attn.evaluate import LongTraining, OwnFactory, OwnObjective, Scored
+    from pso_attn.evaluate.executors import Executor
+    from pso_attn.evaluate.jobs import Trainer
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,10 +55,12 @@ class Parts:
         on_best: Callable[..., None] | None = None,
         on_forecast: Callable[[Any], None] | None = None,
         checkpoints: Path | None = None,
+        executor: "Executor | None" = None,
     ) -> Evaluator:
         """Return the evaluator on the configuration's device; DeviceError if it is absent.
 
-        checkpoints: the run's folder of models, for what trials of one's own keep.
+        checkpoints: the run's folder of models, for what trials of one's own keep. executor: where
+        chunks train, by default in this process.
         """
         from pso_attn.evaluate import (
             ModuleEvaluator,
@@ -74,6 +78,7 @@ class Parts:
                 self.configuration.seed,
                 checkpoints,
                 on_progress,
+                executor,
             )
         kind: Any = SwarmEvaluator if self.factory is None else ModuleEvaluator
         evaluator: Evaluator = kind(
@@ -86,8 +91,29 @@ class Parts:
             on_progress=on_progress,
             on_best=on_best,
             on_forecast=on_forecast,
+            executor=executor,
         )
         return evaluator
+
+    def executor(self) -> "Executor":
+        """Return where chunks train, as the configuration says; to be closed after use.
+
+        Raises ConfigurationError where what is trained cannot be sent there.
+        """
+        from pso_attn.evaluate import ModuleTrainer, ObjectiveTrainer, SwarmTrainer, resolve_device
+        from pso_attn.evaluate.executors import make_executor
+
+        objective, budget = self.objectives[0], self.configuration.budget
+        device = resolve_device(self.configuration.device)
+        trainer: Trainer
+        if self.function is not None:
+            trainer = ObjectiveTrainer(self.own_objective(), objective, budget)
+        elif self.factory is not None:
+            trainer = ModuleTrainer(self.factory, objective, budget, device)
+        else:
+            trainer = SwarmTrainer(self.task, objective, budget, device)
+        where = self.configuration.execution
+        return make_executor(where.executor, trainer, device, where.workers, where.chunk_timeout_s)
 
     def own_objective(self) -> "OwnObjective":
         """Return the objective of one's own, on the configuration's device."""

@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,6 +13,7 @@ from pso_attn.cli.options import (
     RUNS,
     Batch,
     BreakLock,
+    ChunkTimeout,
     Device,
     Executor,
     Json,
@@ -20,14 +21,15 @@ from pso_attn.cli.options import (
     Particles,
     Precision,
     Quiet,
+    RayAddress,
     Run,
     RunsDir,
     Sets,
     SpaceFile,
     Timeout,
+    Workers,
 )
 from pso_attn.cli.output import emit
-from pso_attn.errors import ConfigurationError
 
 if TYPE_CHECKING:  # what these load would slow down --help
     from pso_attn.config import Configuration
@@ -55,7 +57,10 @@ def search(
     ] = None,
     device: Device = None,
     precision: Precision = None,
-    executor: Executor = "local",
+    executor: Executor = None,
+    workers: Workers = None,
+    ray_address: RayAddress = None,
+    chunk_timeout: ChunkTimeout = None,
     storage: Annotated[
         str | None, typer.Option(metavar="URL", help="An Optuna storage, not the run's journal.")
     ] = None,
@@ -73,7 +78,6 @@ def search(
     quiet: Quiet = False,
 ) -> None:
     """Search SPACE for the best settings."""
-    _require_local(executor)
     from pso_attn.config import read_configuration
     from pso_attn.driving import new_name, prepare, start_run
 
@@ -86,6 +90,7 @@ def search(
         "device": device,
         "storage": storage,
         "precision": precision,
+        **_execution_flags(executor, workers, ray_address, chunk_timeout),
     }
     configuration = read_configuration(space, sets or (), flags)
     if warm_start is not None:
@@ -115,7 +120,10 @@ def resume(
     ] = None,
     timeout: Timeout = None,
     device: Device = None,
-    executor: Executor = "local",
+    executor: Executor = None,
+    workers: Workers = None,
+    ray_address: RayAddress = None,
+    chunk_timeout: ChunkTimeout = None,
     break_lock: BreakLock = False,
     runs_dir: RunsDir = RUNS,
     no_import: NoImport = False,
@@ -123,7 +131,6 @@ def resume(
     quiet: Quiet = False,
 ) -> None:
     """Go on with RUN, as if it had not been interrupted."""
-    _require_local(executor)
     began_s = time.monotonic()
     with interruptible(this_command):
         from pso_attn.driving import resume_run
@@ -133,6 +140,7 @@ def resume(
             runs_dir,
             generations=generations,
             device=device,
+            execution=_execution_flags(executor, workers, ray_address, chunk_timeout),
             break_lock=break_lock,
             allow_import=not no_import,
         ) as driven:
@@ -162,6 +170,8 @@ def _drive(driven: "DrivenRun", deadline_s: float, as_json: bool, quiet: bool) -
     from pso_attn.cli.summary import summary
 
     budget = driven.parts.configuration.budget
+    for note in () if quiet else driven.executor.notes:
+        say(f"note: {note}")
     with interruptible(lambda: driven.again("resume")):
         progress = SearchProgress(budget, driven.history(), deadline_s, quiet)
         with _resumable(driven), progress.shown():
@@ -214,11 +224,16 @@ def _rehearse(parts: "Parts", as_json: bool, quiet: bool) -> None:
     emit(document, as_json=as_json, quiet=quiet, lines=lines, essence=essence)
 
 
-def _require_local(executor: str) -> None:
-    if executor != "local":
-        raise ConfigurationError(
-            f'--executor {executor} is not in this version; particles train in "local" batches'
-        )
+def _execution_flags(
+    executor: str | None, workers: int | None, address: str | None, chunk_timeout_s: float | None
+) -> dict[str, Any]:
+    """Return the flags that say where chunks train, by their names in `config.FLAGS`."""
+    return {
+        "executor": executor,
+        "workers": workers,
+        "ray_address": address,
+        "chunk_timeout_s": chunk_timeout_s,
+    }
 
 
 def _deadline(began_s: float, timeout: float | None) -> float:

@@ -8,6 +8,21 @@ from pso_attn.types import Budget, Direction
 
 
 @dataclass(frozen=True)
+class Execution:
+    """Where chunks train; changes no result beyond rounding and who shares a chunk.
+
+    executor: local, processes or ray. workers: how many chunks train at once, None for as many as
+    there is room for. ray_address: of a cluster, None for the one that Ray finds or starts.
+    chunk_timeout_s: how long one try of a chunk may take, None for as long as it needs.
+    """
+
+    executor: str = "local"
+    workers: int | None = None
+    ray_address: str | None = None
+    chunk_timeout_s: float | None = None
+
+
+@dataclass(frozen=True)
 class Configuration:
     """Everything that decides what a run does; two runs with equal ones do the same.
 
@@ -19,8 +34,8 @@ class Configuration:
     columns, split: how columns are read, and how rows are split; what they hold a task checks.
     model: fixed settings. search: what varies, as written. constraints: expressions.
     starts: settings to try first. swarm: the sampler's options. storage: an Optuna URL, or None
-    for the run folder's journal. fingerprint: of the data, and direction: of the objective, both
-    once the task was read.
+    for the run folder's journal. execution: where chunks train. fingerprint: of the data, and
+    direction: of the objective, both once the task was read.
     planned_generations: the budget of the first invocation, which schedules are laid out for;
     `budget.generations` may grow when the run is resumed.
     """
@@ -48,6 +63,7 @@ class Configuration:
     seed: int = 0
     device: str = "auto"
     storage: str | None = None
+    execution: Execution = field(default_factory=Execution)
     fingerprint: str | None = None
     direction: Direction | None = None
     planned_generations: int = Budget.generations
@@ -98,6 +114,7 @@ class Configuration:
             "seed": self.seed,
             "device": self.device,
             "storage": self.storage,
+            **asdict(self.execution),
             "fingerprint": self.fingerprint,
             "direction": self.direction,
             "planned_generations": self.planned_generations,

@@ -1,5 +1,6 @@
 """What goes to whoever trains a chunk, and what comes back; all of it can be pickled."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
@@ -12,6 +13,7 @@ from pso_attn.types import Candidate, Objective, Outcome, Settings, State
 
 Record = tuple[float, int]  # a loss and its trial: of equal losses the earlier trial's is better
 NO_RECORD: Record = (inf, 0)
+STEPS_EVERY_S = 0.1  # from a worker: each is a message
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,6 +101,21 @@ def attempt(trainer: Trainer, job: Job, hear: Hear) -> Trained | TooMuch:
         if len(job.candidates) > 1:  # a fresh attempt on two halves; nothing was recorded yet
             return TooMuch()
         return Trained([trainer.failed(job.candidates[0], error)])
+
+
+def seldom(hear: Hear) -> Hear:
+    """Return what passes on words, and how far a chunk is ten times a second at most."""
+    last_s = -inf
+
+    def pass_on(said: Said) -> None:
+        nonlocal last_s
+        if isinstance(said, Step):
+            if time.monotonic() - last_s < STEPS_EVERY_S:
+                return
+            last_s = time.monotonic()
+        hear(said)
+
+    return pass_on
 
 
 def record_index(outcomes: Sequence[Outcome], objective: Objective, record: Record) -> int | None:
