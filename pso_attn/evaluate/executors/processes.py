@@ -54,7 +54,10 @@ class ProcessExecutor:
         crowded = device.type == "cpu" and workers > cores
         self.notes: tuple[str, ...] = ()
         if crowded:
-            self.notes = (f"{workers} workers share {cores} cores",)
+            self.notes = (
+                f"{workers} workers share {cores} cores, and wait for each other; --workers "
+                f"{cores} is as fast",
+            )
 
     @property
     def limit_bytes(self) -> int:
