@@ -10,6 +10,7 @@ from pso_attn.assembly import assemble
 from pso_attn.checkpoints import save_best
 from pso_attn.config import Configuration, configuration_from, execution_from
 from pso_attn.errors import RunError
+from pso_attn.imports import refuse_imports
 from pso_attn.parts import Parts
 from pso_attn.runs import GENERATIONS, LoadedRun, command_for, load_run, with_total
 from pso_attn.search import Observer, Search, run_search
@@ -103,16 +104,28 @@ def prepare(
     Where a family has several ways to compute, the one that is quickest here is chosen for good.
     function: the objective of one's own, where it is at hand.
     """
-    from pso_attn.evaluate import resolve_device
+    import torch
+
     from pso_attn.evaluate.ways import quickest_way
 
-    device = resolve_device(configuration.device)
+    if not allow_import:
+        refuse_imports(configuration)  # before code of one's own is sent anywhere
+    device = torch.device(_device(configuration))
     parts = assemble(replace(configuration, device=str(device)), allow_import, function)
     if parts.task is None or parts.factory is not None:
         return parts  # a model of one's own has one way
     named = {*configuration.model, *configuration.search}
     found = quickest_way(parts.space, named, parts.task, configuration.budget.batch, device)
     return parts.with_model(found) if found else parts
+
+
+def _device(configuration: Configuration) -> str:
+    """Return the device that a configuration's name stands for where its chunks train."""
+    from pso_attn.evaluate.executors import device_for
+
+    where = configuration.execution
+    name, code = configuration.device, configuration.code_folder
+    return device_for(name, where.executor, where.ray_address, code)
 
 
 def new_name(configuration: Configuration, name: str | None, runs_dir: Path) -> str:
@@ -178,7 +191,10 @@ def resume_run(
     """
     loaded = LoadedRun(_adopted(run, runs_dir)) if "://" in run else load_run(run, runs_dir)
     where = execution_from(execution or {}, "resume", loaded.started.execution)
-    parts = loaded.assembled(device, allow_import, function)
+    wanted = replace(loaded.started, device=device or loaded.started.device, execution=where)
+    if not allow_import:
+        refuse_imports(wanted)
+    parts = loaded.assembled_on(_device(wanted), allow_import, function)
     parts = replace(parts, configuration=replace(parts.configuration, execution=where))
     with (
         closing(parts.executor()) as executor,

@@ -13,6 +13,8 @@ from pso_attn.space import Space
 from pso_attn.types import Evaluator, Generation, Objective, Sampler, Settings
 
 if TYPE_CHECKING:  # what loads torch would slow down --help
+    import torch
+
     from pso_attn.evaluate import LongTraining, OwnFactory, OwnObjective, Scored
     from pso_attn.evaluate.executors import Executor
     from pso_attn.evaluate.jobs import Trainer
@@ -62,6 +64,8 @@ class Parts:
         checkpoints: the run's folder of models, for what trials of one's own keep. executor: where
         chunks train, by default in this process.
         """
+        import torch
+
         from pso_attn.evaluate import (
             ModuleEvaluator,
             ObjectiveEvaluator,
@@ -69,10 +73,12 @@ class Parts:
             resolve_device,
         )
 
+        name = self.configuration.device
+        device = resolve_device(name) if executor is None else torch.device(name)
         if self.function is not None:
             return ObjectiveEvaluator(
                 self.space,
-                self.own_objective(),
+                self.own_objective(device),
                 self.objectives,
                 self.configuration.budget,
                 self.configuration.seed,
@@ -87,7 +93,7 @@ class Parts:
             self.objectives,
             self.configuration.budget,
             self.configuration.seed,
-            resolve_device(self.configuration.device),
+            device,
             on_progress=on_progress,
             on_best=on_best,
             on_forecast=on_forecast,
@@ -100,29 +106,39 @@ class Parts:
 
         Raises ConfigurationError where what is trained cannot be sent there.
         """
-        from pso_attn.evaluate import ModuleTrainer, ObjectiveTrainer, SwarmTrainer, resolve_device
+        import torch
+
+        from pso_attn.evaluate import ModuleTrainer, ObjectiveTrainer, SwarmTrainer
         from pso_attn.evaluate.executors import make_executor
 
         objective, budget = self.objectives[0], self.configuration.budget
-        device = resolve_device(self.configuration.device)
+        device = torch.device(self.configuration.device)  # there, and not always here
         trainer: Trainer
         if self.function is not None:
-            trainer = ObjectiveTrainer(self.own_objective(), objective, budget)
+            trainer = ObjectiveTrainer(self.own_objective(device), objective, budget)
         elif self.factory is not None:
             trainer = ModuleTrainer(self.factory, objective, budget, device)
         else:
             trainer = SwarmTrainer(self.task, objective, budget, device)
         where = self.configuration.execution
-        return make_executor(where.executor, trainer, device, where.workers, where.chunk_timeout_s)
+        return make_executor(
+            where.executor,
+            trainer,
+            device,
+            where.workers,
+            where.chunk_timeout_s,
+            where.ray_address,
+            self.configuration.code_folder,
+        )
 
-    def own_objective(self) -> "OwnObjective":
-        """Return the objective of one's own, on the configuration's device."""
+    def own_objective(self, device: "torch.device | None" = None) -> "OwnObjective":
+        """Return the objective of one's own, by default on the configuration's device."""
         from pso_attn.evaluate import OwnObjective, resolve_device
 
         assert self.function is not None
         assert self.configuration.objective is not None
-        device = resolve_device(self.configuration.device)
         batched = self.configuration.objective_batched
+        device = device or resolve_device(self.configuration.device)
         return OwnObjective(self.function, self.configuration.objective, batched, device)
 
     def rehearsed(self, generation: Generation) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """Run a search, and go on with one."""
 
+import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -174,7 +175,8 @@ def _drive(driven: "DrivenRun", deadline_s: float, as_json: bool, quiet: bool) -
         say(f"note: {note}")
     with interruptible(lambda: driven.again("resume")):
         progress = SearchProgress(budget, driven.history(), deadline_s, quiet)
-        with _resumable(driven), progress.shown():
+        # Ray prints what it has to say, and stdout is for results
+        with _resumable(driven), progress.shown(), redirect_stdout(sys.stderr):
             driven.run(deadline_s, progress.training, progress.observe, progress.planned)
         document, lines = summary(driven)
         emit(document, as_json=as_json, quiet=quiet, lines=lines, essence=[driven.name])

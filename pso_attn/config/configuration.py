@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from pso_attn.types import Budget, Direction
@@ -96,6 +97,16 @@ class Configuration:
             "sampler": self.sampler,
         }
         return {key: name for key, name in named.items() if ":" in name}
+
+    @property
+    def code_folder(self) -> Path | None:
+        """The folder of code of one's own, to be sent to machines that do not have it."""
+        modules = {name.partition(":")[0].partition(".")[0] for name in self.own_code.values()}
+        folders = [Path(self.code)] if self.code else []
+        for folder in (*folders, Path.cwd()):
+            if any((folder / f"{m}.py").exists() or (folder / m).is_dir() for m in modules):
+                return folder
+        return None
 
     @property
     def task_options(self) -> dict[str, Any]:

@@ -80,6 +80,8 @@ def _probed_scale(
     estimates = [memory_bytes(member, task.info) for member in members]
     if len(members) == 1 or sum(estimates) <= PROBED_SHARE * limit_bytes:
         return 1.0
+    if device.type == "cuda" and not torch.cuda.is_available():
+        return 1.0  # another machine's, which halves what does not fit there
     largest = max(range(len(members)), key=estimates.__getitem__)
     try:
         taken = probed_bytes(members[largest], task, device)

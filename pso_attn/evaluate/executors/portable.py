@@ -1,6 +1,7 @@
 """What a trainer is made of has to travel to workers; what cannot is named."""
 
 import pickle
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -32,6 +33,16 @@ def unpickled(load: bytes) -> Any:
             f"a worker does not find what it should train: {error}; put it into a module that "
             'can be imported, and a script\'s call under `if __name__ == "__main__":`'
         ) from error
+
+
+def portable(error: Exception) -> Exception:
+    """Return the error, or one that says the same, such that it can be pickled and read."""
+    error.add_note("in a worker:\n" + "".join(traceback.format_exception(error)))
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:  # of somebody else's making
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error
 
 
 def _culprit(trainer: Trainer, dumps: Dumps) -> str:

@@ -22,11 +22,10 @@ from pso_attn.errors import TrainingError
 from pso_attn.evaluate.device import memory_budget_bytes
 from pso_attn.evaluate.executors.executor import Tries
 from pso_attn.evaluate.executors.portable import pickled
-from pso_attn.evaluate.executors.worker import ANSWER, ERROR, READY, SAID, serve
+from pso_attn.evaluate.executors.worker import ANSWER, ERROR, LOST, READY, SAID, serve
 from pso_attn.evaluate.jobs import Answer, Job, Said, Trainer
 
 _spawned = get_context("spawn")  # a fork would inherit threads and a CUDA context
-LOST = "lost"
 PATIENCE_S = 2.0  # for a worker to end by itself
 
 

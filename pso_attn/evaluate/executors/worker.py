@@ -11,16 +11,15 @@ import pickle
 import signal
 import sys
 import threading
-import traceback
 from multiprocessing.connection import Connection
 from typing import Any
 
 import torch
 
-from pso_attn.evaluate.executors.portable import unpickled
+from pso_attn.evaluate.executors.portable import portable, unpickled
 from pso_attn.evaluate.jobs import Job, Trainer, attempt, seldom
 
-READY, SAID, ANSWER, ERROR = "ready", "said", "answer", "error"
+READY, SAID, ANSWER, ERROR, LOST = "ready", "said", "answer", "error", "lost"
 
 
 def serve(link: Connection, device: torch.device, threads: int) -> None:
@@ -35,7 +34,7 @@ def serve(link: Connection, device: torch.device, threads: int) -> None:
     except EOFError:  # the driver has closed its end
         return
     except Exception as error:
-        _send(link, ERROR, _portable(error))
+        _send(link, ERROR, portable(error))
 
 
 def _train(link: Connection, trainer: Trainer, job: Job) -> None:
@@ -45,16 +44,6 @@ def _train(link: Connection, trainer: Trainer, job: Job) -> None:
 
 def _send(link: Connection, kind: str, content: Any) -> None:
     link.send_bytes(pickle.dumps((kind, content)))
-
-
-def _portable(error: Exception) -> Exception:
-    """Return the error, or one that says the same, such that it can be pickled and read."""
-    error.add_note("in a worker:\n" + "".join(traceback.format_exception(error)))
-    try:
-        pickle.loads(pickle.dumps(error))
-    except Exception:  # of somebody else's making
-        return RuntimeError(f"{type(error).__name__}: {error}")
-    return error
 
 
 def _live_apart() -> None:
