@@ -22,7 +22,9 @@ def test_without_ray_the_line_that_installs_it_is_given(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    monkeypatch.delitem(sys.modules, "pso_attn.evaluate.executors.ray_executor", raising=False)
+    for name in ("ray_cluster", "ray_executor"):
+        monkeypatch.delitem(sys.modules, f"pso_attn.evaluate.executors.{name}", raising=False)
+        monkeypatch.delattr(f"pso_attn.evaluate.executors.{name}", raising=False)
     search = ["search", "digits", "--executor", "ray", "--runs-dir", str(tmp_path)]
     found = CliRunner().invoke(app, search)
     assert found.exit_code == 2
