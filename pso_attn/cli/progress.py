@@ -33,6 +33,7 @@ class SearchProgress:
         self._done = self._done_before = float(len(history.trials))
         self._has_planned = False
         self._working: dict[int, float] = {}  # particles' worth of work in chunks that train
+        self._scored: dict[int, tuple[float, int]] = {}  # their bests' last losses, and steps
         self._generation = len(history)
         full = [trial for trial in history.trials if trial.is_full]
         self._best = min((history.loss(trial) for trial in full), default=math.inf)
@@ -62,6 +63,11 @@ class SearchProgress:
     def training(self, progress: Any) -> None:
         """Take note of a chunk that trains; a `pso_attn.evaluate.Progress`."""
         self._working[progress.chunk] = progress.particles * progress.step / max(progress.steps, 1)
+        if progress.best is not None:
+            loss = self._objective.loss(progress.best)
+            self._scored[progress.chunk] = (loss, progress.step)
+        elif progress.particles == 0:  # it has ended
+            self._scored.pop(progress.chunk, None)
         self._show()
 
     def planned(self, forecast: str) -> None:
@@ -108,6 +114,9 @@ class SearchProgress:
         words = [f"{int(self._done)}/{self._total} particles"]
         if math.isfinite(best):
             words.append(f"best {self._objective.name} {number(best)}")
+        if self._scored:
+            loss, step = min(self._scored.values())
+            words.append(f"in training {number(self._objective.loss(loss))} at step {step}")
         if math.isfinite(self.left_s()):
             words.append(f"{duration(self.left_s())} left")
         return {

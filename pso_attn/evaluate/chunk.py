@@ -14,6 +14,7 @@ from pso_attn.tasks.task import Task
 from pso_attn.types import Budget, Candidate, Objective, Outcome, State
 
 ONE_TILE = Cut()
+Report = Callable[..., None]
 
 
 class Training(Protocol):
@@ -105,13 +106,14 @@ def train_chunk(
     objective: Objective,
     earlier: Mapping[int, Sequence[float]],
     device: torch.device,
-    report: Callable[[int, int], None],
+    report: Report,
     cut: Cut = ONE_TILE,
 ) -> list[ChunkResult]:
     """Return each candidate's result; candidates: their trainings, one per seed.
 
     earlier: step of a rung -> the losses that earlier generations stored there. report: called
-    with (step, candidates still training) a hundred times or less. cut: changes no result.
+    with (step, candidates still training) a hundred times or less, and where they were scored with
+    the best's objective as well. cut: changes no result.
     """
     everyone = [member for members in candidates for member in members]
     training = TiledTraining(task, everyone, budget.steps, device, cut)
@@ -125,7 +127,7 @@ def run_chunk(
     budget: Budget,
     objective: Objective,
     earlier: Mapping[int, Sequence[float]],
-    report: Callable[[int, int], None],
+    report: Report,
 ) -> list[ChunkResult]:
     """Return each candidate's result; sizes: how many of the training's members are its seeds."""
     owner = [row for row, size in enumerate(sizes) for _ in range(size)]
@@ -141,13 +143,15 @@ def run_chunk(
         staying = {row for row in alive if results[row].state is State.COMPLETE}
         if not staying:
             break
+        scores = [results[row].metrics[objective.name] for row in staying]
+        report(until, len(staying), min(scores, key=objective.loss))
         if until in rungs and staying != going:
             training.keep([i for i, row in enumerate(training.rows) if owner[row] in staying])
     _take_weights(training, owner, results)
     return results
 
 
-def _tick(report: Callable[[int, int], None], often: int, particles: int, step: int) -> None:
+def _tick(report: Report, often: int, particles: int, step: int) -> None:
     if step % often == 0:
         report(step, particles)
 

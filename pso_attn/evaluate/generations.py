@@ -42,7 +42,10 @@ BestSink = Callable[[Outcome, Settings, Mapping[str, torch.Tensor]], None]
 
 @dataclass(frozen=True)
 class Progress:
-    """How far one chunk's training is; particles: those still training in this chunk."""
+    """How far one chunk's training is; particles: those still training in this chunk.
+
+    best: the objective of the best of them, where they were scored at this step.
+    """
 
     generation: int
     chunk: int
@@ -50,6 +53,7 @@ class Progress:
     step: int
     steps: int
     particles: int
+    best: float | None = None
 
 
 @dataclass(frozen=True)
@@ -150,8 +154,8 @@ def evaluate_chunks(
             if listener.on_forecast is not None:
                 listener.on_forecast(said)
         elif listener.on_progress is not None:
-            where = (generation.number, places[job], len(plan))
-            listener.on_progress(Progress(*where, said.step, budget.steps, said.particles))
+            where = (generation.number, places[job], len(plan), said.step, budget.steps)
+            listener.on_progress(Progress(*where, said.particles, said.best))
 
     for job, answer in executor.run(take, hear):
         chunk = tuple(candidate.trial for candidate in job.candidates)

@@ -33,10 +33,14 @@ class Job:
 
 @dataclass(frozen=True)
 class Step:
-    """How far a chunk is; particles: those still training in it."""
+    """How far a chunk is; particles: those still training in it.
+
+    best: the objective of the best of them, where they were scored at this step.
+    """
 
     step: int
     particles: int
+    best: float | None = None
 
 
 Said = Step | str  # how far a chunk is, or in words how it trains
@@ -104,12 +108,12 @@ def attempt(trainer: Trainer, job: Job, hear: Hear) -> Trained | TooMuch:
 
 
 def seldom(hear: Hear) -> Hear:
-    """Return what passes on words, and how far a chunk is ten times a second at most."""
+    """Return what passes on words and scores, and other steps ten times a second at most."""
     last_s = -inf
 
     def pass_on(said: Said) -> None:
         nonlocal last_s
-        if isinstance(said, Step):
+        if isinstance(said, Step) and said.best is None:
             if time.monotonic() - last_s < STEPS_EVERY_S:
                 return
             last_s = time.monotonic()

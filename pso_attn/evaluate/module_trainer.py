@@ -40,7 +40,7 @@ class ModuleTrainer:
             self.budget,
             self.objective,
             job.earlier,
-            lambda step, particles: hear(Step(step, particles)),
+            lambda *how_far: hear(Step(*how_far)),
         )
         seconds = (time.perf_counter() - start) / len(results)
         outcomes = [

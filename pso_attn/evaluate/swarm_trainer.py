@@ -64,7 +64,7 @@ class SwarmTrainer:
             self.objective,
             job.earlier,
             self.device,
-            lambda step, particles: hear(Step(step, particles)),
+            lambda *how_far: hear(Step(*how_far)),
             forecast.cut,
         )
         seconds = (time.perf_counter() - start) / len(members)

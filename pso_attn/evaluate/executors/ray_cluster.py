@@ -182,6 +182,10 @@ def checked_nodes(device: torch.device) -> int:
         for node, slots in nodes.items()
         if slots >= 1
     ]
+    if not asked:
+        raise ConfigurationError(
+            f"no node of the Ray cluster has a {needed} for a chunk; start one that has"
+        )
     found, _ = ray.wait(asked, num_returns=len(asked), timeout=NODE_ANSWERS_WITHIN_S)
     limits = []
     for answer in found:  # a node that is slow, or has gone by now, is not waited for
