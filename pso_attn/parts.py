@@ -64,8 +64,6 @@ class Parts:
         checkpoints: the run's folder of models, for what trials of one's own keep. executor: where
         chunks train, by default in this process.
         """
-        import torch
-
         from pso_attn.evaluate import (
             ModuleEvaluator,
             ObjectiveEvaluator,
@@ -73,8 +71,7 @@ class Parts:
             resolve_device,
         )
 
-        name = self.configuration.device
-        device = resolve_device(name) if executor is None else torch.device(name)
+        device = self._device_there if executor else resolve_device(self.configuration.device)
         if self.function is not None:
             return ObjectiveEvaluator(
                 self.space,
@@ -106,13 +103,11 @@ class Parts:
 
         Raises ConfigurationError where what is trained cannot be sent there.
         """
-        import torch
-
         from pso_attn.evaluate import ModuleTrainer, ObjectiveTrainer, SwarmTrainer
         from pso_attn.evaluate.executors import make_executor
 
         objective, budget = self.objectives[0], self.configuration.budget
-        device = torch.device(self.configuration.device)  # there, and not always here
+        device = self._device_there
         trainer: Trainer
         if self.function is not None:
             trainer = ObjectiveTrainer(self.own_objective(device), objective, budget)
@@ -130,6 +125,17 @@ class Parts:
             where.ray_address,
             self.configuration.code_folder,
         )
+
+    @property
+    def _device_there(self) -> "torch.device":
+        """The device where chunks train: on a cluster it need not be one of this machine."""
+        import torch
+
+        from pso_attn.evaluate import resolve_device
+
+        name = self.configuration.device
+        is_elsewhere = self.configuration.execution.executor == "ray"
+        return torch.device(name) if is_elsewhere else resolve_device(name)
 
     def own_objective(self, device: "torch.device | None" = None) -> "OwnObjective":
         """Return the objective of one's own, by default on the configuration's device."""

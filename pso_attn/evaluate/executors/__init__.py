@@ -3,11 +3,10 @@
 from pathlib import Path
 from types import ModuleType
 
-import psutil
 import torch
 
 from pso_attn.errors import ConfigurationError
-from pso_attn.evaluate.device import resolve_device
+from pso_attn.evaluate.device import cores, resolve_device
 from pso_attn.evaluate.executors.executor import Executor
 from pso_attn.evaluate.executors.local import LocalExecutor
 from pso_attn.evaluate.executors.processes import ProcessExecutor
@@ -54,7 +53,7 @@ def device_for(name: str, executor: str, ray_address: str | None, code: Path | N
 def _most(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.device_count() if device.index is None else 1
-    return len(psutil.Process().cpu_affinity())
+    return cores()
 
 
 def _ray() -> ModuleType:

@@ -15,11 +15,10 @@ from math import inf
 from multiprocessing import connection, get_context
 from typing import Any
 
-import psutil
 import torch
 
 from pso_attn.errors import TrainingError
-from pso_attn.evaluate.device import memory_budget_bytes
+from pso_attn.evaluate.device import cores, memory_budget_bytes
 from pso_attn.evaluate.executors.executor import Tries
 from pso_attn.evaluate.executors.portable import pickled
 from pso_attn.evaluate.executors.worker import ANSWER, ERROR, LOST, READY, SAID, serve
@@ -48,14 +47,13 @@ class ProcessExecutor:
         self._load = pickled(trainer)
         self._timeout_s = inf if chunk_timeout_s is None else chunk_timeout_s
         self._started: dict[int, _Worker] = {}  # by place, of which there is one a worker
-        cores = len(psutil.Process().cpu_affinity())
-        self._threads = max(1, cores // workers)
-        crowded = device.type == "cpu" and workers > cores
+        self._threads = max(1, cores() // workers)
+        crowded = device.type == "cpu" and workers > cores()
         self.notes: tuple[str, ...] = ()
         if crowded:
             self.notes = (
-                f"{workers} workers share {cores} cores, and wait for each other; --workers "
-                f"{cores} is as fast",
+                f"{workers} workers share {cores()} cores, and wait for each other; --workers "
+                f"{cores()} is as fast",
             )
 
     @property
