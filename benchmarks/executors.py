@@ -18,8 +18,10 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, closing
 from importlib.metadata import version
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +40,7 @@ from pso_attn.types import Budget, Generation, History, Objective, Outcome, Prop
 
 CPU = torch.device("cpu")
 LOSS = Objective("loss", "minimize")
-WORKERS = 2
+WORKERS, SWARM = 2, 4
 SHAPE = {"d_model": 64, "layers": 2, "batch_size": 32}  # large enough to be compute-bound
 LEAST_CHUNK_S = 5.0
 
@@ -106,31 +108,41 @@ def free(settings: Any, trial: Any) -> float:
 
 
 def memory_watched(generations: int, say: Callable[[str], None]) -> dict[str, Any]:
-    """Return the driver's resident MiB at ten points of a search, in the driver and in workers."""
+    """Return the driver's resident MiB at ten points of a search, in the driver and in workers.
+
+    Each search has a driver of its own: what one has freed would hide what another takes.
+    """
     found: dict[str, list[float]] = {}
-    every = max(1, generations // 10)
     for executor in ("local", "processes"):
-        document = {
-            "objective": "executors:free",
-            "search": {"x": {"low": 0.0, "high": 1.0}},
-            "budget": {"particles": 4, "generations": generations, "steps": 4},
-        }
-        flags = {"sampler": "random", "executor": executor}
-        flags |= {"workers": WORKERS} if executor == "processes" else {}
-        configuration = configured(document, "executors", Path(__file__).parent, (), flags)
-        rows = found.setdefault(executor, [])
+        with ProcessPoolExecutor(1, get_context("spawn")) as drivers:
+            found[executor] = drivers.submit(watched, executor, generations).result()
+        say(f"{executor}: {', '.join(f'{row:.0f}' for row in found[executor])} MiB")
+    trials = 0.9 * generations * SWARM
+    kept = {name: 1024 * (rows[-1] - rows[0]) / trials for name, rows in found.items()}
+    return {"generations": generations, "mebibytes": found, "kibibytes_per_trial": kept}
 
-        def look(event: Any, history: History, rows: list[float] = rows) -> None:
-            if len(history) % every == 0 and len(history) // every == len(rows):
-                rows.append(psutil.Process().memory_info().rss / 2**20)
 
-        with tempfile.TemporaryDirectory() as folder:
-            parts = prepare(configuration, function=free)
-            with begin_run(parts, "memory", Path(folder)) as driven:
-                driven.run(float("inf"), observer=look)
-        say(f"{executor}: {', '.join(f'{row:.0f}' for row in rows)} MiB")
-    grown = {name: rows[-1] - rows[1] for name, rows in found.items()}
-    return {"generations": generations, "mebibytes": found, "grown_mebibytes": grown}
+def watched(executor: str, generations: int) -> list[float]:
+    """Return the resident MiB of this process after each tenth of a search."""
+    document = {
+        "objective": "executors:free",
+        "search": {"x": {"low": 0.0, "high": 1.0}},
+        "budget": {"particles": SWARM, "generations": generations, "steps": 4},
+    }
+    flags = {"sampler": "random", "executor": executor}
+    flags |= {"workers": WORKERS} if executor == "processes" else {}
+    configuration = configured(document, "executors", Path(__file__).parent, (), flags)
+    rows: list[float] = []
+
+    def look(event: Any, history: History) -> None:
+        if len(history) == (len(rows) + 1) * generations // 10 - 1:
+            rows.append(psutil.Process().memory_info().rss / 2**20)
+
+    with tempfile.TemporaryDirectory() as folder:
+        parts = prepare(configuration, function=free)
+        with begin_run(parts, "memory", Path(folder)) as driven:
+            driven.run(float("inf"), observer=look)
+    return rows
 
 
 def _spread(ratios: list[float]) -> dict[str, float]:
@@ -168,8 +180,8 @@ def main() -> None:
     say(", ".join(f"{name} {value}" for name, value in machine.items()))
     if options.memory:
         found = memory_watched(options.generations, say)
-        grown = ", ".join(f"{name} {mib:.1f}" for name, mib in found["grown_mebibytes"].items())
-        say(f"grown from a tenth of the generations on, MiB: {grown}")
+        kept = ", ".join(f"{name} {kib:.1f}" for name, kib in found["kibibytes_per_trial"].items())
+        say(f"kept of each trial, KiB: {kept}")
     else:
         found = ways_compared(options.repeats, options.particles, say)
         gained, cost = found["speed_up"], found["ray_overhead"]

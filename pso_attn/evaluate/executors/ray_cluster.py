@@ -25,7 +25,7 @@ from pso_attn.evaluate.device import memory_budget_bytes
 
 T = TypeVar("T")
 
-JOINS_WITHIN_S = 12.0
+JOINS_WITHIN_S, SENT_BYTES_PER_S = 12.0, 5 * 2**20  # of an empty folder of code; of a full one
 NODE_ANSWERS_WITHIN_S = 60.0  # to unpack the code, and to load torch
 COMPARED = ("torch", "numpy")  # what floats depend on; Ray itself compares Python and Ray
 LEFT_OUT = ["runs", ".git", ".venv", "__pycache__", ".mypy_cache", ".ruff_cache"]
@@ -103,16 +103,26 @@ def connect(address: str | None, code: Path | None) -> None:
         return ""
 
     before = signal.getsignal(signal.SIGTERM)  # which Ray makes its own
-    said = join() if address is None else in_time(join, JOINS_WITHIN_S)
+    limit_s = JOINS_WITHIN_S + (0 if code is None else _bytes_of(code) / SENT_BYTES_PER_S)
+    said = join() if address is None else in_time(join, limit_s)
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, before)
     if said is None:
         raise ConfigurationError(
             f"what listens at {address} does not answer as a Ray cluster within "
-            f"{JOINS_WITHIN_S:g} s; give the HOST:PORT that `ray start --head` prints"
+            f"{limit_s:.0f} s; give the HOST:PORT that `ray start --head` prints"
         )
     if said:
         raise ConfigurationError(f"the Ray cluster at {address or 'hand'} refuses: {said}")
+
+
+def _bytes_of(folder: Path) -> int:
+    """Return the size of what is sent of a folder."""
+    total = 0
+    for place, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if name not in LEFT_OUT]
+        total += sum((Path(place) / name).lstat().st_size for name in files)
+    return total
 
 
 def in_time(call: Callable[[], T], limit_s: float) -> T | None:
