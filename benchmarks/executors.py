@@ -68,7 +68,7 @@ def ways_compared(repeats: int, particles: int, say: Callable[[str], None]) -> d
     steps = 50
     seconds(*planned(2))  # what only the first training does
     chunk_s = seconds(*planned(steps)) / WORKERS
-    steps = int(steps * 1.2 * LEAST_CHUNK_S / chunk_s)
+    steps = int(steps * 1.6 * LEAST_CHUNK_S / chunk_s)  # a first look may find the cores busy
     budget = Budget(particles, particles, 1, steps, rungs=(1.0,))
     trainer = SwarmTrainer(task, LOSS, budget, CPU)
     found: dict[str, list[float]] = {"1 process": [], "2 processes": [], "Ray, 2 workers": []}
