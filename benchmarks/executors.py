@@ -5,7 +5,8 @@
 
 Each way trains the same generation of `digits` in the same two chunks, in turns; starting workers
 is not counted. speed-up: one worker's seconds / two workers'. overhead: Ray's seconds with two
-workers / those of two processes, less 1. The driver's memory is looked at while a search of an
+workers / those of two processes, less 1. Beside them stands what the cores give at that moment, by
+two processes that multiply matrices: on a machine that others use it is not 2. The driver's memory is looked at while a search of an
 objective that costs nothing goes on, once in the driver, once in two processes: what the history
 takes grows in both.
 """
@@ -40,7 +41,7 @@ from pso_attn.types import Budget, Generation, History, Objective, Outcome, Prop
 
 CPU = torch.device("cpu")
 LOSS = Objective("loss", "minimize")
-WORKERS, SWARM = 2, 4
+WORKERS, SWARM, MULTIPLIED = 2, 4, 4000
 SHAPE = {"d_model": 64, "layers": 2, "batch_size": 32}  # large enough to be compute-bound
 LEAST_CHUNK_S = 5.0
 
@@ -82,14 +83,18 @@ def ways_compared(repeats: int, particles: int, say: Callable[[str], None]) -> d
             )
         ]
         ways = dict(zip(found, (planned(steps, one) for one in executors), strict=True))
+        cores = stack.enter_context(ProcessPoolExecutor(WORKERS, get_context("spawn")))
+        list(cores.map(multiply, [1] * WORKERS * 2))
+        room: list[float] = []
         for repeat in range(repeats + 1):
+            room.append(cores_gain(cores))
             for name in list(ways)[:: 1 if repeat % 2 else -1]:
                 took = seconds(*ways[name])
                 if repeat:  # the first one starts the workers
                     found[name].append(took)
             if repeat:
                 said = ", ".join(f"{name} {times[-1]:.1f} s" for name, times in found.items())
-                say(f"{repeat}/{repeats}: {said}")
+                say(f"{repeat}/{repeats}: {said}; cores gave {room[-1]:.2f}")
     one, two, there = found.values()
     return {
         "steps": steps,
@@ -97,9 +102,28 @@ def ways_compared(repeats: int, particles: int, say: Callable[[str], None]) -> d
         "shape": SHAPE,
         "seconds": found,
         "chunk_seconds": statistics.median(one) / WORKERS,
+        "cores_gain": _spread(room[1:]),
         "speed_up": _spread([a / b for a, b in zip(one, two, strict=True)]),
         "ray_overhead": _spread([b / a - 1 for a, b in zip(two, there, strict=True)]),
     }
+
+
+def cores_gain(cores: ProcessPoolExecutor) -> float:
+    """Return how much more two processes that multiply matrices do at once than one: 2 at most."""
+    took = []
+    for count in (1, WORKERS):
+        start = time.perf_counter()
+        list(cores.map(multiply, [MULTIPLIED] * count))
+        took.append(time.perf_counter() - start)
+    return WORKERS * took[0] / took[1]
+
+
+def multiply(times: int) -> None:
+    """Multiply matrices on one thread."""
+    torch.set_num_threads(1)
+    matrix = torch.ones(256, 256) / 256
+    for _ in range(times):
+        matrix = matrix @ matrix
 
 
 def free(settings: Any, trial: Any) -> float:
@@ -186,6 +210,7 @@ def main() -> None:
         found = ways_compared(options.repeats, options.particles, say)
         gained, cost = found["speed_up"], found["ray_overhead"]
         say(f"chunks of {found['chunk_seconds']:.1f} s alone")
+        say("cores gave {median:.2f} ({least:.2f} to {most:.2f})".format(**found["cores_gain"]))
         say("speed-up of 2 workers: {median:.2f} ({least:.2f} to {most:.2f})".format(**gained))
         say("overhead of Ray: {median:.1%} ({least:.1%} to {most:.1%})".format(**cost))
     if options.json:
