@@ -6,9 +6,10 @@
 Each way trains the same generation of `digits` in the same two chunks, in turns; starting workers
 is not counted. speed-up: one worker's seconds / two workers'. overhead: Ray's seconds with two
 workers / those of two processes, less 1. Beside them stands what the cores give at that moment, by
-two processes that multiply matrices: on a machine that others use it is not 2. The driver's memory is looked at while a search of an
-objective that costs nothing goes on, once in the driver, once in two processes: what the history
-takes grows in both.
+two processes that multiply matrices: on a machine that others use it is not 2.
+
+The driver's memory is looked at while a search of an objective that costs nothing goes on, once in
+the driver and once in two processes: what the history takes grows in both.
 """
 
 import argparse
