@@ -51,6 +51,37 @@ def test_a_driver_that_is_killed_takes_its_workers_along_and_its_run_goes_on_as_
     assert trials(tmp_path, "killed") == trials(tmp_path, "whole")
 
 
+def test_workers_in_the_middle_of_a_chunk_end_with_a_killed_driver_and_what_they_started(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "mine.py").write_text(
+        "import pathlib, subprocess, time\n"
+        "def forever(settings, trial):\n"
+        "    subprocess.Popen(['sleep', '3600'])\n"
+        "    pathlib.Path(f'begun-{trial.seed}-{settings[\"x\"]}').touch()\n"
+        "    time.sleep(3600)\n"
+    )
+    space = tmp_path / "space.toml"
+    space.write_text(
+        'objective = "mine:forever"\n[search]\nx = { low = 0.0, high = 1.0 }\n'
+        "[budget]\nparticles = 2\n"
+    )
+    driver = started(space, tmp_path, "r")
+    deadline_s = time.monotonic() + 120
+    while len(list(tmp_path.glob("begun-*"))) < 2:
+        assert time.monotonic() < deadline_s
+        time.sleep(0.1)
+    workers = psutil.Process(driver.pid).children(recursive=True)
+    assert sum(worker.name() == "sleep" for worker in workers) == 2
+    driver.kill()
+    driver.wait()
+    _, alive = psutil.wait_procs(workers, timeout=10)
+    for worker in alive:  # they hold the pipes that are read below
+        worker.kill()
+    driver.communicate()
+    assert not alive
+
+
 def test_an_interrupted_driver_ends_its_workers_and_says_how_to_go_on(tmp_path: Path) -> None:
     space = tmp_path / "space.toml"
     space.write_text(SPACE.replace("generations = 4", "generations = 1000"))
