@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 from pso_attn.checkpoints import BEST, load_checkpoint
 from pso_attn.parts import Parts
 from pso_attn.report.inputs import AttentionPair, MatrixPair, SearchedWeights
+from pso_attn.space import FIRST
 from pso_attn.store import RunFolder
 from pso_attn.types import Settings
-from pso_attn.weight_search import FIRST
 
 if TYPE_CHECKING:  # what loads torch would slow down --help
     from torch import Tensor

@@ -39,7 +39,7 @@ def hold_against(
 
     from pso_attn.evaluate.weights import descend, soups, step_examples
 
-    fitness = parts.weights.fitness(parts.configuration.device, folder.checkpoints)
+    fitness = parts.weight_trainer().fitness(folder.checkpoints)
     settings, objective = parts.weights.start.settings, parts.objectives[0]
     searched = fitness.searched
     start = searched.untouched[None]

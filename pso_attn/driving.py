@@ -1,16 +1,17 @@
 """A run that this process holds: begun or taken up again, searched, written to, removed."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pso_attn.assembly import assemble
 from pso_attn.checkpoints import save_best
-from pso_attn.config import Configuration, configuration_from
+from pso_attn.config import Configuration, configuration_from, execution_from
 from pso_attn.controls import hold_against
 from pso_attn.errors import RunError
+from pso_attn.imports import refuse_imports
 from pso_attn.parts import Parts
 from pso_attn.runs import GENERATIONS, LoadedRun, command_for, load_run, with_total
 from pso_attn.search import Observer, Search, run_search
@@ -26,16 +27,20 @@ from pso_attn.store import (
 from pso_attn.store.folder import checked_name
 from pso_attn.types import History, Sampler, Settings
 
+if TYPE_CHECKING:  # what loads torch would slow down --help
+    from pso_attn.evaluate.executors import Executor
+
 TRAINING_THREADS = 1  # as `pso_attn.evaluate` trains on a CPU
 
 
 @dataclass(frozen=True, eq=False)
 class DrivenRun:
-    """A run whose lock this process holds. generations: the budget in all."""
+    """A run whose lock this process holds. executor: where its chunks train."""
 
     folder: RunFolder
     parts: Parts
     store: OptunaStore
+    executor: "Executor"
 
     @property
     def name(self) -> str:
@@ -72,7 +77,11 @@ class DrivenRun:
             Search(self.parts.space, self.generations, deadline_s),
             sampler or self.parts.sampler(),
             self.parts.evaluator(
-                on_progress, self._keep_best, on_forecast, self.folder.checkpoints
+                on_progress,
+                self._keep_best,
+                on_forecast,
+                self.folder.checkpoints,
+                self.executor,
             ),
             self.store,
             [observer] if observer else [],
@@ -104,16 +113,28 @@ def prepare(
     Where a family has several ways to compute, the one that is quickest here is chosen for good.
     function: the objective of one's own, where it is at hand.
     """
-    from pso_attn.evaluate import resolve_device
+    import torch
+
     from pso_attn.evaluate.ways import quickest_way
 
-    device = resolve_device(configuration.device)
+    if not allow_import:
+        refuse_imports(configuration)  # before code of one's own is sent anywhere
+    device = torch.device(_device(configuration))
     parts = assemble(replace(configuration, device=str(device)), allow_import, function)
     if parts.task is None or parts.factory is not None:
         return parts  # a model of one's own has one way
     named = {*configuration.model, *configuration.search}
     found = quickest_way(parts.space, named, parts.task, configuration.budget.batch, device)
     return parts.with_model(found) if found else parts
+
+
+def _device(configuration: Configuration) -> str:
+    """Return the device that a configuration's name stands for where its chunks train."""
+    from pso_attn.evaluate.executors import device_for
+
+    where = configuration.execution
+    name, code = configuration.device, configuration.code_folder
+    return device_for(name, where.executor, where.ray_address, code)
 
 
 def new_name(configuration: Configuration, name: str | None, runs_dir: Path) -> str:
@@ -144,16 +165,18 @@ def begin_run(parts: Parts, name: str, runs_dir: Path) -> Iterator[DrivenRun]:
 
     Raises RunError for a name that is taken or leaves `runs_dir`.
     """
-    configuration = parts.configuration
-    document = configuration.document()
-    environment = describe_environment(configuration.device, TRAINING_THREADS)
-    if configuration.storage is not None and not (runs_dir / name).exists():
-        check_new_study(configuration.storage, name)
-    folder = RunFolder.create(runs_dir, name, document, environment)
-    with OptunaStore.create(
-        configuration.storage, folder, parts.space, parts.objectives, document
-    ) as store:
-        yield DrivenRun(folder, parts, store)
+    with closing(parts.executor()) as executor:
+        parts = _settled(parts, executor)
+        configuration = parts.configuration
+        document = configuration.document()
+        environment = describe_environment(configuration.device, TRAINING_THREADS)
+        if configuration.storage is not None and not (runs_dir / name).exists():
+            check_new_study(configuration.storage, name)
+        folder = RunFolder.create(runs_dir, name, document, environment)
+        with OptunaStore.create(
+            configuration.storage, folder, parts.space, parts.objectives, document
+        ) as store:
+            yield DrivenRun(folder, parts, store, executor)
 
 
 @contextmanager
@@ -165,23 +188,33 @@ def resume_run(
     break_lock: bool = False,
     allow_import: bool = True,
     function: Callable[..., Any] | None = None,
+    execution: Mapping[str, Any] | None = None,
 ) -> Iterator[DrivenRun]:
     """Take up a run where it was left and hold it inside the block.
 
     run: a name, a path, or URL#NAME for a run on a database that another machine began.
     generations: the total from now on; never less than what is done. device: for this
-    invocation. function: the objective of one's own, where it is at hand. Raises RunError where
-    the run is in use, its data have changed, or the total is too small.
+    invocation. function: the objective of one's own, where it is at hand. execution: where chunks
+    train in this invocation, by the names of `config.Execution`; what is not given is as it was.
+    Raises RunError where the run is in use, its data have changed, or the total is too small.
     """
     loaded = LoadedRun(_adopted(run, runs_dir)) if "://" in run else load_run(run, runs_dir)
-    parts = loaded.assembled(device, allow_import, function)
-    with OptunaStore.load(
-        loaded.started.storage,
-        loaded.folder,
-        parts.space,
-        parts.objectives,
-        break_lock=break_lock,
-    ) as store:
+    where = execution_from(execution or {}, "resume", loaded.started.execution)
+    wanted = replace(loaded.started, device=device or loaded.started.device, execution=where)
+    if not allow_import:
+        refuse_imports(wanted)
+    parts = loaded.assembled_on(_device(wanted), allow_import, function)
+    parts = replace(parts, configuration=replace(parts.configuration, execution=where))
+    with (
+        closing(parts.executor()) as executor,
+        OptunaStore.load(
+            loaded.started.storage,
+            loaded.folder,
+            parts.space,
+            parts.objectives,
+            break_lock=break_lock,
+        ) as store,
+    ):
         if generations is not None:
             done = len(store.history())
             if generations < done:
@@ -191,7 +224,16 @@ def resume_run(
                 )
             store.set_attribute(GENERATIONS, generations)
         total = with_total(parts.configuration, store.get_attribute(GENERATIONS))
-        yield DrivenRun(loaded.folder, replace(parts, configuration=total), store)
+        yield DrivenRun(loaded.folder, replace(parts, configuration=total), store, executor)
+
+
+def _settled(parts: Parts, executor: "Executor") -> Parts:
+    """Return the parts with the number of processes that was chosen, which `resume` keeps to."""
+    where = parts.configuration.execution
+    if where.executor != "processes":
+        return parts
+    settled = replace(where, workers=executor.workers)
+    return replace(parts, configuration=replace(parts.configuration, execution=settled))
 
 
 def delete_run(loaded: LoadedRun) -> None:

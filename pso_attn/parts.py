@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,12 @@ from pso_attn.types import Evaluator, Generation, Objective, Sampler, Settings
 from pso_attn.weight_search import WeightSearch
 
 if TYPE_CHECKING:  # what loads torch would slow down --help
+    import torch
+
     from pso_attn.evaluate import LongTraining, OwnFactory, OwnObjective, Scored
+    from pso_attn.evaluate.executors import Executor
+    from pso_attn.evaluate.jobs import Trainer
+    from pso_attn.evaluate.weights import WeightTrainer
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,10 +65,12 @@ class Parts:
         on_best: Callable[..., None] | None = None,
         on_forecast: Callable[[Any], None] | None = None,
         checkpoints: Path | None = None,
+        executor: "Executor | None" = None,
     ) -> Evaluator:
         """Return the evaluator on the configuration's device; DeviceError if it is absent.
 
-        checkpoints: the run's folder of models, for what trials of one's own keep.
+        checkpoints: the run's folder of models, for what trials of one's own keep. executor: where
+        chunks train, by default in this process.
         """
         from pso_attn.evaluate import (
             ModuleEvaluator,
@@ -72,28 +80,33 @@ class Parts:
         )
         from pso_attn.evaluate.weights import WeightEvaluator
 
+        device = self._device_there if executor else resolve_device(self.configuration.device)
         if self.function is not None:
             return ObjectiveEvaluator(
                 self.space,
-                self.own_objective(),
+                self.own_objective(device),
                 self.objectives,
                 self.configuration.budget,
                 self.configuration.seed,
                 checkpoints,
                 on_progress,
+                executor,
             )
         if self.weights is not None:
-            device, search = self.configuration.device, self.weights
+            begin = partial(self.weights.begin, device, checkpoints)
             return WeightEvaluator(
                 self.space,
                 self.task,
                 self.objectives,
                 self.configuration.budget,
                 self.configuration.seed,
-                resolve_device(device),
-                fitness=lambda: search.fitness(device, checkpoints),
+                device,
+                begin=begin,
+                folder=checkpoints,
                 on_progress=on_progress,
                 on_best=on_best,
+                executor=executor,
+                trainer=self.weight_trainer(device),
             )
         kind: Any = SwarmEvaluator if self.factory is None else ModuleEvaluator
         evaluator: Evaluator = kind(
@@ -102,21 +115,71 @@ class Parts:
             self.objectives,
             self.configuration.budget,
             self.configuration.seed,
-            resolve_device(self.configuration.device),
+            device,
             on_progress=on_progress,
             on_best=on_best,
             on_forecast=on_forecast,
+            executor=executor,
         )
         return evaluator
 
-    def own_objective(self) -> "OwnObjective":
-        """Return the objective of one's own, on the configuration's device."""
+    def executor(self) -> "Executor":
+        """Return where chunks train, as the configuration says; to be closed after use.
+
+        Raises ConfigurationError where what is trained cannot be sent there.
+        """
+        from pso_attn.evaluate import ModuleTrainer, ObjectiveTrainer, SwarmTrainer
+        from pso_attn.evaluate.executors import make_executor
+
+        objective, budget = self.objectives[0], self.configuration.budget
+        device = self._device_there
+        trainer: Trainer
+        if self.function is not None:
+            trainer = ObjectiveTrainer(self.own_objective(device), objective, budget)
+        elif self.factory is not None:
+            trainer = ModuleTrainer(self.factory, objective, budget, device)
+        elif self.weights is not None:
+            trainer = self.weight_trainer(device)
+        else:
+            trainer = SwarmTrainer(self.task, objective, budget, device)
+        where = self.configuration.execution
+        return make_executor(
+            where.executor,
+            trainer,
+            device,
+            where.workers,
+            where.chunk_timeout_s,
+            where.ray_address,
+            self.configuration.code_folder,
+        )
+
+    @property
+    def _device_there(self) -> "torch.device":
+        """The device where chunks train: on a cluster it need not be one of this machine."""
+        import torch
+
+        from pso_attn.evaluate import resolve_device
+
+        name = self.configuration.device
+        is_elsewhere = self.configuration.execution.executor == "ray"
+        return torch.device(name) if is_elsewhere else resolve_device(name)
+
+    def weight_trainer(self, device: "torch.device | None" = None) -> "WeightTrainer":
+        """Return who scores positions of weights, by default on the configuration's device."""
+        from pso_attn.evaluate import resolve_device
+
+        assert self.weights is not None
+        device = device or resolve_device(self.configuration.device)
+        return self.weights.trainer(self.objectives[0], self.configuration.budget, device)
+
+    def own_objective(self, device: "torch.device | None" = None) -> "OwnObjective":
+        """Return the objective of one's own, by default on the configuration's device."""
         from pso_attn.evaluate import OwnObjective, resolve_device
 
         assert self.function is not None
         assert self.configuration.objective is not None
-        device = resolve_device(self.configuration.device)
         batched = self.configuration.objective_batched
+        device = device or resolve_device(self.configuration.device)
         return OwnObjective(self.function, self.configuration.objective, batched, device)
 
     def rehearsed(self, generation: Generation) -> dict[str, Any]:
@@ -131,7 +194,7 @@ class Parts:
 
         budget = self.configuration.budget
         if self.weights is not None:
-            fitness = self.weights.fitness(self.configuration.device, None)
+            fitness = self.weight_trainer().fitness(None)
             return rehearse_weights(fitness, generation, budget, len(self.space.coordinates))
         if self.function is not None:
             objective = self.objectives[0]

@@ -102,7 +102,16 @@ class LoadedRun:
         from pso_attn.evaluate import resolve_device
 
         chosen = str(resolve_device(device or self.started.device))
-        parts = assemble(replace(self.started, device=chosen), allow_import, function)
+        return self.assembled_on(chosen, allow_import, function)
+
+    def assembled_on(
+        self,
+        device: str,
+        allow_import: bool = True,
+        function: Callable[..., Any] | None = None,
+    ) -> Parts:
+        """Return the parts on a device that is there, if not here, then where chunks train."""
+        parts = assemble(replace(self.started, device=device), allow_import, function)
         return same_data(self.name, parts, self.started)
 
     def report_input(self) -> "ReportInput":

@@ -5,12 +5,12 @@ import time
 import tomllib
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pso_attn.config import Configuration, configured, read_configuration
+from pso_attn.config import Configuration, Execution, configured, read_configuration
 from pso_attn.driving import DrivenRun, begin_run, new_name, prepare, resume_run
 from pso_attn.errors import ConfigurationError, RunError
 from pso_attn.imports import GIVEN
@@ -84,6 +84,10 @@ def tune(
     seed: int | None = None,
     device: str | None = None,
     storage: str | None = None,
+    executor: str | None = None,
+    workers: int | None = None,
+    ray_address: str | None = None,
+    chunk_timeout: float | None = None,
     timeout: float | None = None,
     batched: bool = False,
     maximize: bool = False,
@@ -95,8 +99,11 @@ def tune(
     objective: function(settings, trial) -> float or dict, or "module:function"; without it the
     space's own task or objective. batched: it takes and returns lists. maximize: more is better.
     run: the run's name in `runs_dir`; by default the first free one. generations: in all, so that
-    a larger one prolongs a finished run. timeout: seconds, of this call. The other arguments stand
-    in place of the space's own.
+    a larger one prolongs a finished run. timeout: seconds, of this call. executor: where chunks
+    train, "local" (the default), "processes" or "ray"; workers: how many at once; chunk_timeout:
+    seconds that one may take. A script that uses workers calls tune under
+    `if __name__ == "__main__":`, and its objective is defined at the top of a module. The other
+    arguments stand in place of the space's own.
 
     Raises ConfigurationError for what cannot be meant, and RunError where `run` began otherwise.
 
@@ -122,14 +129,22 @@ def tune(
         "device": device,
         "storage": storage,
     }
+    execution = {
+        "executor": executor,
+        "workers": workers,
+        "ray_address": ray_address,
+        "chunk_timeout_s": chunk_timeout,
+    }
     counts = {"steps": steps, "seeds": seeds}
     sets = [f"budget.{key}={value}" for key, value in counts.items() if value is not None]
-    configuration = _configuration(space, objective, batched, maximize, sets, flags)
+    configuration = _configuration(
+        space, objective, batched, maximize, sets, {**flags, **execution}
+    )
     function = objective if callable(objective) else None
     deadline_s = inf if timeout is None else time.monotonic() + timeout
     folder = Path(runs_dir)
     name = new_name(configuration, run, folder)
-    with _held(configuration, function, name, folder, generations) as driven:
+    with _held(configuration, function, name, folder, generations, execution) as driven:
         driven.run(deadline_s)
         driven.hold_against()
     return Tuned(load_run(name, folder))
@@ -141,12 +156,13 @@ def _held(
     name: str,
     folder: Path,
     generations: int | None,
+    execution: Mapping[str, Any],
 ) -> AbstractContextManager[DrivenRun]:
     """Return the run, begun or taken up again, to be held inside a block."""
     if not is_run(folder / name):
         return begin_run(prepare(configuration, function=function), name, folder)
     _refuse_other(load_run(name, folder), configuration)
-    return resume_run(name, folder, generations, function=function)
+    return resume_run(name, folder, generations, function=function, execution=execution)
 
 
 def _configuration(
@@ -209,6 +225,6 @@ def _comparable(configuration: Configuration) -> dict[str, Any]:
     budget = replace(configuration.budget, generations=1)
     plain = replace(configuration, budget=budget, planned_generations=1)
     document = plain.document()
-    ours = {"fingerprint", "direction", "source", "code", "device"}
+    ours = {"fingerprint", "direction", "source", "code", "device", *asdict(Execution())}
     document["run"] = {k: v for k, v in document["run"].items() if k not in ours}
     return document

@@ -1,7 +1,7 @@
 """The parts of a search for weights: where it begins, and what scores its positions."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,14 +10,13 @@ from pso_attn.checkpoints import load_checkpoint, save_checkpoint
 from pso_attn.config import Configuration
 from pso_attn.configured_space import naming
 from pso_attn.imports import check_call, load_function
-from pso_attn.space import FITNESS, Space
+from pso_attn.space import FIRST, Space
+from pso_attn.types import Budget, Objective
 
 if TYPE_CHECKING:  # what loads torch would slow down --help
-    from torch import Tensor
+    import torch
 
-    from pso_attn.evaluate.weights import Fitness, Start
-
-FIRST = "start.safetensors"  # the model whose weights are searched
+    from pso_attn.evaluate.weights import Start, WeightTrainer
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,39 +60,29 @@ class WeightSearch:
             digest.update(Path(name).read_bytes())
         return digest.hexdigest() if self.start.table.files else data
 
-    def fitness(self, device: str, checkpoints: Path | None) -> "Fitness":
-        """Return what scores positions; the model is trained first where nothing gives it.
+    def trainer(
+        self, objective: Objective, budget: Budget, device: "torch.device"
+    ) -> "WeightTrainer":
+        """Return who scores positions."""
+        from pso_attn.evaluate.weights import OwnFitness, WeightTrainer
 
-        checkpoints: the run's folder of models, where it is kept.
-        """
-        from pso_attn.evaluate import resolve_device
-        from pso_attn.evaluate.weights import Fitness, OwnFitness
-
-        name, own = self.start.table.fitness, None
+        own, name = None, self.start.table.fitness
         if name is not None:
             assert self.own is not None
             own = OwnFitness(self.own, name)
-        trained = self._trained(device, checkpoints) if self.start.needs_training else None
-        return Fitness(
-            self.start.searched(trained),
-            self.task,
-            self.configuration.objectives[0] if self.own is None else FITNESS,
-            self.configuration.seed,
-            resolve_device(device),
-            own,
-        )
+        return WeightTrainer(self.start, self.task, objective, budget, device, own)
 
-    def _trained(self, device: str, checkpoints: Path | None) -> "Mapping[str, Tensor]":
-        from pso_attn.evaluate import resolve_device
+    def begin(self, device: "torch.device", checkpoints: Path | None) -> None:
+        """Leave the model whose weights are searched in the run's folder of models.
+
+        Where a file gives it, or it is there already, there is nothing to do. A damaged one is
+        refused by RunError.
+        """
+        if checkpoints is None or not self.start.needs_training:
+            return
         from pso_attn.evaluate.weights import train_first
 
-        kept = None if checkpoints is None else load_checkpoint(checkpoints / FIRST)
-        if kept is not None:
-            return kept.tensors
-        configuration, settings = self.configuration, self.start.settings
-        steps = configuration.budget.steps
-        device_ = resolve_device(device)
-        parts = train_first(self.task, settings, configuration.seed, steps, device_)
-        if checkpoints is not None:
+        if load_checkpoint(checkpoints / FIRST) is None:
+            settings, steps = self.start.settings, self.configuration.budget.steps
+            parts = train_first(self.task, settings, self.start.seed, steps, device)
             save_checkpoint(checkpoints / FIRST, parts, {"settings": dict(settings)})
-        return parts

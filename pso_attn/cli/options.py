@@ -32,7 +32,22 @@ Timeout = Annotated[
     typer.Option(min=0, metavar="S", help="Stop at a chunk's end after this many seconds."),
 ]
 Executor = Annotated[
-    str, typer.Option(metavar="NAME", help="Where particles train: local, in this process.")
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Where chunks train: local (in this process), processes, or ray (a cluster).",
+    ),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(min=1, metavar="N", help="How many chunks train at once, not in this process."),
+]
+RayAddress = Annotated[
+    str | None, typer.Option(metavar="HOST:PORT", help="The Ray cluster, for --executor ray.")
+]
+ChunkTimeout = Annotated[
+    float | None,
+    typer.Option(min=0, metavar="S", help="End a worker whose chunk takes longer, and try again."),
 ]
 BreakLock = Annotated[
     bool, typer.Option("--break-lock", help="Take over a lock left by another host.")

@@ -32,7 +32,8 @@ class SearchProgress:
         self._total = budget.generations * budget.batch
         self._done = self._done_before = float(len(history.trials))
         self._has_planned = False
-        self._training = 0.0  # particles' worth of work in the chunk that trains now
+        self._working: dict[int, float] = {}  # particles' worth of work in chunks that train
+        self._scored: dict[int, tuple[float, int]] = {}  # their bests' last losses, and steps
         self._generation = len(history)
         full = [trial for trial in history.trials if trial.is_full]
         self._best = min((history.loss(trial) for trial in full), default=math.inf)
@@ -61,14 +62,19 @@ class SearchProgress:
 
     def training(self, progress: Any) -> None:
         """Take note of a chunk that trains; a `pso_attn.evaluate.Progress`."""
-        self._training = progress.particles * progress.step / max(progress.steps, 1)
+        self._working[progress.chunk] = progress.particles * progress.step / max(progress.steps, 1)
+        if progress.best is not None:
+            loss = self._objective.loss(progress.best)
+            self._scored[progress.chunk] = (loss, progress.step)
+        elif progress.particles == 0:  # it has ended
+            self._scored.pop(progress.chunk, None)
         self._show()
 
-    def planned(self, forecast: Any) -> None:
-        """Say how the first chunk is trained; a `pso_attn.evaluate.Forecast`."""
+    def planned(self, forecast: str) -> None:
+        """Say how the first chunk is trained, in words."""
         if not self._has_planned:
             self._has_planned = True
-            self._console.print(str(forecast), soft_wrap=True)
+            self._console.print(forecast, soft_wrap=True)
 
     def observe(self, event: Event, history: History) -> None:
         """Take note of an outcome; history: the generations finished before it."""
@@ -78,7 +84,6 @@ class SearchProgress:
             self._generation = len(history)
             self._done = float(len(history.trials))
         self._done += 1
-        self._training = max(0.0, self._training - 1)
         if event.state is State.COMPLETE and event.values:
             loss = self._objective.loss(event.values[0])
             self._best = min(self._best, loss if math.isfinite(loss) else math.inf)
@@ -86,12 +91,15 @@ class SearchProgress:
 
     def left_s(self) -> float:
         """Seconds that the rest will take at the pace so far; NaN before anything is done."""
-        worked = self._done + self._training - self._done_before
+        worked = self._done + self._training() - self._done_before
         now = time.monotonic()
         if worked <= 0:
             return math.nan
-        rest = (self._total - self._done - self._training) * (now - self._began_s) / worked
+        rest = (self._total - self._done - self._training()) * (now - self._began_s) / worked
         return max(0.0, min(rest, self._deadline_s - now))
+
+    def _training(self) -> float:
+        return sum(self._working.values())
 
     def line(self) -> str:
         """Return the state of the search as one line of text."""
@@ -106,6 +114,9 @@ class SearchProgress:
         words = [f"{int(self._done)}/{self._total} particles"]
         if math.isfinite(best):
             words.append(f"best {self._objective.name} {number(best)}")
+        if self._scored:
+            loss, step = min(self._scored.values())
+            words.append(f"in training {number(self._objective.loss(loss))} at step {step}")
         if math.isfinite(self.left_s()):
             words.append(f"{duration(self.left_s())} left")
         return {
@@ -116,7 +127,7 @@ class SearchProgress:
     def _show(self, whole: bool = False) -> None:
         if self._live:
             live, task = self._live
-            live.update(task, completed=self._done + self._training, **self._fields())
+            live.update(task, completed=self._done + self._training(), **self._fields())
         elif whole or time.monotonic() - self._said_s >= PLAIN_EVERY_S:
             self._said_s = time.monotonic()
             self._console.print(self.line(), soft_wrap=True)

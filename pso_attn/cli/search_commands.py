@@ -1,10 +1,11 @@
 """Run a search, and go on with one."""
 
+import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,6 +14,7 @@ from pso_attn.cli.options import (
     RUNS,
     Batch,
     BreakLock,
+    ChunkTimeout,
     Device,
     Executor,
     Json,
@@ -20,14 +22,15 @@ from pso_attn.cli.options import (
     Particles,
     Precision,
     Quiet,
+    RayAddress,
     Run,
     RunsDir,
     Sets,
     SpaceFile,
     Timeout,
+    Workers,
 )
 from pso_attn.cli.output import emit
-from pso_attn.errors import ConfigurationError
 
 if TYPE_CHECKING:  # what these load would slow down --help
     from pso_attn.config import Configuration
@@ -55,7 +58,10 @@ def search(
     ] = None,
     device: Device = None,
     precision: Precision = None,
-    executor: Executor = "local",
+    executor: Executor = None,
+    workers: Workers = None,
+    ray_address: RayAddress = None,
+    chunk_timeout: ChunkTimeout = None,
     storage: Annotated[
         str | None, typer.Option(metavar="URL", help="An Optuna storage, not the run's journal.")
     ] = None,
@@ -73,7 +79,6 @@ def search(
     quiet: Quiet = False,
 ) -> None:
     """Search SPACE for the best settings."""
-    _require_local(executor)
     from pso_attn.config import read_configuration
     from pso_attn.driving import new_name, prepare, start_run
 
@@ -86,6 +91,7 @@ def search(
         "device": device,
         "storage": storage,
         "precision": precision,
+        **_execution_flags(executor, workers, ray_address, chunk_timeout),
     }
     configuration = read_configuration(space, sets or (), flags)
     if warm_start is not None:
@@ -115,7 +121,10 @@ def resume(
     ] = None,
     timeout: Timeout = None,
     device: Device = None,
-    executor: Executor = "local",
+    executor: Executor = None,
+    workers: Workers = None,
+    ray_address: RayAddress = None,
+    chunk_timeout: ChunkTimeout = None,
     break_lock: BreakLock = False,
     runs_dir: RunsDir = RUNS,
     no_import: NoImport = False,
@@ -123,7 +132,6 @@ def resume(
     quiet: Quiet = False,
 ) -> None:
     """Go on with RUN, as if it had not been interrupted."""
-    _require_local(executor)
     began_s = time.monotonic()
     with interruptible(this_command):
         from pso_attn.driving import resume_run
@@ -133,6 +141,7 @@ def resume(
             runs_dir,
             generations=generations,
             device=device,
+            execution=_execution_flags(executor, workers, ray_address, chunk_timeout),
             break_lock=break_lock,
             allow_import=not no_import,
         ) as driven:
@@ -162,9 +171,12 @@ def _drive(driven: "DrivenRun", deadline_s: float, as_json: bool, quiet: bool) -
     from pso_attn.cli.summary import summary
 
     budget = driven.parts.configuration.budget
+    for note in () if quiet else driven.executor.notes:
+        say(f"note: {note}")
     with interruptible(lambda: driven.again("resume")):
         progress = SearchProgress(budget, driven.history(), deadline_s, quiet)
-        with _resumable(driven), progress.shown():
+        # Ray prints what it has to say, and stdout is for results
+        with _resumable(driven), progress.shown(), redirect_stdout(sys.stderr):
             driven.run(deadline_s, progress.training, progress.observe, progress.planned)
         with _resumable(driven), steps_shown("gradient control", quiet) as shown:
             control = driven.hold_against(shown)
@@ -216,11 +228,16 @@ def _rehearse(parts: "Parts", as_json: bool, quiet: bool) -> None:
     emit(document, as_json=as_json, quiet=quiet, lines=lines, essence=essence)
 
 
-def _require_local(executor: str) -> None:
-    if executor != "local":
-        raise ConfigurationError(
-            f'--executor {executor} is not in this version; particles train in "local" batches'
-        )
+def _execution_flags(
+    executor: str | None, workers: int | None, address: str | None, chunk_timeout_s: float | None
+) -> dict[str, Any]:
+    """Return the flags that say where chunks train, by their names in `config.FLAGS`."""
+    return {
+        "executor": executor,
+        "workers": workers,
+        "ray_address": address,
+        "chunk_timeout_s": chunk_timeout_s,
+    }
 
 
 def _deadline(began_s: float, timeout: float | None) -> float:

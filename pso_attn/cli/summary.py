@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from pso_attn.cli.output import table
@@ -183,8 +184,12 @@ def rehearsal(parts: "Parts") -> tuple[dict[str, Any], list[Any]]:
     """Return what a search will take: the defaults and the first generation, for a few steps."""
     configuration = parts.configuration
     before = History(parts.objectives)
-    generation = parts.evaluator().plan(parts.sampler().propose(parts.space, before), before)
+    proposal = parts.sampler().propose(parts.space, before)
+    with closing(parts.executor()) as executor:
+        generation = parts.evaluator(executor=executor).plan(proposal, before)
+        together = min(executor.workers, len(generation.chunks)) or 1
     measured = parts.rehearsed(generation)
+    measured["search_seconds"] /= together
     data = {} if parts.task is None else {"data": parts.task.describe()}
     document = {
         "space": configuration.source,

@@ -4,17 +4,19 @@ file or built-in name ──> --set ──> flags ──> Configuration ──> 
 """
 
 from pso_attn.config.builtin import builtin_spaces, find_space
-from pso_attn.config.configuration import Configuration
+from pso_attn.config.configuration import Configuration, Execution
 from pso_attn.config.reading import apply_overrides, configured, read_configuration, read_toml
-from pso_attn.config.schema import check_document, configuration_from
+from pso_attn.config.schema import check_document, configuration_from, execution_from
 
 __all__ = [
     "Configuration",
+    "Execution",
     "apply_overrides",
     "builtin_spaces",
     "check_document",
     "configuration_from",
     "configured",
+    "execution_from",
     "find_space",
     "read_configuration",
     "read_toml",

@@ -2,10 +2,26 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from pso_attn.space import WeightTable, read_weights
 from pso_attn.types import Budget, Direction
+
+
+@dataclass(frozen=True)
+class Execution:
+    """Where chunks train; changes no result beyond rounding and who shares a chunk.
+
+    executor: local, processes or ray. workers: how many chunks train at once, None for as many as
+    there is room for. ray_address: of a cluster, None for the one that Ray finds or starts.
+    chunk_timeout_s: how long one try of a chunk may take, None for as long as it needs.
+    """
+
+    executor: str = "local"
+    workers: int | None = None
+    ray_address: str | None = None
+    chunk_timeout_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -22,8 +38,8 @@ class Configuration:
     weights: the [weights] table, and weight_coordinates: how many it gives, once that is known.
     model: fixed settings. search: what varies, as written. constraints: expressions.
     starts: settings to try first. swarm: the sampler's options. storage: an Optuna URL, or None
-    for the run folder's journal. fingerprint: of the data, and direction: of the objective, both
-    once the task was read.
+    for the run folder's journal. execution: where chunks train. fingerprint: of the data, and
+    direction: of the objective, both once the task was read.
     planned_generations: the budget of the first invocation, which schedules are laid out for;
     `budget.generations` may grow when the run is resumed.
     """
@@ -54,6 +70,7 @@ class Configuration:
     seed: int = 0
     device: str = "auto"
     storage: str | None = None
+    execution: Execution = field(default_factory=Execution)
     fingerprint: str | None = None
     direction: Direction | None = None
     planned_generations: int = Budget.generations
@@ -94,6 +111,16 @@ class Configuration:
         return {key: name for key, name in named.items() if ":" in name}
 
     @property
+    def code_folder(self) -> Path | None:
+        """The folder of code of one's own, to be sent to machines that do not have it."""
+        modules = {name.partition(":")[0].partition(".")[0] for name in self.own_code.values()}
+        folders = [Path(self.code)] if self.code else []
+        for folder in (*folders, Path.cwd()):
+            if any((folder / f"{m}.py").exists() or (folder / m).is_dir() for m in modules):
+                return folder
+        return None
+
+    @property
     def task_options(self) -> dict[str, Any]:
         """What the task is constructed with: what is given of the keys that are for it."""
         names = ("data", "target", "group", "time", "columns", "split", "forecast")
@@ -110,6 +137,7 @@ class Configuration:
             "seed": self.seed,
             "device": self.device,
             "storage": self.storage,
+            **asdict(self.execution),
             "fingerprint": self.fingerprint,
             "direction": self.direction,
             "planned_generations": self.planned_generations,

@@ -22,6 +22,10 @@ FLAGS: Mapping[str, tuple[str, str]] = {
     "device": ("run", "device"),
     "storage": ("run", "storage"),
     "precision": ("model", "precision"),
+    "executor": ("run", "executor"),
+    "workers": ("run", "workers"),
+    "ray_address": ("run", "ray_address"),
+    "chunk_timeout_s": ("run", "chunk_timeout_s"),
 }
 
 
@@ -56,6 +60,10 @@ def configured(
         (FLAGS[name], value) for name, value in (flags or {}).items() if value is not None
     ]
     document = _locate_data(document, folder)
+    if any(keys == ("run", "executor") for keys, _ in overrides):  # takes over nothing
+        others = ("workers", "ray_address", "chunk_timeout_s")
+        run = {k: v for k, v in document.get("run", {}).items() if k not in others}
+        document = {**document, "run": run}
     document = _locate_data(apply_overrides(document, overrides), Path.cwd())
     document.setdefault("run", {})
     for fixed_by_the_run in ("fingerprint", "direction", "planned_generations", "code"):

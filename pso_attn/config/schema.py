@@ -1,10 +1,11 @@
 """What a space file may say: its keys, their types, and the sentences for what it may not."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from itertools import pairwise
 from typing import Any
 
-from pso_attn.config.configuration import Configuration
+from pso_attn.config.configuration import Configuration, Execution
 from pso_attn.errors import ConfigurationError, nearest
 from pso_attn.space import read_weights
 from pso_attn.types import Budget, Direction
@@ -32,8 +33,26 @@ _BUDGET = (
     "common_random_numbers",
 )
 _LARGEST = {"particles": 100_000, "generations": 10**9, "steps": 10**9, "seeds": 10_000}
-_RUN_TEXT = ("source", "code", "sampler", "device", "storage", "fingerprint", "direction")
-_RUN = (*_RUN_TEXT, "seed", "planned_generations", "weight_coordinates")
+_RUN_TEXT = (
+    *("source", "code", "sampler", "device", "storage", "fingerprint", "direction"),
+    *("executor", "ray_address"),
+)
+_RUN = (
+    *_RUN_TEXT,
+    "seed",
+    "planned_generations",
+    "workers",
+    "chunk_timeout_s",
+    "weight_coordinates",
+)
+_EXECUTION = ("executor", "workers", "ray_address", "chunk_timeout_s")
+_EXECUTORS = ("local", "processes", "ray")
+_EXECUTORS_WITH = {
+    "workers": ("processes", "ray"),
+    "chunk_timeout_s": ("processes", "ray"),
+    "ray_address": ("ray",),
+}
+_MOST_WORKERS = 100_000
 
 
 def check_document(document: Document, where: str) -> None:
@@ -91,10 +110,39 @@ def configuration_from(document: Document, where: str) -> Configuration:
         seed=_whole(run.get("seed", 0), "run.seed", where, low=0),
         device=run.get("device", "auto"),
         storage=run.get("storage"),
+        execution=execution_from({key: run.get(key) for key in _EXECUTION}, where),
         fingerprint=run.get("fingerprint"),
         direction=_direction(run.get("direction"), where),
         planned_generations=_whole(planned, "run.planned_generations", where),
     )
+
+
+def execution_from(given: Document, where: str, recorded: Execution | None = None) -> Execution:
+    """Return where chunks train: as given, and where nothing is given as recorded.
+
+    given: by the names of `Execution`, None for not given. Another executor than the recorded one
+    takes over nothing. Raises ConfigurationError for what is not for the executor.
+    """
+    told = {key: value for key, value in given.items() if value is not None}
+    if recorded is not None and told.get("executor", recorded.executor) == recorded.executor:
+        told = {**asdict(recorded), **told}
+    name = told.get("executor", "local")
+    if name not in _EXECUTORS:
+        raise ConfigurationError(
+            f'{where}: "executor" is {_show(name)}{nearest(str(name), _EXECUTORS)}'
+        )
+    for key, executors in _EXECUTORS_WITH.items():
+        if told.get(key) is not None and name not in executors:
+            raise ConfigurationError(
+                f'{where}: "{key}" is for the executor {" or ".join(executors)}, and it is '
+                f"{name}; choose another, or leave that out"
+            )
+    workers, timeout_s = told.get("workers"), told.get("chunk_timeout_s")
+    if workers is not None:
+        _whole(workers, "workers", where, high=_MOST_WORKERS)
+    if timeout_s is not None and not (_is_number(timeout_s) and timeout_s > 0):
+        raise _wrong(where, "chunk_timeout_s", timeout_s, "seconds above 0")
+    return Execution(name, workers, told.get("ray_address"), timeout_s)
 
 
 def _check_top(document: Document, where: str) -> None:

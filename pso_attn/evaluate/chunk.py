@@ -7,13 +7,14 @@ from typing import Protocol
 
 import torch
 
-from pso_attn.evaluate.rungs import leavers, losses_at, rung_steps, scored_steps
+from pso_attn.evaluate.rungs import leavers, rung_steps, scored_steps
 from pso_attn.evaluate.tiles import Cut, TiledTraining
 from pso_attn.evaluate.training import Member, divergence
 from pso_attn.tasks.task import Task
-from pso_attn.types import Budget, Candidate, History, Objective, Outcome, State
+from pso_attn.types import Budget, Candidate, Objective, Outcome, State
 
 ONE_TILE = Cut()
+Report = Callable[..., None]
 
 
 class Training(Protocol):
@@ -103,20 +104,21 @@ def train_chunk(
     candidates: Sequence[Sequence[Member]],
     budget: Budget,
     objective: Objective,
-    history: History,
+    earlier: Mapping[int, Sequence[float]],
     device: torch.device,
-    report: Callable[[int, int], None],
+    report: Report,
     cut: Cut = ONE_TILE,
 ) -> list[ChunkResult]:
     """Return each candidate's result; candidates: their trainings, one per seed.
 
-    report: called with (step, candidates still training) a hundred times or less. cut: changes
-    no result.
+    earlier: step of a rung -> the losses that earlier generations stored there. report: called
+    with (step, candidates still training) a hundred times or less, and where they were scored with
+    the best's objective as well. cut: changes no result.
     """
     everyone = [member for members in candidates for member in members]
     training = TiledTraining(task, everyone, budget.steps, device, cut)
     sizes = [len(members) for members in candidates]
-    return run_chunk(training, sizes, budget, objective, history, report)
+    return run_chunk(training, sizes, budget, objective, earlier, report)
 
 
 def run_chunk(
@@ -124,8 +126,8 @@ def run_chunk(
     sizes: Sequence[int],
     budget: Budget,
     objective: Objective,
-    history: History,
-    report: Callable[[int, int], None],
+    earlier: Mapping[int, Sequence[float]],
+    report: Report,
 ) -> list[ChunkResult]:
     """Return each candidate's result; sizes: how many of the training's members are its seeds."""
     owner = [row for row, size in enumerate(sizes) for _ in range(size)]
@@ -137,17 +139,19 @@ def run_chunk(
         _score(training, owner, results, objective, until)
         alive = [row for row in sorted(going) if results[row].state is State.COMPLETE]
         if until in rungs and alive:
-            _prune(results, alive, objective, losses_at(history, until), until)
+            _prune(results, alive, objective, earlier.get(until, ()), until)
         staying = {row for row in alive if results[row].state is State.COMPLETE}
         if not staying:
             break
+        scores = [results[row].metrics[objective.name] for row in staying]
+        report(until, len(staying), min(scores, key=objective.loss))
         if until in rungs and staying != going:
             training.keep([i for i, row in enumerate(training.rows) if owner[row] in staying])
     _take_weights(training, owner, results)
     return results
 
 
-def _tick(report: Callable[[int, int], None], often: int, particles: int, step: int) -> None:
+def _tick(report: Report, often: int, particles: int, step: int) -> None:
     if step % often == 0:
         report(step, particles)
 

@@ -88,6 +88,13 @@ def one_thread() -> Iterator[None]:
                 torch.set_num_threads(_OneThread.before)
 
 
+def cores() -> int:
+    """Return how many cores this process may use."""
+    process = psutil.Process()
+    has = hasattr(process, "cpu_affinity")  # where the system can pin a process
+    return len(process.cpu_affinity()) if has else psutil.cpu_count() or 1
+
+
 def idle_threads(device: torch.device) -> int:
     """Return on how many threads tiles may train: idle cores, as many as PyTorch may use.
 
@@ -99,7 +106,7 @@ def idle_threads(device: torch.device) -> int:
     began = time.process_time()
     busy = psutil.cpu_percent(interval=BUSY_SECONDS) / 100 * (psutil.cpu_count() or 1)
     busy -= (time.process_time() - began) / BUSY_SECONDS  # its own: BLAS threads spin for a while
-    idle = len(psutil.Process().cpu_affinity()) - round(busy)
+    idle = cores() - round(busy)
     return max(1, min(allowed, idle))
 
 

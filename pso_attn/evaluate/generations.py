@@ -1,10 +1,27 @@
 """What all evaluators share: from a proposal to a plan, and from a plan's chunks to events."""
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from math import inf
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import torch
+
+from pso_attn.evaluate.executors.executor import Executor
+from pso_attn.evaluate.jobs import (
+    NO_RECORD,
+    Job,
+    Lost,
+    Said,
+    Step,
+    TooMuch,
+    Trained,
+    Trainer,
+    failed,
+    record_of,
+)
+from pso_attn.evaluate.rungs import losses_at, rung_steps
 from pso_attn.seeding import training_seed
 from pso_attn.space import Space
 from pso_attn.types import (
@@ -14,18 +31,43 @@ from pso_attn.types import (
     Generation,
     History,
     Moved,
-    Objective,
     Outcome,
     Proposal,
     Replan,
     Settings,
-    State,
 )
 
 Chunks = tuple[tuple[int, ...], ...]
-Train = Callable[
-    [Sequence[Candidate], tuple[int, int], Mapping[int, Outcome]], Sequence[Outcome | Moved]
-]
+BestSink = Callable[[Outcome, Settings, Mapping[str, torch.Tensor]], None]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far one chunk's training is; particles: those still training in this chunk.
+
+    best: the objective of the best of them, where they were scored at this step.
+    """
+
+    generation: int
+    chunk: int
+    chunks: int
+    step: int
+    steps: int
+    particles: int
+    best: float | None = None
+
+
+@dataclass(frozen=True)
+class Listener:
+    """Who hears of a training.
+
+    on_best: gets the weights of each new best particle. on_forecast: hears in words how each chunk
+    is cut, and why.
+    """
+
+    on_progress: Callable[[Progress], None] | None = None
+    on_best: BestSink | None = None
+    on_forecast: Callable[[str], None] | None = None
 
 
 def plan_generation(
@@ -77,91 +119,73 @@ def plan_generation(
 
 def evaluate_chunks(
     generation: Generation,
+    history: History,
+    budget: Budget,
     stop: Callable[[], bool],
-    train: Train,
-    should_halve: Callable[[Exception], bool],
-    failed_alone: Callable[[Candidate, Exception], Outcome],
+    trainer: Trainer,
+    executor: Executor,
+    listener: Listener,
+    folder: Path | None = None,
 ) -> Iterator[Event]:
     """Yield an outcome for each unfinished candidate, and a new plan where one is needed.
 
-    train: a chunk's candidates, its place (index, of how many) and what is finished of the
-    generation -> outcomes, and before them where it moved particles to. should_halve: whether an
-    error of it asks for a smaller chunk, and no other is caught; failed_alone: the outcome of a
-    candidate that fails so by itself.
+    Outcomes come as chunks finish, and no chunk looks at another of its generation, so that the
+    order changes nothing. stop: asked before each chunk. folder: where trials may keep files.
     """
     by_trial = {candidate.trial: candidate for candidate in generation.candidates}
     for candidate in generation.candidates:
         if candidate.violations and candidate.trial not in generation.outcomes:
             expression = next(iter(candidate.violations))
             yield failed(candidate, f"infeasible: {expression}")
-    chunks, finished = list(generation.chunks), dict(generation.outcomes)
-    index = 0
-    while index < len(chunks):
-        chunk = chunks[index]
-        if all(trial in generation.outcomes for trial in chunk):
-            index += 1
+    objective, known = history.objectives[0], generation.outcomes
+    plan = list(generation.chunks)
+    waiting = deque(chunk for chunk in plan if any(trial not in known for trial in chunk))
+    earlier = {rung: losses_at(history, rung) for rung in rung_steps(budget)}
+    before = (*(trial.outcome for trial in history.trials), *known.values())
+    record = min((record_of(outcome, objective) for outcome in before), default=NO_RECORD)
+    places: dict[Job, int] = {}  # of those that train now
+
+    def take() -> Job | None:
+        if not waiting or stop():
+            return None
+        chunk = waiting.popleft()
+        candidates = tuple(by_trial[trial] for trial in chunk)
+        job = Job(generation.number, candidates, earlier, record, folder)
+        places[job] = plan.index(chunk)
+        return job
+
+    def hear(job: Job, said: Said) -> None:
+        if isinstance(said, str):
+            if listener.on_forecast is not None:
+                listener.on_forecast(said)
+        elif listener.on_progress is not None:
+            where = (generation.number, places[job], len(plan), said.step, budget.steps)
+            listener.on_progress(Progress(*where, said.particles, said.best))
+
+    for job, answer in executor.run(take, hear):
+        chunk = tuple(candidate.trial for candidate in job.candidates)
+        hear(job, Step(0, 0))
+        del places[job]
+        if isinstance(answer, TooMuch):
+            half, place = len(chunk) // 2, plan.index(chunk)
+            plan[place : place + 1] = [chunk[:half], chunk[half:]]
+            waiting.extendleft((chunk[half:], chunk[:half]))
+            yield Replan(generation.number, tuple(plan))
             continue
-        if stop():
-            return
-        members = [by_trial[trial] for trial in chunk]
-        try:
-            events = train(members, (index, len(chunks)), finished)
-        except Exception as error:
-            if not should_halve(error):
-                raise
-            if len(chunk) > 1:  # a fresh attempt on two halves; nothing was recorded yet
-                half = len(chunk) // 2
-                chunks[index : index + 1] = [chunk[:half], chunk[half:]]
-                yield Replan(generation.number, tuple(chunks))
-                continue
-            events = [failed_alone(members[0], error)]
-        outcomes = {event.trial: event for event in events if isinstance(event, Outcome)}
-        finished |= outcomes
-        known = [outcomes[trial] for trial in outcomes if trial in generation.outcomes]
-        yield from (event for event in events if event not in known)
-        index += 1
-
-
-def failed(
-    candidate: Candidate, error: str, metrics: Mapping[str, float] | None = None
-) -> Outcome:
-    """Return the outcome of a candidate that gave nothing."""
-    return Outcome(
-        trial=candidate.trial,
-        state=State.FAIL,
-        values=None,
-        curve={},
-        metrics=metrics or {},
-        seconds=0.0,
-        fidelity=0.0,
-        error=error,
-    )
-
-
-def record_index(
-    outcomes: Sequence[Outcome],
-    history: History,
-    finished: Mapping[int, Outcome],
-) -> int | None:
-    """Return which of a chunk's outcomes is the best of all so far, None where none is.
-
-    finished: those of this generation that are known before.
-    """
-    objective = history.objectives[0]
-    before = (*(trial.outcome for trial in history.trials), *finished.values())
-    record = min((_loss(objective, outcome) for outcome in before), default=inf)
-    winner = None
-    for index, outcome in enumerate(outcomes):
-        if _loss(objective, outcome) < record:
-            record, winner = _loss(objective, outcome), index
-    return winner
-
-
-def _loss(objective: Objective, outcome: Outcome) -> float:
-    """Return the objective of a completed training as a loss, infinity for any other."""
-    if outcome.state is not State.COMPLETE or outcome.values is None:
-        return inf
-    return objective.loss(outcome.values[0])
+        if isinstance(answer, Lost):
+            answer = Trained(
+                [failed(c, answer.why, trainer.costs(c.settings)) for c in job.candidates]
+            )
+        if answer.best is not None:
+            outcome = answer.outcomes[answer.best]
+            if record_of(outcome, objective) < record:
+                record = record_of(outcome, objective)
+                if listener.on_best is not None:
+                    settings = by_trial[outcome.trial].settings
+                    listener.on_best(outcome, settings, answer.weights)
+        if answer.moved is not None:
+            yield Moved(generation.number, chunk, answer.moved)
+        yield from (outcome for outcome in answer.outcomes if outcome.trial not in known)
 
 
 def _identity(params: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:

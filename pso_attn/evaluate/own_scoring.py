@@ -10,7 +10,7 @@ from typing import Any
 from pso_attn.errors import TrainingError
 from pso_attn.evaluate.own_answers import read_answer
 from pso_attn.evaluate.own_code import OwnCodeError, why
-from pso_attn.evaluate.own_objective import OwnObjective
+from pso_attn.evaluate.own_trainer import OwnObjective
 from pso_attn.evaluate.own_trial import Ladder, OwnTrial
 from pso_attn.evaluate.swarm_runs import Scored
 from pso_attn.types import Budget, Generation, Objective, Settings

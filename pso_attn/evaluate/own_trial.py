@@ -5,7 +5,7 @@ generations stored alone; in a chunk of several, which an objective that takes l
 is decided once all that still train have reported there.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 from pathlib import Path
@@ -14,8 +14,8 @@ from typing import Any
 import torch
 
 from pso_attn.evaluate.own_code import OwnCodeError, read_number
-from pso_attn.evaluate.rungs import leavers, losses_at, rung_steps
-from pso_attn.types import Budget, History, Objective
+from pso_attn.evaluate.rungs import leavers, rung_steps
+from pso_attn.types import Budget, Objective
 
 
 @dataclass(eq=False)
@@ -34,13 +34,16 @@ class Run:
 class Ladder:
     """The rungs of one chunk: what its trainings report, and which of its candidates leave."""
 
-    def __init__(self, budget: Budget, objective: Objective, history: History | None) -> None:
-        """history: what earlier generations stored; None where nobody leaves."""
+    def __init__(
+        self,
+        budget: Budget,
+        objective: Objective,
+        earlier: Mapping[int, Sequence[float]] | None,
+    ) -> None:
+        """earlier: step of a rung -> what earlier generations lost there; None: nobody leaves."""
         self.steps, self._objective = budget.steps, objective
-        self._rungs = () if history is None else rung_steps(budget)
-        self._earlier = {
-            rung: losses_at(history, rung) for rung in self._rungs if history is not None
-        }
+        self._rungs = () if earlier is None else rung_steps(budget)
+        self._earlier = earlier or {}
         self.runs: list[Run] = []
         self._left: set[int] = set()
 
@@ -71,7 +74,7 @@ class Ladder:
             if rung in run.curve:
                 there.setdefault(run.candidate, []).append(run.curve[rung])
         losses = [self._objective.loss(sum(v) / len(v)) for v in there.values()]
-        verdicts = leavers(losses, self._earlier[rung])
+        verdicts = leavers(losses, self._earlier.get(rung, ()))
         self._left |= {c for c, leaves in zip(there, verdicts, strict=True) if leaves}
 
 

@@ -1,17 +1,20 @@
 """Which trainings share a batched job: those of one outer shape, as many as memory holds."""
 
 from collections.abc import Sequence
+from math import ceil
 
 import torch
 
 from pso_attn.evaluate.device import is_out_of_memory, memory_budget_bytes
 from pso_attn.evaluate.probe import probed_bytes
+from pso_attn.evaluate.tiles import even_parts
 from pso_attn.evaluate.training import Member
 from pso_attn.models import model_cost
 from pso_attn.models.info import TaskInfo
 from pso_attn.tasks.task import Task
 
 PROBED_SHARE = 0.1  # of the limit: what is estimated below needs no closer look
+ROUNDING = 1e-6  # of a sum of floats, above which a share is another part
 
 
 def pack(
@@ -45,6 +48,26 @@ def pack(
     return chunks
 
 
+def shared_out(
+    chunks: Sequence[Sequence[int]], weights: Sequence[float], workers: int
+) -> list[list[int]]:
+    """Return the chunks cut so that so many workers have about the same to do.
+
+    weights: about how long each candidate takes. Chunks that take long come first, if several
+    train at once, so that none of them is waited for alone.
+    """
+    if workers == 1:
+        return [list(chunk) for chunk in chunks]
+    loads = [sum(weights[index] for index in chunk) for chunk in chunks]
+    total = sum(loads) or 1.0
+    parts = [
+        part
+        for chunk, load in zip(chunks, loads, strict=True)
+        for part in even_parts(chunk, max(1, ceil(workers * load / total - ROUNDING)))
+    ]
+    return sorted(parts, key=lambda part: -sum(weights[index] for index in part))
+
+
 def memory_bytes(member: Member, info: TaskInfo) -> int:
     """Return the estimate for one training."""
     return model_cost(member.model, info, member.recipe.batch_size)["memory_bytes"]
@@ -57,6 +80,8 @@ def _probed_scale(
     estimates = [memory_bytes(member, task.info) for member in members]
     if len(members) == 1 or sum(estimates) <= PROBED_SHARE * limit_bytes:
         return 1.0
+    if device.type == "cuda" and not torch.cuda.is_available():
+        return 1.0  # another machine's, which halves what does not fit there
     largest = max(range(len(members)), key=estimates.__getitem__)
     try:
         taken = probed_bytes(members[largest], task, device)

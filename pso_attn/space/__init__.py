@@ -9,9 +9,10 @@ from pso_attn.space.own import own_knobs
 from pso_attn.space.reading import read_settings, read_space
 from pso_attn.space.repair import Repaired
 from pso_attn.space.space import LARGEST_DOUBLE, Space
-from pso_attn.space.weights import FITNESS, WeightTable, read_weights
+from pso_attn.space.weights import FIRST, FITNESS, WeightTable, read_weights
 
 __all__ = [
+    "FIRST",
     "FITNESS",
     "LARGEST_DOUBLE",
     "Coordinate",

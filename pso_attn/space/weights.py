@@ -15,6 +15,7 @@ COORDINATES = ("full", "subspace", "low_rank")
 SPLITS = ("train", "validation")
 MODES = ("weights", "joint", "hybrid", "checkpoints")
 QUANTISERS = ("none", "int8", "ternary")
+FIRST = "start.safetensors"  # the model whose weights are searched, in a run's folder of models
 FITNESS = "fitness"  # the objective's name, where it is somebody's own function
 DRAWN, TRAINED = "random", "trained"  # starts that need no file
 _KEYS = (

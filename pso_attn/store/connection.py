@@ -6,6 +6,7 @@ Whatever goes wrong on the way there becomes one StorageError; Optuna's own mess
 import json
 import re
 import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from pso_attn.errors import StorageError
 from pso_attn.store.journal import BatchingJournal
 
 _CONNECT_TIMEOUT_S = 5.0
+_CREATIONS, _CREATION_S = 10, 0.5  # tries to make tables that another makes, seconds between
 _PORTS = {"postgresql": 5432, "mysql": 3306, "mariadb": 3306}
 _EXPECTED = "expected an Optuna URL such as sqlite:///runs.db or postgresql://user@host/name"
 
@@ -93,11 +95,12 @@ def _open_database(url: str, create: bool) -> Connection:
     failures = (OSError, StorageInternalError, SQLAlchemyError)
     _check_reachable(url, where, create)
     try:
-        backend = optuna.storages.RDBStorage(url, skip_table_creation=not create)
+        backend = _created(url) if create else _opened(url)
     except ImportError as error:
         raise StorageError(
             f"the storage {where} needs a database driver that is not installed: "
             f"{_reason(error.__cause__ or error)}"
+            + ('; run pip install "pso-attn[postgresql]"' if "postgresql" in where else "")
         ) from error
     except (*failures, ValueError, RuntimeError) as error:
         raise StorageError(f"the storage {where} does not answer: {_reason(error)}") from error
@@ -122,6 +125,24 @@ def _open_database(url: str, create: bool) -> Connection:
 
     storage = optuna.storages.get_storage(backend)
     return Connection(storage, where, failures, together, close)
+
+
+def _opened(url: str, create: bool = False) -> optuna.storages.RDBStorage:
+    return optuna.storages.RDBStorage(url, skip_table_creation=not create)
+
+
+def _created(url: str) -> optuna.storages.RDBStorage:
+    """Return the storage, its tables made; of several that begin at once, one makes them."""
+    from sqlalchemy.exc import DBAPIError
+
+    for _ in range(_CREATIONS - 1):
+        try:
+            return _opened(url, create=True)
+        except DBAPIError as error:
+            if not any(sign in str(error) for sign in ("already exists", "duplicate", "UNIQUE")):
+                raise
+            time.sleep(_CREATION_S)
+    return _opened(url, create=True)
 
 
 def redacted(url: str) -> str:

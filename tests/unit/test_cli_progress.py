@@ -56,6 +56,18 @@ def test_time_left_is_unknown_before_anything_was_done_and_ends_at_the_deadline(
     assert late.left_s() == 0
 
 
+def test_the_best_score_of_the_chunks_that_train_is_shown_until_they_end() -> None:
+    shown, _ = progress("maximize")
+    shown.training(Progress(0, 0, 2, 5, 10, 2, 0.25))
+    shown.training(Progress(0, 1, 2, 2, 10, 2, 0.75))
+    shown.training(Progress(0, 1, 2, 3, 10, 2))
+    assert "in training 0.7500 at step 2" in shown.line()
+    shown.training(Progress(0, 1, 2, 0, 10, 0))
+    assert "in training 0.2500 at step 5" in shown.line()
+    shown.training(Progress(0, 0, 2, 0, 10, 0))
+    assert "in training" not in shown.line()
+
+
 def test_quiet_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     shown, history = progress(quiet=True)
     with shown.shown():

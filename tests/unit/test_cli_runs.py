@@ -315,7 +315,7 @@ def test_deleting_asks_and_removes_only_a_run_that_nobody_drives(tmp_path: Path)
             2,
             "only CUDA devices have it",
         ),
-        (["digits", "--executor", "ray"], 2, "not in this version"),
+        (["digits", "--executor", "rey"], 2, 'did you mean "ray"'),
         (["digits", "--run", "../x"], 2, "cannot be a run's name"),
         (["digits", "--storage", "nonsense"], 1, "not a database URL"),
         (["digits", "--storage", "postgresql://u:secret@127.0.0.1:1/d"], 1, "does not answer"),

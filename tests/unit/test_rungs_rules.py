@@ -199,7 +199,7 @@ def test_all_seeds_of_a_leaver_leave(
 
     monkeypatch.setattr(SwarmTraining, "keep", observed)
     candidates = [[member, replace(member, seed=member.seed + 1)] for member in members[:4]]
-    found = train_chunk(task, candidates, BUDGET, LOSS, History((LOSS,)), CPU, lambda *_: None)
+    found = train_chunk(task, candidates, BUDGET, LOSS, {}, CPU, lambda *_: None)
     (left,) = (row for row, result in enumerate(found) if result.state is State.PRUNED)
     assert kept == [[row for row in range(8) if row // 2 != left]]
 
@@ -268,7 +268,8 @@ def chunk(
     history: History | None = None,
 ) -> list[ChunkResult]:
     """Return each member's result, one seed each."""
-    earlier = History((objective,)) if history is None else history
+    known = History((objective,)) if history is None else history
+    earlier = {rung: losses_at(known, rung) for rung in rung_steps(budget)}
     candidates = [[member] for member in members]
     return train_chunk(task, candidates, budget, objective, earlier, CPU, lambda *_: None)
 

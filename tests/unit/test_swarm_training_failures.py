@@ -167,4 +167,4 @@ def chunk(task: Task, members: list[Member]) -> list[ChunkResult]:
 
 def train(task: Task, candidates: list[list[Member]]) -> list[ChunkResult]:
     """Return each candidate's result, trained together at full length."""
-    return train_chunk(task, candidates, BUDGET, LOSS, History((LOSS,)), CPU, lambda *_: None)
+    return train_chunk(task, candidates, BUDGET, LOSS, {}, CPU, lambda *_: None)

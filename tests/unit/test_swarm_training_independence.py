@@ -11,7 +11,7 @@ from pso_attn.evaluate import train_swarm
 from pso_attn.evaluate.chunk import ChunkResult, train_chunk
 from pso_attn.evaluate.training import Member, SwarmTraining, read_member
 from pso_attn.tasks import Task, make_task
-from pso_attn.types import Budget, History, Objective, State
+from pso_attn.types import Budget, Objective, State
 
 STEPS = 24
 CPU = torch.device("cpu")
@@ -146,7 +146,7 @@ def test_rows_tell_which_member_each_particle_is(task: Task, members: list[Membe
 
 def chunk(task: Task, candidates: Sequence[Sequence[Member]]) -> list[ChunkResult]:
     """Return the results of one chunk at full length."""
-    return train_chunk(task, candidates, BUDGET, LOSS, History((LOSS,)), CPU, lambda *_: None)
+    return train_chunk(task, candidates, BUDGET, LOSS, {}, CPU, lambda *_: None)
 
 
 def close(one: ChunkResult, other: ChunkResult) -> bool:

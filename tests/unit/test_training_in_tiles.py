@@ -11,7 +11,7 @@ from pso_attn.evaluate.device import one_thread
 from pso_attn.evaluate.tiles import Cut, TiledTraining, even_parts
 from pso_attn.evaluate.training import Member, read_member
 from pso_attn.tasks import Task, make_task
-from pso_attn.types import Budget, History, Objective
+from pso_attn.types import Budget, Objective
 
 STEPS = 12
 CPU = torch.device("cpu")
@@ -89,7 +89,7 @@ def test_who_leaves_at_a_rung_does_not_depend_on_tiles(
 ) -> None:
     budget = Budget(steps=STEPS, rungs=(0.25, 0.5, 1.0))
     results = [
-        train_chunk(task, [[m] for m in members], budget, LOSS, History((LOSS,)), CPU, ignore, c)
+        train_chunk(task, [[m] for m in members], budget, LOSS, {}, CPU, ignore, c)
         for c in (Cut(), cut)
     ]
     for one, other in zip(*results, strict=True):

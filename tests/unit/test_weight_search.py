@@ -101,7 +101,7 @@ def test_a_search_cut_anywhere_goes_on_to_the_same_floats(finished: Any) -> None
 def test_losses_are_those_of_plain_modules_one_by_one(finished: Any) -> None:
     run, _, _ = finished
     parts = run.assembled("cpu")
-    fitness = parts.weights.fitness("cpu", run.folder.checkpoints)
+    fitness = parts.weight_trainer().fitness(run.folder.checkpoints)
     knobs = len(parts.space.coordinates)
     for trial in run.history.trials[::5]:
         position = torch.from_numpy(trial.position[knobs:]).float()
@@ -163,7 +163,7 @@ def test_positions_lie_in_files_of_single_floats(finished: Any) -> None:
 def test_the_first_particle_is_the_start(finished: Any) -> None:
     run, _, _ = finished
     parts = run.assembled("cpu")
-    fitness = parts.weights.fitness("cpu", run.folder.checkpoints)
+    fitness = parts.weight_trainer().fitness(run.folder.checkpoints)
     first = run.history.trials[0].candidate.position[len(parts.space.coordinates) :]
     rows = fitness.searched.rows(fitness.searched.vectors(torch.tensor(first)[None]))
     used = fitness.searched.used(fitness.searched.untouched[None])

@@ -7,6 +7,7 @@ from pso_attn.evaluate.weights.first_model import train_first
 from pso_attn.evaluate.weights.fitness import Fitness, OwnFitness
 from pso_attn.evaluate.weights.rehearsal import rehearse_weights
 from pso_attn.evaluate.weights.searched import Searched, Start
+from pso_attn.evaluate.weights.trainer import WeightTrainer
 
 __all__ = [
     "Descent",
@@ -15,6 +16,7 @@ __all__ = [
     "Searched",
     "Start",
     "WeightEvaluator",
+    "WeightTrainer",
     "descend",
     "rehearse_weights",
     "soups",

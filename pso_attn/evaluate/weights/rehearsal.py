@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pso_attn.evaluate.device import one_thread
-from pso_attn.evaluate.evaluator import cost
+from pso_attn.evaluate.swarm_trainer import cost
 from pso_attn.evaluate.weights.fitness import Fitness
 from pso_attn.types import Budget, Generation, Settings
 

@@ -1,0 +1,224 @@
+"""Chunks train in processes of this machine, one device each.
+
+`concurrent.futures` gives up a whole pool when one process dies, loky too; pebble replaces it, and
+has no way for a chunk to say how far it is. So each worker is a plain process with a pipe.
+"""
+
+import os
+import pickle
+import signal
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from math import inf
+from multiprocessing import connection, get_context
+from typing import Any
+
+import torch
+
+from pso_attn.errors import TrainingError
+from pso_attn.evaluate.device import cores, memory_budget_bytes
+from pso_attn.evaluate.executors.executor import Tries
+from pso_attn.evaluate.executors.portable import pickled
+from pso_attn.evaluate.executors.worker import ANSWER, ERROR, LOST, READY, SAID, serve
+from pso_attn.evaluate.jobs import Answer, Job, Said, Trainer
+
+_spawned = get_context("spawn")  # a fork would inherit threads and a CUDA context
+PATIENCE_S = 2.0  # for a worker to end by itself
+
+
+class ProcessExecutor:
+    """Spawned workers; one that dies or takes too long costs its own chunk's try alone."""
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        device: torch.device,
+        workers: int,
+        chunk_timeout_s: float | None = None,
+    ) -> None:
+        """Start nothing yet. chunk_timeout_s: how long one try of a chunk may take.
+
+        Raises ConfigurationError where the trainer cannot be pickled.
+        """
+        self.workers = workers
+        self._devices = devices(device, workers)
+        self._load = pickled(trainer)
+        self._timeout_s = inf if chunk_timeout_s is None else chunk_timeout_s
+        self._started: dict[int, _Worker] = {}  # by place, of which there is one a worker
+        self._threads = max(1, cores() // workers)
+        crowded = device.type == "cpu" and workers > cores()
+        self.notes: tuple[str, ...] = ()
+        if crowded:
+            self.notes = (
+                f"{workers} workers share {cores()} cores, and wait for each other; --workers "
+                f"{cores()} is as fast",
+            )
+
+    @property
+    def limit_bytes(self) -> int:
+        """How much memory one chunk may be estimated to need, where each worker has one."""
+        sharers = self._devices.count(self._devices[0])
+        return memory_budget_bytes(self._devices[0]) // sharers
+
+    def run(
+        self, take: Callable[[], Job | None], hear: Callable[[Job, Said], None]
+    ) -> Iterator[tuple[Job, Answer]]:
+        """Yield the answer to every job that `take` gives, in the order of their ends.
+
+        Raises what a worker raised that fails no particle, and TrainingError where one cannot
+        even start.
+        """
+        tries, again = Tries(), deque[Job]()
+        try:
+            while busy := self._given(again, take):
+                for worker in _speaking(busy):
+                    job = worker.job
+                    assert job is not None
+                    kind, content = worker.hear()
+                    if kind == ERROR:
+                        raise content
+                    if kind == SAID:
+                        hear(job, content)
+                    if kind == ANSWER:
+                        yield job, content
+                    if kind == LOST:
+                        del self._started[worker.place]
+                        lost = tries.lost(job, content)
+                        if lost is None:
+                            again.append(job)
+                        else:
+                            yield job, lost
+        finally:
+            for worker in list(self._started.values()):
+                if worker.job is not None:
+                    del self._started[worker.place]
+                    worker.end()
+
+    def close(self) -> None:
+        """End all workers; does nothing the second time."""
+        workers, self._started = self._started, {}
+        for worker in workers.values():
+            worker.link.close()  # who waits for a chunk ends by itself
+        deadline_s = time.monotonic() + PATIENCE_S
+        for worker in workers.values():
+            worker.end(deadline_s - time.monotonic())
+
+    def _given(self, again: deque[Job], take: Callable[[], Job | None]) -> "list[_Worker]":
+        """Return those who train, after each free place has got a job if there is one."""
+        for place, device in enumerate(self._devices):
+            worker = self._started.get(place)
+            if worker is not None and worker.job is not None:
+                continue
+            job = again.popleft() if again else take()
+            if job is None:
+                break
+            if worker is None:
+                worker = _Worker(place, device, self._load, self._threads, self._timeout_s)
+                self._started[place] = worker
+            worker.give(job)
+        return [worker for worker in self._started.values() if worker.job is not None]
+
+
+class _Worker:
+    """The driver's end of one process, and the job that it trains, if any."""
+
+    def __init__(
+        self, place: int, device: torch.device, load: bytes, threads: int, timeout_s: float
+    ) -> None:
+        self.place, self._load, self._timeout_s = place, load, timeout_s
+        self.job: Job | None = None
+        self._is_ready, self.deadline_s = False, inf
+        self.link, theirs = _spawned.Pipe()
+        # no daemon, for those may not have children, and code of one's own may want some
+        self.process = _spawned.Process(target=serve, args=(theirs, device, threads))
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:  # a Ctrl-C while it starts is for the driver
+            self.process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            theirs.close()
+
+    def give(self, job: Job) -> None:
+        """Let it train a job, at once or when it has started."""
+        self.job = job
+        if self._is_ready:
+            self._send_job()
+
+    def hear(self) -> tuple[str, Any]:
+        """Return what it has said, or that it is lost and why; at once, if it has or is."""
+        kind: str
+        try:
+            if self.link.poll():
+                kind, content = pickle.loads(self.link.recv_bytes())
+                if kind == READY:
+                    self._is_ready = True
+                    self.link.send_bytes(self._load)
+                    self._send_job()
+                if kind == ANSWER:
+                    self.job, self.deadline_s = None, inf
+                return kind, content
+        except (EOFError, OSError):  # it ended, or is about to
+            self.process.join(PATIENCE_S)
+        if self.process.exitcode is None:
+            overdue = time.monotonic() >= self.deadline_s
+            self.end()
+            if overdue:
+                return LOST, f"gave no answer within {self._timeout_s:g} s"
+            return LOST, "closed its end"
+        self.end()
+        return LOST, self._ended()
+
+    def end(self, patience_s: float = 0.0) -> None:
+        """End it, with all that code of one's own has started there."""
+        self.process.join(max(0.0, patience_s))
+        pid = self.process.pid
+        assert pid is not None
+        with suppress(ProcessLookupError, PermissionError):  # none is left, or none of ours
+            os.killpg(pid, signal.SIGKILL)
+        self.process.kill()  # one that is not yet a group of its own
+        self.process.join()
+        self.link.close()
+
+    def _send_job(self) -> None:
+        self.deadline_s = time.monotonic() + self._timeout_s
+        with suppress(BrokenPipeError):  # it has ended: the next look at it will tell
+            self.link.send_bytes(pickle.dumps(self.job))
+
+    def _ended(self) -> str:
+        """Return how the process ended, in words; TrainingError where it never began."""
+        code = self.process.exitcode
+        assert code is not None
+        if code < 0:
+            name = signal.Signals(-code).name
+            hint = ", as Linux does where memory is short" if name == "SIGKILL" else ""
+            return f"was killed by {name}{hint}"
+        if not self._is_ready:
+            raise TrainingError(
+                f"a worker process ended with exit code {code} before it began; in a script, call "
+                'tune under `if __name__ == "__main__":`'
+            )
+        return f"exited with code {code}"
+
+
+def devices(device: torch.device, workers: int) -> list[torch.device]:
+    """Return each worker's device: that one, or in turn each GPU where "cuda" names no single."""
+    if device.type != "cuda" or device.index is not None:
+        return [device] * workers
+    count = torch.cuda.device_count()
+    return [torch.device("cuda", place % count) for place in range(workers)]
+
+
+def _speaking(busy: "Sequence[_Worker]") -> "list[_Worker]":
+    """Return those who have something to say, ended, or are late; waits for the first."""
+    left_s = min(worker.deadline_s for worker in busy) - time.monotonic()
+    handles: list[Any] = [worker.link for worker in busy]
+    handles += [worker.process.sentinel for worker in busy]
+    ready = connection.wait(handles, None if left_s == inf else max(0.0, left_s))
+    now = time.monotonic()
+    return [
+        worker
+        for worker in busy
+        if worker.link in ready or worker.process.sentinel in ready or worker.deadline_s <= now
+    ]

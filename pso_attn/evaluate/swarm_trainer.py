@@ -1,0 +1,101 @@
+"""Trains the particles of a chunk as one batched job, wherever it is sent."""
+
+import time
+
+import torch
+
+from pso_attn.evaluate.chunk import train_chunk
+from pso_attn.evaluate.device import is_out_of_memory, memory_budget_bytes
+from pso_attn.evaluate.jobs import Hear, Job, Step, Trained, failed, record_index
+from pso_attn.evaluate.optimiser import read_recipe
+from pso_attn.evaluate.packing import memory_bytes
+from pso_attn.evaluate.planner import Planner
+from pso_attn.evaluate.smoothing import check_smoothing
+from pso_attn.evaluate.training import Member, read_member
+from pso_attn.models import TaskInfo, model_cost, read_model
+from pso_attn.tasks.task import Task
+from pso_attn.types import Budget, Candidate, Objective, Outcome, Settings
+
+
+def cost(settings: Settings, info: TaskInfo) -> dict[str, int]:
+    """Return `parameters`, `flops` and `memory_bytes` of a stand-alone training.
+
+    Raises ConfigurationError where the settings cannot work on the task.
+    """
+    recipe = read_recipe(settings)
+    check_smoothing(recipe.label_smoothing, info)
+    return model_cost(read_model(settings, info), info, recipe.batch_size)
+
+
+class SwarmTrainer:
+    """Trains built-in models on a task's data."""
+
+    def __init__(
+        self, task: Task, objective: Objective, budget: Budget, device: torch.device
+    ) -> None:
+        """Remember what to train on."""
+        self.task, self.objective, self.budget, self.device = task, objective, budget, device
+        self._planner: Planner | None = None  # what it knows belongs to a machine
+
+    def __getstate__(self) -> dict[str, object]:
+        """Leave behind what was measured on this machine."""
+        return {**self.__dict__, "_planner": None}
+
+    def on(self, device: torch.device) -> "SwarmTrainer":
+        """Return the same trainer on another device."""
+        return SwarmTrainer(self.task, self.objective, self.budget, device)
+
+    def train(self, job: Job, hear: Hear) -> Trained:
+        """Return what became of a chunk; MemoryError where it is too large for this machine."""
+        start = time.perf_counter()
+        members = [
+            [read_member(c.settings, seed, self.task) for seed in c.seeds] for c in job.candidates
+        ]
+        everyone = [member for row in members for member in row]
+        if len(members) > 1:
+            self._check_room(everyone)
+        self._planner = self._planner or Planner(self.task, self.device)
+        forecast = self._planner.forecast(everyone, self.budget.steps)
+        hear(str(forecast))
+        results = train_chunk(
+            self.task,
+            members,
+            self.budget,
+            self.objective,
+            job.earlier,
+            self.device,
+            lambda *how_far: hear(Step(*how_far)),
+            forecast.cut,
+        )
+        seconds = (time.perf_counter() - start) / len(members)
+        outcomes = [
+            result.outcome(c, self.costs(c.settings), self.objective, self.budget, seconds)
+            for c, result in zip(job.candidates, results, strict=True)
+        ]
+        best = record_index(outcomes, self.objective, job.record)
+        return Trained(outcomes, best, {} if best is None else results[best].weights)
+
+    def asks_for_less(self, error: Exception) -> bool:
+        """Tell whether memory ran out."""
+        return is_out_of_memory(error)
+
+    def failed(self, candidate: Candidate, error: Exception) -> Outcome:
+        """Return the outcome of a candidate that alone does not fit."""
+        metrics = cost(candidate.settings, self.task.info)
+        needed = metrics["memory_bytes"] / 2**20
+        return failed(
+            candidate,
+            f"one particle alone does not fit into memory: about {needed:.0f} MiB are "
+            f"needed on {self.device} ({error})",
+            metrics,
+        )
+
+    def costs(self, settings: Settings) -> dict[str, int]:
+        """Return `parameters`, `flops` and `memory_bytes` of a stand-alone training."""
+        return cost(settings, self.task.info)
+
+    def _check_room(self, members: list[Member]) -> None:
+        """Raise MemoryError for a chunk that was planned for a machine with more memory."""
+        needed = sum(memory_bytes(member, self.task.info) for member in members)
+        if needed > memory_budget_bytes(self.device):
+            raise MemoryError(f"{len(members)} trainings need about {needed / 2**20:.0f} MiB")

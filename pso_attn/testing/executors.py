@@ -1,0 +1,314 @@
+"""What every executor promises, as a suite of tests to inherit.
+
+class TestMine(ExecutorContract):
+    def make(self, trainer, workers, chunk_timeout_s):
+        return Mine(trainer, workers, chunk_timeout_s)
+"""
+
+import os
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import nn
+
+from pso_attn.evaluate import (
+    TRAINING_KNOBS,
+    ModuleTrainer,
+    ObjectiveTrainer,
+    OwnFactory,
+    OwnObjective,
+    Progress,
+    SwarmEvaluator,
+    SwarmTrainer,
+)
+from pso_attn.evaluate.executors import Executor, LocalExecutor
+from pso_attn.evaluate.generations import Listener, evaluate_chunks
+from pso_attn.evaluate.jobs import Trainer
+from pso_attn.models import MODEL_KNOBS
+from pso_attn.space import Space, read_space
+from pso_attn.tasks import Task, make_task
+from pso_attn.types import (
+    Budget,
+    Candidate,
+    Event,
+    Generation,
+    History,
+    Objective,
+    Outcome,
+    Proposal,
+    State,
+    Trial,
+)
+
+CPU = torch.device("cpu")
+LOSS = Objective("loss", "minimize")
+BUDGET = Budget(particles=6, batch=6, generations=2, steps=12, rungs=(0.25, 0.5, 1.0))
+WORKERS, TIMEOUT_S = 2, 3.0
+TOLERANCE = 5e-6  # of a float32 loss from one chunking to another
+EXIT_CODE = 7
+
+
+def obey(settings: Any, trial: Any) -> float:
+    """Return the distance of x to .3, after doing to its worker what the settings say."""
+    x, does = float(settings["x"]), settings.get("does", "trains")
+    tried = trial.checkpoint_dir / "tried"
+    is_first = not tried.exists()
+    tried.touch()
+    if does == "is killed" or (does == "is killed once" and is_first):
+        os.kill(os.getpid(), signal.SIGKILL)
+    if does == "exits":
+        os._exit(EXIT_CODE)
+    if does == "hangs":
+        time.sleep(3600)
+    if does == "raises":
+        raise ValueError("no such luck")
+    trial.report(trial.steps // 4, (x - 0.3) ** 2 + 1)
+    return (x - 0.3) ** 2 + float(torch.rand(1)) * 1e-3
+
+
+def obey_all(settings: Sequence[Any], trials: Sequence[Any]) -> list[float]:
+    """Do as `obey` does, for a list."""
+    return [obey(one, trial) for one, trial in zip(settings, trials, strict=True)]
+
+
+def perceptron(settings: Any, info: Any) -> nn.Module:
+    """Return a small module for the task digits."""
+    return nn.Sequential(
+        nn.Flatten(), nn.Linear(64, settings["width"]), nn.Linear(settings["width"], info.outputs)
+    )
+
+
+class ExecutorContract:
+    """Inherit it, write `make`, and pytest runs the suite on your executor."""
+
+    def make(
+        self, trainer: Trainer, workers: int, chunk_timeout_s: float | None = None
+    ) -> Executor:
+        """Return a fresh executor on the CPU."""
+        raise NotImplementedError
+
+    def test_the_same_chunks_give_the_same_floats_as_in_one_process(self) -> None:
+        """Two generations, so that rungs compare with an earlier one; the weights as well."""
+        task, space = digits(), swarm_space()
+        trainer = SwarmTrainer(task, LOSS, BUDGET, CPU)
+        with closing(self.make(trainer, WORKERS)) as ours:
+            mine = searched(task, space, ours)
+        theirs = searched(task, space, LocalExecutor(trainer, CPU, WORKERS))
+        assert [len(g.chunks) for g in mine.plans] == [len(g.chunks) for g in theirs.plans]
+        assert max(len(g.chunks) for g in mine.plans) >= WORKERS
+        assert facts(mine.history) == facts(theirs.history)
+        states = {trial.outcome.state for trial in mine.history.trials}
+        assert states == {State.COMPLETE, State.PRUNED}
+        assert mine.best.keys() == theirs.best.keys()
+        for name, weights in mine.best.items():
+            assert torch.equal(weights, theirs.best[name])
+        scored = {progress.step for progress in mine.progress if progress.best is not None}
+        assert scored >= {BUDGET.steps // 4, BUDGET.steps // 2, BUDGET.steps}
+        assert all(p.particles <= BUDGET.batch for p in mine.progress)
+
+    def test_losses_do_not_depend_on_who_shares_a_chunk(self) -> None:
+        """Nobody leaves here, so that all curves are whole."""
+        task, space = digits(), swarm_space()
+        budget = replace(BUDGET, rungs=(1.0,))
+        trainer = SwarmTrainer(task, LOSS, budget, CPU)
+        with closing(self.make(trainer, WORKERS)) as ours:
+            mine = searched(task, space, ours, budget, generations=1)
+        whole = searched(task, space, LocalExecutor(trainer, CPU, 1), budget, generations=1)
+        assert len(mine.plans[0].chunks) > len(whole.plans[0].chunks)
+        for one, other in zip(mine.history.trials, whole.history.trials, strict=True):
+            curve, expected = one.outcome.curve, other.outcome.curve
+            assert curve.keys() == expected.keys()
+            assert all(abs(curve[step] - expected[step]) < TOLERANCE for step in curve)
+
+    def test_modules_of_ones_own_give_the_same_floats_as_in_one_process(self) -> None:
+        """A factory travels with its task."""
+        factory = OwnFactory(perceptron, "testing:perceptron", digits())
+        trainer = ModuleTrainer(factory, LOSS, BUDGET, CPU)
+        generation = asked([{"width": w} for w in (8, 8, 16, 16)], chunks=((0, 1), (2, 3)))
+        with closing(self.make(trainer, WORKERS)) as ours:
+            mine = outcomes(trainer, ours, generation)
+        theirs = outcomes(trainer, LocalExecutor(trainer, CPU), generation)
+        assert [fact(one) for one in mine] == [fact(one) for one in theirs]
+
+    def test_no_chunk_begins_once_the_time_is_over_and_those_under_way_end(
+        self, tmp_path: Path
+    ) -> None:
+        """What is left has no outcome, and is trained when asked for again."""
+        trainer = objective()
+        generation = asked([{"x": 0.1 * k} for k in range(6)])
+        with closing(self.make(trainer, WORKERS)) as ours:
+            known: list[Event] = []
+            for event in events(trainer, ours, generation, tmp_path, stop=lambda: bool(known)):
+                known.append(event)
+            assert 1 <= len(known) <= WORKERS
+            left = replace(
+                generation, outcomes={e.trial: e for e in known if isinstance(e, Outcome)}
+            )
+            rest = outcomes(trainer, ours, left, tmp_path)
+        numbers = [e.trial for e in known if isinstance(e, Outcome)]
+        assert sorted(numbers + [one.trial for one in rest]) == list(range(6))
+
+    def test_a_batched_function_is_halved_until_what_raises_is_alone(self, tmp_path: Path) -> None:
+        """The others have the outcomes that they would have had."""
+        trainer = objective(batched=True)
+        settings: list[dict[str, Any]] = [
+            {"x": 0.1},
+            {"x": 0.2, "does": "raises"},
+            {"x": 0.3},
+            {"x": 0.4},
+        ]
+        generation = asked(settings, chunks=((0, 1, 2), (3,)))
+        with closing(self.make(trainer, WORKERS)) as ours:
+            found = outcomes(trainer, ours, generation, tmp_path)
+        assert [one.state is State.FAIL for one in found] == [False, True, False, False]
+        assert found[1].error is not None
+        assert "raised ValueError: no such luck" in found[1].error
+
+
+class WorkerContract(ExecutorContract):
+    """The same for an executor whose chunks train in processes of their own, which may end."""
+
+    told: ClassVar[dict[str, str]] = {
+        "is killed": "its worker was killed",
+        "exits": "its worker",
+        "hangs": f"its worker gave no answer within {TIMEOUT_S:g} s",
+    }
+
+    def test_a_worker_that_ends_costs_its_own_chunk_after_three_tries(
+        self, tmp_path: Path
+    ) -> None:
+        """One that is killed once costs nothing, and one that raises just its particle."""
+        trainer, does = objective(), ["trains", *self.told, "raises", "is killed once", "trains"]
+        settings = [{"x": 0.1 * k, "does": what} for k, what in enumerate(does)]
+        generation = asked(settings)
+        with closing(self.make(trainer, WORKERS, TIMEOUT_S)) as ours:
+            found = outcomes(trainer, ours, generation, tmp_path)
+            again = outcomes(trainer, ours, asked([{"x": 0.5}], number=9), tmp_path)
+        assert [one.trial for one in found] == list(range(len(does)))
+        plain = asked([{**one, "does": "trains"} for one in settings])
+        expected = outcomes(trainer, LocalExecutor(trainer, CPU), plain, tmp_path)
+        for one, alike, what in zip(found, expected, does, strict=True):
+            if what in self.told:
+                assert one.error is not None
+                assert one.error.startswith(self.told[what]), one.error
+                assert one.error.endswith("in the last of 3 tries")
+            elif what == "raises":
+                assert one.error is not None
+                assert "raised ValueError" in one.error
+            else:
+                assert fact(one) == fact(alike)
+        assert again[0].state is State.COMPLETE
+
+
+class Searched:
+    """What a few generations gave: the history, the plans, the best weights, the progress."""
+
+    def __init__(self) -> None:
+        """Begin with nothing."""
+        self.history = History((LOSS,))
+        self.plans: list[Generation] = []
+        self.best: dict[str, torch.Tensor] = {}
+        self.progress: list[Progress] = []
+
+
+def searched(
+    task: Task, space: Space, executor: Executor, budget: Budget = BUDGET, generations: int = 2
+) -> Searched:
+    """Return what generations at fixed random places give, trained by an executor."""
+    found = Searched()
+
+    def keep(outcome: Outcome, settings: Any, weights: Any) -> None:
+        found.best = dict(weights)
+
+    evaluator = SwarmEvaluator(
+        space, task, (LOSS,), budget, 0, CPU, found.progress.append, keep, None, executor
+    )
+    rng = np.random.default_rng(5)
+    for _ in range(generations):
+        positions = rng.random((budget.batch, space.dimension))
+        proposal = Proposal(positions, tuple(range(budget.batch)))
+        plan = evaluator.plan(proposal, found.history)
+        given = evaluator.evaluate(plan, found.history, lambda: False)
+        by_trial = {event.trial: event for event in given if isinstance(event, Outcome)}
+        trials = tuple(Trial(plan.number, c, by_trial[c.trial]) for c in plan.candidates)
+        assert len(by_trial) == len(trials)
+        found.history = History((LOSS,), (*found.history.generations, trials))
+        found.plans.append(plan)
+    return found
+
+
+def asked(
+    settings: Sequence[dict[str, Any]],
+    number: int = 0,
+    chunks: tuple[tuple[int, ...], ...] | None = None,
+) -> Generation:
+    """Return a generation of these settings, by default each in a chunk of its own."""
+    candidates = tuple(
+        Candidate(slot, slot, np.zeros(1), {}, one, seeds=(100 + slot,))
+        for slot, one in enumerate(settings)
+    )
+    return Generation(number, candidates, chunks or tuple((c.trial,) for c in candidates))
+
+
+def events(
+    trainer: Trainer,
+    executor: Executor,
+    generation: Generation,
+    folder: Path | None = None,
+    stop: Any = lambda: False,
+) -> Iterator[Event]:
+    """Return the events of a generation that has no history."""
+    return evaluate_chunks(
+        generation, History((LOSS,)), BUDGET, stop, trainer, executor, Listener(), folder
+    )
+
+
+def outcomes(
+    trainer: Trainer, executor: Executor, generation: Generation, folder: Path | None = None
+) -> list[Outcome]:
+    """Return the outcomes of a generation in the order of trials, each there once."""
+    found = [
+        event
+        for event in events(trainer, executor, generation, folder)
+        if isinstance(event, Outcome)
+    ]
+    numbers = [one.trial for one in found]
+    assert len(numbers) == len(set(numbers)), "a trial was given twice"
+    return sorted(found, key=lambda one: one.trial)
+
+
+def objective(batched: bool = False) -> ObjectiveTrainer:
+    """Return the trainer of a function that does to its worker what it is told."""
+    own = OwnObjective(obey_all if batched else obey, "testing:obey", batched, CPU)
+    return ObjectiveTrainer(own, LOSS, BUDGET)
+
+
+def fact(outcome: Outcome) -> tuple[Any, ...]:
+    """Return all that exact resume promises of an outcome: everything but times."""
+    parts = (outcome.state, outcome.values, outcome.curve, outcome.metrics)
+    return (outcome.trial, *parts, outcome.fidelity, outcome.error)
+
+
+def facts(history: History) -> list[tuple[Any, ...]]:
+    """Return them of all trials."""
+    return [fact(trial.outcome) for trial in history.trials]
+
+
+@cache
+def digits() -> Task:
+    """Return a task that is in scikit-learn."""
+    return make_task("digits")
+
+
+def swarm_space() -> Space:
+    """Return a space with two shapes of models, so that a generation has two buckets."""
+    search: dict[str, Any] = {"layers": [1, 2], "heads": [1, 2], "lr": {}}
+    return read_space(search, {"d_model": 16}, {**MODEL_KNOBS, **TRAINING_KNOBS})

@@ -1,0 +1,281 @@
+"""A real Ray cluster of several nodes on this machine: its promises, and what goes wrong in it."""
+
+import json
+import logging
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy
+import pytest
+import torch
+
+from pso_attn import load_run
+from pso_attn.errors import ConfigurationError, DeviceError
+from pso_attn.evaluate import ObjectiveTrainer, OwnObjective
+from pso_attn.testing.executors import BUDGET, CPU, LOSS, WorkerContract, asked, events, outcomes
+from pso_attn.types import Outcome, State
+
+try:
+    import ray
+    from ray.cluster_utils import Cluster
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    from pso_attn.evaluate.executors.ray_executor import RayExecutor
+except ModuleNotFoundError:
+    if os.environ.get("CI"):
+        raise
+    pytest.skip("needs the extra ray", allow_module_level=True)
+
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),  # Ray's own, of its processes and files
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+STORE_BYTES = 100 * 2**20
+LIMIT_S = 60.0
+SPACE = """
+task = "digits"
+[model]
+layers = 1
+d_model = 16
+[search]
+heads = [1, 2, 4]
+lr = { low = 1e-3, high = 1e-1, log = true }
+[budget]
+particles = 4
+generations = 1000
+steps = 60
+"""
+
+
+def node_of(settings: Any, trial: Any) -> float:
+    """Leave the node's name, and take the seconds that the settings say, longer on some node."""
+    node = ray.get_runtime_context().get_node_id()
+    (trial.checkpoint_dir / node).touch()
+    time.sleep(settings["seconds"] * (10 if node == settings.get("slow") else 1))
+    return float(settings["x"])
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    made = head()
+    made.add_node(num_cpus=1, object_store_memory=STORE_BYTES)
+    ray.init(address=made.address, log_to_driver=False, logging_level=logging.CRITICAL)
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    yield made
+    ray.shutdown()
+    made.shutdown()
+
+
+@pytest.fixture
+def executor(cluster: Any) -> Iterator[Any]:
+    with closing(RayExecutor(made_of(node_of), CPU)) as made:
+        yield made
+
+
+@pytest.fixture
+def third(cluster: Any) -> Iterator[Callable[..., Any]]:
+    """Return what adds a node, which is removed again."""
+    added = []
+
+    def add(**how: Any) -> Any:
+        added.append(cluster.add_node(num_cpus=1, object_store_memory=STORE_BYTES, **how))
+        return added[-1]
+
+    yield add
+    for node in added:
+        if node in cluster.list_all_nodes():
+            cluster.remove_node(node)
+    until(lambda: ray.cluster_resources()["CPU"] == 2)
+
+
+class TestRayExecutor(WorkerContract):
+    @pytest.fixture(autouse=True)
+    def _joined(self, cluster: Any) -> None:
+        pass
+
+    def make(self, trainer, workers, chunk_timeout_s=None):
+        return RayExecutor(trainer, CPU, None, workers, chunk_timeout_s)
+
+
+def test_a_node_that_is_removed_costs_no_chunk(
+    cluster: Any, executor: Any, third: Callable[..., Any], tmp_path: Path
+) -> None:
+    node = third()
+    until(lambda: executor.workers == 3)
+
+    def remove() -> None:
+        until(lambda: node.node_id in seen(tmp_path))
+        cluster.remove_node(node, allow_graceful=False)
+
+    remover = threading.Thread(target=remove)
+    remover.start()
+    found = asked_for([1.5] * 5, executor, tmp_path)
+    remover.join()
+    assert [one.state for one in found] == [State.COMPLETE] * 5
+    until(lambda: executor.workers == 2)
+
+
+def test_a_node_that_is_added_gets_chunks_of_the_generation_under_way(
+    executor: Any, third: Callable[..., Any], tmp_path: Path
+) -> None:
+    generation, node = asked([{"x": 0.1, "seconds": 2.0}] * 8), None
+    for event in events(made_of(node_of), executor, generation, tmp_path):
+        assert isinstance(event, Outcome)
+        assert event.state is State.COMPLETE
+        node = node or third()
+    assert node is not None
+    assert node.node_id in seen(tmp_path)
+
+
+def test_a_slow_node_holds_up_its_own_chunk_alone(
+    cluster: Any, executor: Any, tmp_path: Path
+) -> None:
+    slow = cluster.head_node.node_id
+    found = asked_for([0.4] * 7, executor, tmp_path, slow=slow)
+    assert [one.state for one in found] == [State.COMPLETE] * 7
+    assert len(seen(tmp_path)) == 7
+    assert 1 <= seen(tmp_path).count(slow) <= 2
+
+
+def test_a_trainer_that_the_object_store_lost_is_sent_again(
+    cluster: Any, executor: Any, third: Callable[..., Any], tmp_path: Path
+) -> None:
+    """Its one copy lies on a node that is removed; too large to be kept by its owner."""
+    node, padded = third(), executor._load + bytes(10**6)
+    until(lambda: ray.cluster_resources()["CPU"] == 3)
+    there = NodeAffinitySchedulingStrategy(node.node_id, soft=False)
+    made = ray.remote(lambda: bytes(padded)).options(max_retries=0, scheduling_strategy=there)
+    executor._held = lost = made.remote()
+    ray.wait([lost], fetch_local=False)
+    cluster.remove_node(node, allow_graceful=False)
+    until(lambda: ray.cluster_resources()["CPU"] == 2)
+    found = asked_for([0.0] * 3, executor, tmp_path)
+    assert [one.state for one in found] == [State.COMPLETE] * 3
+    assert executor._held != lost
+
+
+def test_a_gpu_that_no_node_has_is_refused(cluster: Any) -> None:
+    with pytest.raises(
+        DeviceError, match="no node of the Ray cluster has a GPU; use --device cpu"
+    ):
+        RayExecutor(made_of(node_of), torch.device("cuda"))
+
+
+def test_a_node_with_other_packages_is_refused_with_both_versions(
+    cluster: Any, third: Callable[..., Any], tmp_path: Path
+) -> None:
+    other = tmp_path / "numpy-1.0.dist-info"
+    other.mkdir()
+    (other / "METADATA").write_text("Metadata-Version: 2.1\nName: numpy\nVersion: 1.0\n")
+    third(env_vars={"PYTHONPATH": str(tmp_path)})
+    until(lambda: ray.cluster_resources()["CPU"] == 3)
+    with pytest.raises(ConfigurationError, match=rf"has numpy 1\.0, .* has {numpy.__version__};"):
+        RayExecutor(made_of(node_of), CPU)
+
+
+def test_what_ray_cannot_pickle_is_named(cluster: Any) -> None:
+    lock = threading.Lock()
+    with pytest.raises(ConfigurationError, match=r"tests:f cannot be pickled.*lock"):
+        RayExecutor(made_of(lambda settings, trial: float(lock.locked())), CPU)
+
+
+def test_a_search_whose_head_has_gone_stops_and_goes_on_on_another_cluster(
+    cluster: Any, tmp_path: Path
+) -> None:
+    """With its storage at a URL, from another folder."""
+    space, url = tmp_path / "space.toml", f"sqlite:///{tmp_path}/studies.db"
+    space.write_text(SPACE)
+    doomed = head()
+    where = ["--executor", "ray", "--ray-address", doomed.address]
+    search = command("search", str(space), "--run", "r", "--storage", url, *where, cwd=tmp_path)
+    assert search.stderr is not None
+    until(lambda: "generations" in search.stderr.readline())
+    doomed.head_node.kill_all_processes(check_alive=False, allow_graceful=False)
+    out, err = search.communicate(timeout=LIMIT_S)
+    assert (search.returncode, out) == (1, ""), err
+    assert f"the head of the Ray cluster, {doomed.address}, does not answer any more" in err
+    assert "stopped; go on with: pso-attn resume r" in err
+    assert "Traceback" not in err
+    done = len(load_run("r", tmp_path / "runs").history)
+    other = tmp_path / "elsewhere"
+    other.mkdir()
+    total = ["--generations", str(done + 2), "--json"]
+    (other / "runs").mkdir()
+    where = ["--executor", "ray", "--ray-address", cluster.address]
+    resumed = command("resume", f"{url}#r", *where, *total, cwd=other)
+    out, err = resumed.communicate(timeout=LIMIT_S)
+    assert resumed.returncode == 0, err
+    assert json.loads(out)["generations"]["done"] == done + 2
+    numbers = [trial.number for trial in load_run("r", other / "runs").history.trials]
+    assert numbers == list(range(4 * (done + 2)))
+
+
+def test_an_address_that_does_not_answer_is_refused_within_fifteen_seconds(
+    tmp_path: Path,
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        address = f"127.0.0.1:{deaf.getsockname()[1]}"
+        where = ["--executor", "ray", "--ray-address", address]
+        began_s = time.monotonic()
+        search = command("search", "digits", *where, cwd=tmp_path)
+        _, err = search.communicate(timeout=LIMIT_S)
+    assert search.returncode == 2
+    assert f"what listens at {address} does not answer as a Ray cluster within 12 s" in err
+    assert time.monotonic() - began_s < LIMIT_S
+    nobody = command(
+        "search", "digits", "--executor", "ray", "--ray-address", address, cwd=tmp_path
+    )
+    _, err = nobody.communicate(timeout=LIMIT_S)
+    assert nobody.returncode == 2
+    assert f"no Ray cluster answers at {address}" in err
+    assert not (tmp_path / "runs").exists()
+
+
+def head() -> Any:
+    """Return a cluster of one node, which notices soon where another has gone."""
+    noticing = {"health_check_period_ms": 500, "health_check_failure_threshold": 3}
+    own = {"num_cpus": 1, "object_store_memory": STORE_BYTES, "_system_config": noticing}
+    return Cluster(initialize_head=True, head_node_args=own)
+
+
+def made_of(function: Callable[..., Any]) -> ObjectiveTrainer:
+    return ObjectiveTrainer(OwnObjective(function, "tests:f", False, CPU), LOSS, BUDGET)
+
+
+def asked_for(
+    seconds: list[float], executor: Any, folder: Path, slow: str | None = None
+) -> list[Outcome]:
+    settings = [{"x": 0.1, "seconds": wait, "slow": slow} for wait in seconds]
+    return outcomes(made_of(node_of), executor, asked(settings), folder)
+
+
+def seen(folder: Path) -> list[str]:
+    """Return the nodes that left their name in a trial's folder."""
+    return [path.name for path in folder.glob("trial-*/seed-*/*")]
+
+
+def until(holds: Callable[[], bool]) -> None:
+    deadline_s = time.monotonic() + LIMIT_S
+    while not holds():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.1)
+
+
+def command(*arguments: str, cwd: Path) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-m", "pso_attn", *arguments],
+        cwd=cwd,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "NO_COLOR": "1"},
+    )
