@@ -32,6 +32,7 @@ def score_finalists(
     trials: in place of the first, the weights before the search are scored. checkpoints: the run's
     folder of models. Controls are there once the search has finished.
     """
+    assert parts.weights is not None
     fitness = parts.weight_trainer().fitness(checkpoints)
     searched = fitness.searched
     rows = [searched.used(searched.untouched[None])]
