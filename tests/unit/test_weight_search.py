@@ -243,3 +243,16 @@ def test_what_cannot_work_is_refused_before_anything_is_written(
     assert done.exit_code == 2, done.output
     assert said in done.output.replace("\n", " ")
     assert not (tmp_path / "r").exists()
+
+
+def test_chunks_in_processes_resume_here_to_the_same_floats(tmp_path: Path) -> None:
+    where = ("--sampler", "pso-classic", "--runs-dir", tmp_path, "-q")
+    file = space(tmp_path, "hybrid")
+    cli("search", file, "--run", "w", *where, "--executor", "processes", "--workers", "2")
+    run = load_run("w", tmp_path)
+    whole = stored(run)
+    lines = run.folder.journal.read_bytes().splitlines(keepends=True)
+    run.folder.journal.write_bytes(b"".join(lines[: len(lines) * 2 // 3]))
+    assert len(stored(load_run("w", tmp_path))) < len(whole)
+    cli("resume", "w", "--runs-dir", tmp_path, "-q", "--executor", "local")
+    assert stored(load_run("w", tmp_path)) == whole
