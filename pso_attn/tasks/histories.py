@@ -209,7 +209,7 @@ def _wide(table: Table, layout: HistoryLayout) -> _Rows:
 
 def read_forecast_table(data: str) -> Table:
     """Return the table of a file; ConfigurationError for arrays, which have no times."""
-    if data.lower().endswith(".npz") or data.startswith("aeon:"):
+    if data.lower().endswith((".npy", ".npz")) or data.startswith("aeon:"):
         raise ConfigurationError(
             f"{data} holds arrays, which say no times; forecasts need a table, CSV or Parquet"
         )

@@ -226,16 +226,21 @@ def _arrays(data: str) -> tuple[Array, pd.DataFrame, str, str]:
 
 
 def _from_aeon(name: str) -> tuple[Array, Any]:
+    """Return series (n, T, channels) and labels of aeon; DataError for what is not on the disk."""
     try:
         from aeon.datasets import load_classification
+        from aeon.datasets.dataset_collections import get_downloaded_tsc_tsr_datasets
+        from aeon.datasets.tser_datasets import tsr_zenodo
     except ImportError as error:
         raise DataError(
             f'aeon:{name} needs the package aeon: pip install "pso-attn[series]" ({error})'
         ) from error
-    try:
-        series, labels = load_classification(name)
-    except Exception as error:  # it looks for what it has not on the network
-        raise DataError(f"aeon does not load {name}: {error}") from error
+    there = sorted({*get_downloaded_tsc_tsr_datasets()} - {*tsr_zenodo})  # those have no classes
+    if name not in there:  # else aeon would look for it on the network
+        raise DataError(
+            f"aeon has no labelled series {name} on this machine{nearest(name, there)}"
+        )
+    series, labels = load_classification(name)
     longest = max(one.shape[1] for one in series)
     values = np.full((len(series), longest, series[0].shape[0]), np.nan)
     for row, one in enumerate(series):

@@ -251,6 +251,25 @@ def test_arrays_that_cannot_work_are_one_sentence(
         make_task("series", str(tmp_path / "data.npz"))
 
 
+@pytest.mark.parametrize(
+    ("task", "sentence"),
+    [
+        ("series", "data.npy holds one array without a name"),
+        ("images", "data.npy holds one array without a name"),
+        ("table", "data.npy holds arrays; expected a table, as CSV or Parquet"),
+        ("text_labels", "data.npy holds arrays; expected a table, as CSV or Parquet"),
+    ],
+)
+@pytest.mark.parametrize("options", [{}, {"target": "y"}])
+def test_an_array_without_targets_is_refused_whether_a_target_is_named_or_not(
+    task: str, sentence: str, options: dict[str, str], tmp_path: Path
+) -> None:
+    np.save(tmp_path / "data.npy", np.zeros((12, 4)))
+    with pytest.raises(DataError) as raised:
+        make_task(task, str(tmp_path / "data.npy"), **options)
+    assert sentence in str(raised.value)
+
+
 def test_a_library_that_is_not_there_is_named() -> None:
     with pytest.raises(DataError, match='no series "digit"; did you mean "digits"'):
         make_task("series", "sklearn:digit")
