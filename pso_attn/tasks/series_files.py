@@ -11,7 +11,7 @@ import pandas as pd
 from pso_attn.errors import ConfigurationError, DataError, nearest
 from pso_attn.tasks.arrays import read_arrays
 from pso_attn.tasks.clock import read_times
-from pso_attn.tasks.columns import ColumnOptions, as_numbers
+from pso_attn.tasks.columns import DROP_INSTEAD, ColumnOptions, as_numbers
 from pso_attn.tasks.files import Table, read_table
 from pso_attn.types import Array
 
@@ -81,6 +81,12 @@ def read_series(
         if name is not None:
             table.require(name, key)
     aside = {n for n in (*named.values(), *read.drop, time, series) if n is not None}
+    for name in read.categorical:
+        if name not in aside:
+            raise ConfigurationError(
+                f'columns.categorical has "{name}", and what a series holds is read as numbers; '
+                "write labels as columns of 0 and 1, or list it in columns.drop"
+            )
     if series is None:
         if time is not None:
             raise ConfigurationError(
@@ -153,7 +159,8 @@ def _found(values: Array, table: Table, layout: SeriesLayout) -> SeriesData:
 
 def _numbers(table: Table, names: tuple[str, ...]) -> Array:
     """Return columns as numbers, (rows, columns)."""
-    columns = [as_numbers(table.require(name, "the model"), table.source) for name in names]
+    found = [table.require(name, "the model") for name in names]
+    columns = [as_numbers(values, table.source, DROP_INSTEAD) for values in found]
     stacked: Array = np.stack(columns, axis=1)
     return stacked
 

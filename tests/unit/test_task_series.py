@@ -205,6 +205,12 @@ def changed(**columns: Any) -> pd.DataFrame:
         (as_rows(), {"columns": {"patches": 2}}, 'columns.patches is not a key; did you mean "pa'),
         (as_rows().assign(kind="a"), {}, 'target "kind" is "a" in every training row'),
         (as_rows().assign(t1="x"), {}, 'column "t1" holds "x" in row 1, and is read as numbers'),
+        (as_rows().assign(t1="x"), {}, "mend those 30 rows, or list the column in columns.drop"),
+        (
+            as_rows(),
+            {"columns": {"categorical": ["t1"]}},
+            'columns.categorical has "t1", and what a series holds is read as numbers',
+        ),
         (as_steps(), {"time": "when", "columns": {"series": "whom"}}, 'did you mean "who"'),
         (changed(kind=["a", "b"] * 67 + ["a"]), STEPS, 'column "kind" changes within series'),
         (changed(when="2025-01-01"), STEPS, "has two rows at when ="),
