@@ -237,12 +237,12 @@ def _from_aeon(name: str) -> tuple[Array, Any]:
     try:
         from aeon.datasets import load_classification
         from aeon.datasets.dataset_collections import get_downloaded_tsc_tsr_datasets
-        from aeon.datasets.tser_datasets import tsr_zenodo
+        from aeon.datasets.tser_datasets import tser_soton
     except ImportError as error:
         raise DataError(
             f'aeon:{name} needs the package aeon: pip install "pso-attn[series]" ({error})'
         ) from error
-    there = sorted({*get_downloaded_tsc_tsr_datasets()} - {*tsr_zenodo})  # those have no classes
+    there = sorted({*get_downloaded_tsc_tsr_datasets()} - {*tser_soton})  # those have no classes
     if name not in there:  # else aeon would look for it on the network
         raise DataError(
             f"aeon has no labelled series {name} on this machine{nearest(name, there)}"
