@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from pso_attn.config import Configuration
@@ -45,8 +46,8 @@ def load_name(reference: str, what: str, code: str | None = None) -> Any:
             f"{label}: importing {module} failed with {type(error).__name__}: {error}"
         ) from error
     if not hasattr(imported, name):
-        public = [known for known in vars(imported) if not known.startswith("_")]
-        raise ConfigurationError(f"{label}: {module} has no {name}{nearest(name, public)}")
+        own = _own_names(imported)
+        raise ConfigurationError(f"{label}: {module} has no {name}{nearest(name, own)}")
     return getattr(imported, name)
 
 
@@ -91,6 +92,17 @@ def refuse_imports(configuration: Configuration) -> None:
             f'{what} = "{name}" would import code, which --no-import refuses; '
             "leave out the flag if you trust it"
         )
+
+
+def _own_names(module: ModuleType) -> list[str]:
+    """Return what a module or its package defines and may be named, without what it imports."""
+    top = module.__name__.partition(".")[0]
+
+    def is_own(value: Any) -> bool:
+        defined = value.__module__ if inspect.isroutine(value) or inspect.isclass(value) else top
+        return callable(value) and str(defined).partition(".")[0] == top
+
+    return [n for n, value in vars(module).items() if not n.startswith("_") and is_own(value)]
 
 
 def _check_found(module: str, label: str, folders: list[str]) -> None:

@@ -153,6 +153,11 @@ def _check_top(document: Document, where: str) -> None:
     for name in _TABLES:
         if not isinstance(document.get(name, {}), Mapping):
             raise _wrong(where, name, document[name], f"a table, [{name}]")
+    if "forecast" in document and not document["forecast"]:
+        raise ConfigurationError(
+            f"{where}: [forecast] is empty; say how many steps are forecast, as horizon = 24, or "
+            "leave the table out"
+        )
     starts = document.get("start", [])
     if not isinstance(starts, list) or not all(isinstance(start, Mapping) for start in starts):
         raise _wrong(where, "start", starts, "a list of tables, [[start]]")

@@ -23,8 +23,18 @@ class Arrays:
     frame: pd.DataFrame
 
 
+def refuse_bare_array(data: str) -> None:
+    """Raise DataError for an npy file, whose one array has no name and no targets beside it."""
+    if data.lower().endswith(".npy"):
+        raise DataError(
+            f"{data} holds one array without a name; write it, and its targets beside it, with "
+            'numpy.savez("data.npz", x=…, y=…)'
+        )
+
+
 def read_arrays(path: Path) -> Arrays:
     """Return the arrays of an npz file; DataError for keys or shapes that are not expected."""
+    refuse_bare_array(str(path))
     check_file(path)
     try:
         # opened here, since numpy leaves a file that it cannot read open

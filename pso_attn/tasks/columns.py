@@ -20,6 +20,8 @@ from pso_attn.types import Array
 
 Kind = Literal["number", "label"]
 MOST_LABELS = 1000  # in the training rows; a column with more says who, not what
+_OTHER_WAYS = ", or list the column in columns.categorical or columns.drop"
+DROP_INSTEAD = ", or list the column in columns.drop"  # of values that can be numbers alone
 _NUMBERS_MEANT = 0.5  # share of numbers from which a text among them is a mistake
 
 
@@ -47,7 +49,7 @@ class Column:
     def encode(self, values: pd.Series, source: str) -> tuple[NDArray[np.int64], Array]:
         """Return the embedding's row of each value, and the weight; DataError for other kinds."""
         if self.kind == "number":
-            numbers = as_numbers(values, source)
+            numbers = as_numbers(values, source, ways_out="")  # of new rows: others were looked at
             absent = np.isnan(numbers)
             weights = np.nan_to_num((numbers - self.mean) / self.deviation)
             rows = np.full(len(numbers), self.first)
@@ -186,8 +188,11 @@ def columns_from(document: Sequence[Mapping[str, Any]]) -> tuple[Column, ...]:
     return tuple(Column(**{**entry, "labels": tuple(entry["labels"])}) for entry in document)
 
 
-def as_numbers(values: pd.Series, source: str) -> Array:
-    """Return a column's numbers, NaN where they are missing; DataError where it has others."""
+def as_numbers(values: pd.Series, source: str, ways_out: str = _OTHER_WAYS) -> Array:
+    """Return a column's numbers, NaN where they are missing; DataError where it has others.
+
+    ways_out: what else may be done than to mend the rows, as the message ends.
+    """
     if not pd.api.types.is_numeric_dtype(values):
         values = values.astype("str").where(values.notna())
     numbers = pd.to_numeric(values, errors="coerce")
@@ -195,8 +200,7 @@ def as_numbers(values: pd.Series, source: str) -> Array:
     if len(odd):
         raise DataError(
             f'{source}: column "{values.name}" holds "{values.iloc[odd[0]]}" in row {odd[0] + 1}, '
-            f"and is read as numbers; mend {_rows(len(odd))}, or list the column in "
-            "columns.categorical or columns.drop"
+            f"and is read as numbers; mend {_rows(len(odd))}{ways_out}"
         )
     found = numbers.to_numpy(dtype=np.float64, na_value=np.nan)
     endless = np.flatnonzero(np.isinf(found))

@@ -45,6 +45,8 @@ def read_table(data: str) -> Table:
     if data.startswith("sklearn:"):
         return _bundled(data.removeprefix("sklearn:"))
     path = Path(data)
+    if path.suffix.lower() in (".npy", ".npz"):
+        raise DataError(f"{path} holds arrays; expected a table, as CSV or Parquet")
     check_file(path)
     frame = _parquet(path) if path.suffix.lower() in (".parquet", ".pq") else _csv(path)
     if frame.empty:

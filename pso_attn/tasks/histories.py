@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pso_attn.errors import ConfigurationError, DataError, nearest
 from pso_attn.tasks.clock import read_times
-from pso_attn.tasks.columns import as_numbers, as_words
+from pso_attn.tasks.columns import DROP_INSTEAD, as_numbers, as_words
 from pso_attn.tasks.files import Table, read_table
 from pso_attn.types import Array
 
@@ -185,7 +185,7 @@ _Rows = tuple[list[str], NDArray[np.int64], NDArray[np.int64], Array]
 def _long(table: Table, layout: HistoryLayout) -> _Rows:
     """Return the series' names; and of each row the number of its series, itself and its value."""
     assert layout.target is not None  # else the table is wide
-    values = as_numbers(table.require(layout.target, "target"), table.source)
+    values = as_numbers(table.require(layout.target, "target"), table.source, ways_out="")
     words = pd.Series([ONLY] * len(values))
     if layout.series is not None:
         words = as_words(table.require(layout.series, "columns.series"))
@@ -201,7 +201,8 @@ def _long(table: Table, layout: HistoryLayout) -> _Rows:
 
 def _wide(table: Table, layout: HistoryLayout) -> _Rows:
     """Return what `_long` does, a column after the other."""
-    columns = [as_numbers(table.require(n, "the model"), table.source) for n in layout.wide]
+    found = [table.require(name, "the model") for name in layout.wide]
+    columns = [as_numbers(values, table.source, DROP_INSTEAD) for values in found]
     series, count = np.arange(len(columns)), len(table.frame)
     rows = np.tile(np.arange(count), len(columns))
     return list(layout.wide), np.repeat(series, count), rows, np.concatenate(columns)
@@ -209,7 +210,7 @@ def _wide(table: Table, layout: HistoryLayout) -> _Rows:
 
 def read_forecast_table(data: str) -> Table:
     """Return the table of a file; ConfigurationError for arrays, which have no times."""
-    if data.lower().endswith(".npz") or data.startswith("aeon:"):
+    if data.lower().endswith((".npy", ".npz")) or data.startswith("aeon:"):
         raise ConfigurationError(
             f"{data} holds arrays, which say no times; forecasts need a table, CSV or Parquet"
         )

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from pso_attn.errors import ConfigurationError, DataError
-from pso_attn.tasks.arrays import read_arrays
+from pso_attn.tasks.arrays import read_arrays, refuse_bare_array
 from pso_attn.tasks.columns import ColumnOptions
 from pso_attn.tasks.files import Table
 from pso_attn.tasks.labelled import LabelledTask, Prepared, labelled_task, target_column
@@ -41,6 +41,7 @@ def make_images(
     columns.patch: the side of a patch in pixels, by default the smallest that leaves few of them.
     """
     data, columns = data or _DEFAULT, columns or {}
+    refuse_bare_array(data)
     pixels, table = _read(data)
     wanted, splitting = target_column("images", target, data), SplitOptions.read(split or {})
     options = ColumnOptions.read(columns, list(table.frame.columns), more=_KEYS)

@@ -23,10 +23,13 @@ Loader = Iterable[Any]  # of (inputs, targets), batches of tensors; a torch Data
 
 
 class LoaderTask:
-    """Classification, of whole examples or of each token.
+    """Classification, of whole examples, of each token, or of the last tokens alone.
 
     Inputs are (B, T) int64 ids or (B, T, features) float32 vectors; targets (B,), or (B, T) for a
-    class of each token, int64 from 0. All of it is held in memory, and our trainer draws batches.
+    class of each token, or (B, H) with H below T for a class of each of the last H, int64 from 0.
+    These H then are a sequence that answers the T - H before, and say what is known when they are
+    answered: the answers so far, each one token late, if `causal`. All of it is held in memory,
+    and our trainer draws batches.
     """
 
     metrics: ClassVar[Mapping[str, Direction]] = {"loss": "minimize", "accuracy": "maximize"}
@@ -69,7 +72,8 @@ class LoaderTask:
         """Return the sizes, the source and its licence."""
         sizes = {split: len(getattr(self, split)) for split in ("train", "validation", "test")}
         shape = {"classes": self.info.outputs, "length": self.info.length}
-        return {"source": self._source, "licence": self._licence, **sizes, **shape}
+        asked = {"answers": f"the last {self.info.horizon} tokens"} if self.info.horizon else {}
+        return {"source": self._source, "licence": self._licence, **sizes, **shape, **asked}
 
     def preprocessing(self) -> dict[str, Any]:
         """Return what was learned to make inputs: nothing that this class knows of."""
@@ -133,16 +137,18 @@ def _read(loader: Loader, what: str) -> Split:
             f"{what} has inputs of shape {tuple(inputs.shape)} and targets of {targets.dtype}; "
             "expected (n, T) ids or (n, T, features) vectors, and whole numbers as targets"
         )
-    if targets.shape not in (inputs.shape[:1], inputs.shape[:2]):
+    per_token = targets.dim() == 2 and 1 <= targets.shape[1] <= inputs.shape[1]
+    if targets.shape[:1] != inputs.shape[:1] or not (targets.dim() == 1 or per_token):
         raise DataError(
             f"{what} has targets of shape {tuple(targets.shape)} for inputs of shape "
-            f"{tuple(inputs.shape)}; expected one for each example, or one for each token"
+            f"{tuple(inputs.shape)}; expected one for each example, one for each token, or one "
+            "for each of the last tokens"
         )
     return Split(inputs, targets.long())
 
 
 def _info(name: str, splits: tuple[Split, ...], causal: bool) -> TaskInfo:
-    shapes = {(s.inputs.shape[1:], s.targets.dim(), s.inputs.dtype) for s in splits}
+    shapes = {(s.inputs.shape[1:], s.targets.shape[1:], s.inputs.dtype) for s in splits}
     if len(shapes) != 1:
         raise DataError(f"{name}'s splits have examples of different shapes; make them alike")
     inputs, targets = (
@@ -151,11 +157,13 @@ def _info(name: str, splits: tuple[Split, ...], causal: bool) -> TaskInfo:
     if int(targets.min()) < 0:
         raise DataError(f"{name} has a target of {int(targets.min())}; number classes from 0")
     is_ids = not inputs.is_floating_point()
+    asked = targets.shape[1] if targets.dim() == 2 else 0
     return TaskInfo(
         tokens=int(inputs.max()) + 1 if is_ids else None,
         features=None if is_ids else inputs.shape[2],
         length=inputs.shape[1],
         outputs=int(targets.max()) + 1,
         causal=causal,
-        per_token=targets.dim() == 2,
+        per_token=asked > 0,
+        horizon=asked if asked < inputs.shape[1] else 0,
     )

@@ -46,7 +46,9 @@ def read_new_histories(learned: Mapping[str, Any], data: str) -> NewRows:
         )
     for column in (*covariates.past, *covariates.known):
         if column.kind == "number":
-            as_numbers(histories.table.frame[column.name], data)  # in the file's order
+            as_numbers(
+                histories.table.frame[column.name], data, ways_out=""
+            )  # in the file's order
     ahead = tuple(c.name for c in covariates.known if c.name != layout.series)
     ends = [_end(histories, name, rows, shape, clock, ahead) for name, rows in histories.each()]
     known = learned["scales"]

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from pso_attn.errors import ConfigurationError, DataError
+from pso_attn.tasks.arrays import refuse_bare_array
 from pso_attn.tasks.columns import ColumnOptions
 from pso_attn.tasks.forecast_task import ForecastTask
 from pso_attn.tasks.forecasting import make_forecast
@@ -57,6 +58,7 @@ def make_series(
             )
         return make_forecast(data, target, group, time, columns or {}, split or {}, forecast)
     data, columns = data or _DEFAULT, columns or {}
+    refuse_bare_array(data)
     splitting = SplitOptions.read(split or {})
     wanted = target_column("series", target, data)
     named = {"target": wanted, "group": group, "split.column": splitting.column}

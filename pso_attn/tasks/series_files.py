@@ -11,7 +11,7 @@ import pandas as pd
 from pso_attn.errors import ConfigurationError, DataError, nearest
 from pso_attn.tasks.arrays import read_arrays
 from pso_attn.tasks.clock import read_times
-from pso_attn.tasks.columns import ColumnOptions, as_numbers
+from pso_attn.tasks.columns import DROP_INSTEAD, ColumnOptions, as_numbers
 from pso_attn.tasks.files import Table, read_table
 from pso_attn.types import Array
 
@@ -81,6 +81,12 @@ def read_series(
         if name is not None:
             table.require(name, key)
     aside = {n for n in (*named.values(), *read.drop, time, series) if n is not None}
+    for name in read.categorical:
+        if name not in aside:
+            raise ConfigurationError(
+                f'columns.categorical has "{name}", and what a series holds is read as numbers; '
+                "write labels as columns of 0 and 1, or list it in columns.drop"
+            )
     if series is None:
         if time is not None:
             raise ConfigurationError(
@@ -153,7 +159,8 @@ def _found(values: Array, table: Table, layout: SeriesLayout) -> SeriesData:
 
 def _numbers(table: Table, names: tuple[str, ...]) -> Array:
     """Return columns as numbers, (rows, columns)."""
-    columns = [as_numbers(table.require(name, "the model"), table.source) for name in names]
+    found = [table.require(name, "the model") for name in names]
+    columns = [as_numbers(values, table.source, DROP_INSTEAD) for values in found]
     stacked: Array = np.stack(columns, axis=1)
     return stacked
 
@@ -226,16 +233,21 @@ def _arrays(data: str) -> tuple[Array, pd.DataFrame, str, str]:
 
 
 def _from_aeon(name: str) -> tuple[Array, Any]:
+    """Return series (n, T, channels) and labels of aeon; DataError for what is not on the disk."""
     try:
         from aeon.datasets import load_classification
+        from aeon.datasets.dataset_collections import get_downloaded_tsc_tsr_datasets
+        from aeon.datasets.tser_datasets import tser_soton
     except ImportError as error:
         raise DataError(
             f'aeon:{name} needs the package aeon: pip install "pso-attn[series]" ({error})'
         ) from error
-    try:
-        series, labels = load_classification(name)
-    except Exception as error:  # it looks for what it has not on the network
-        raise DataError(f"aeon does not load {name}: {error}") from error
+    there = sorted({*get_downloaded_tsc_tsr_datasets()} - {*tser_soton})  # those have no classes
+    if name not in there:  # else aeon would look for it on the network
+        raise DataError(
+            f"aeon has no labelled series {name} on this machine{nearest(name, there)}"
+        )
+    series, labels = load_classification(name)
     longest = max(one.shape[1] for one in series)
     values = np.full((len(series), longest, series[0].shape[0]), np.nan)
     for row, one in enumerate(series):

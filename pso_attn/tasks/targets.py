@@ -145,7 +145,7 @@ class NumberTarget:
 
     def encode(self, values: pd.Series, source: str) -> Tensor:
         """Return the standardised numbers, (n,) float32."""
-        numbers = (as_numbers(values, source) - self.mean) / self.deviation
+        numbers = (as_numbers(values, source, ways_out="") - self.mean) / self.deviation
         return torch.from_numpy(numbers.astype(np.float32))
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:

@@ -138,3 +138,19 @@ class TestLoadedTokens(TaskContract):
             examples, [180, 60, 60], torch.Generator().manual_seed(0)
         )
         return LoaderTask(*(DataLoader(part, batch_size=60, shuffle=True) for part in parts))
+
+
+class TestLoadedAnswers(TaskContract):
+    """A sequence that answers a sequence: what five ids are of, turned around, one step late."""
+
+    def make(self) -> Task:
+        rng = generator(0, "turned")
+        ids = torch.from_numpy(rng.choice(12**5, size=300, replace=False))
+        rows = torch.stack([ids // 12**k % 12 for k in range(5)], dim=1)
+        turned = (rows.flip(1) == 3).long() + 2 * (rows.flip(1) == 4).long()
+        begun = torch.cat([torch.zeros(300, 1, dtype=torch.int64), turned[:, :-1]], dim=1)
+        examples = TensorDataset(torch.cat([rows, begun], dim=1), turned)
+        parts = torch.utils.data.random_split(
+            examples, [180, 60, 60], torch.Generator().manual_seed(0)
+        )
+        return LoaderTask(*(DataLoader(part, batch_size=60) for part in parts), causal=True)

@@ -35,6 +35,10 @@ def read(**keys: Any) -> Any:
         ({"model": {"heads": 2}, "search": {"heads": [1]}}, "fixed in .* and varied in"),
         ({"target": 3}, '"target" is 3; expected text in quotes'),
         ({"split": "fold"}, r'"split" is "fold"; expected a table, \[split\]'),
+        (
+            {"forecast": {}},
+            r"\[forecast\] is empty; say how many steps are forecast, as horizon =",
+        ),
         ({"constraints": {"expressions": "a < 3"}}, "expected a list of text"),
         ({"constraints": {"expressions": [3]}}, "expected text in quotes"),
         ({"run": {"device": 3}}, r'"run\.device" is 3; expected text'),

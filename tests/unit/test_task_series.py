@@ -205,6 +205,12 @@ def changed(**columns: Any) -> pd.DataFrame:
         (as_rows(), {"columns": {"patches": 2}}, 'columns.patches is not a key; did you mean "pa'),
         (as_rows().assign(kind="a"), {}, 'target "kind" is "a" in every training row'),
         (as_rows().assign(t1="x"), {}, 'column "t1" holds "x" in row 1, and is read as numbers'),
+        (as_rows().assign(t1="x"), {}, "mend those 30 rows, or list the column in columns.drop"),
+        (
+            as_rows(),
+            {"columns": {"categorical": ["t1"]}},
+            'columns.categorical has "t1", and what a series holds is read as numbers',
+        ),
         (as_steps(), {"time": "when", "columns": {"series": "whom"}}, 'did you mean "who"'),
         (changed(kind=["a", "b"] * 67 + ["a"]), STEPS, 'column "kind" changes within series'),
         (changed(when="2025-01-01"), STEPS, "has two rows at when ="),
@@ -249,6 +255,25 @@ def test_arrays_that_cannot_work_are_one_sentence(
     (tmp_path / "data.npz").write_bytes(b"PK\x03\x04 cut off")
     with pytest.raises(DataError, match="is not an npz file of plain arrays"):
         make_task("series", str(tmp_path / "data.npz"))
+
+
+@pytest.mark.parametrize(
+    ("task", "sentence"),
+    [
+        ("series", "data.npy holds one array without a name"),
+        ("images", "data.npy holds one array without a name"),
+        ("table", "data.npy holds arrays; expected a table, as CSV or Parquet"),
+        ("text_labels", "data.npy holds arrays; expected a table, as CSV or Parquet"),
+    ],
+)
+@pytest.mark.parametrize("options", [{}, {"target": "y"}])
+def test_an_array_without_targets_is_refused_whether_a_target_is_named_or_not(
+    task: str, sentence: str, options: dict[str, str], tmp_path: Path
+) -> None:
+    np.save(tmp_path / "data.npy", np.zeros((12, 4)))
+    with pytest.raises(DataError) as raised:
+        make_task(task, str(tmp_path / "data.npy"), **options)
+    assert sentence in str(raised.value)
 
 
 def test_a_library_that_is_not_there_is_named() -> None:
