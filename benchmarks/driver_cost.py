@@ -13,7 +13,6 @@ that devices wait for, since the others are recorded while later ones still trai
 
 import argparse
 import json
-import math
 import platform
 import statistics
 import tempfile

@@ -77,7 +77,7 @@ def crowd_choice(promise: Array, names: list[bytes], known: set[bytes], order: I
     promise: (B, m). names: of the B m draws; what is known or taken is only repeated where
     nothing else is left.
     """
-    slots, draws = promise.shape
+    draws = promise.shape[1]
     ranked = np.argsort(-promise, axis=1, kind="stable")
     chosen, taken = ranked[:, 0].copy(), set(known)
     for slot in order:
