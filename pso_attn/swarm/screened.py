@@ -157,18 +157,19 @@ class ScreenedSwarm:
             )
         if by_velocity < count:
             learned, rest = self.learned(space, history), count - by_velocity
-            drawn = learned.moves(space, standing, slots * rest, rate, rng)
-            kinds.append(drawn.reshape(slots, rest, -1))
-        drawn = np.concatenate(kinds, axis=1)
+            kinds.append(
+                np.stack([learned.moves(space, standing, rest, rate, rng) for _ in particles])
+            )
+        drawn = np.concatenate(kinds, axis=1)  # (B, draws, D)
         able = np.isfinite(standing.costs[particles])
-        if standing.is_noisy and count > 1:  # a best may be looked at again
+        if standing.is_noisy and drawn.shape[1] > 1:  # a best may be looked at again
             bests = standing.bests[particles[able]]
             drawn[able, -1] = ledger.positions[bests]
             known = known - set(keys(ledger.points[bests]))
         points = modelled(space, _flat(drawn))
         promise = Forecast.swept(standing.surrogate, points).promise(standing.best)
         order = np.argsort(standing.costs[particles], kind="stable")
-        chosen = crowd_choice(promise.reshape(slots, count), keys(points), known, order)
+        chosen = crowd_choice(promise.reshape(slots, -1), keys(points), known, order)
         return np.asarray(drawn[np.arange(slots), chosen])
 
     def _by_velocity(self, draws: int) -> int:
