@@ -45,6 +45,7 @@ from pso_attn.types import (
 )
 
 STEPS = ("propose", "plan", "begin", "record", "history")
+WAITED_FOR = ("propose", "plan", "begin", "history", "chunk")
 LOSS = (Objective("loss", "minimize"),)
 NOTHING_MODELLED = 2  # generations
 KNOBS = [
@@ -114,9 +115,10 @@ class Timed:
             return method
 
         def timed(*arguments: Any) -> Any:
-            start = time.perf_counter()
+            start, cpu = time.perf_counter(), time.process_time()
             answer = method(*arguments)
             self._times[name].append(time.perf_counter() - start)
+            self._times[f"{name} CPU"].append(time.process_time() - cpu)
             return answer
 
         return timed
@@ -133,18 +135,22 @@ def measure(name: str, batch: int, generations: int, chunk: int, url: str | None
             search = Search(space, generations)
             parts = [Timed(part, times) for part in (sampler, evaluator, store)]
             run_search(search, *parts)
-    records = np.array(times["record"]).reshape(generations, -1)  # a column for each chunk
-    found = {step: times[step][-generations:] for step in STEPS}
-    chunks = {"record": records.sum(axis=1).tolist(), "chunk": records.mean(axis=1).tolist()}
-    return {**found, **chunks}
+    found = {}
+    for clock in ("", " CPU"):
+        records = np.array(times["record" + clock]).reshape(generations, -1)  # a column a chunk
+        found |= {step + clock: times[step + clock][-generations:] for step in STEPS}
+        found["record" + clock] = records.sum(axis=1).tolist()
+        found["chunk" + clock] = records.mean(axis=1).tolist()
+    return found
 
 
 def summary(times: Times) -> dict[str, dict[str, float]]:
     """Return the median, the least and the greatest of each step, and of what devices wait for."""
     late = {step: taken[NOTHING_MODELLED:] for step, taken in times.items()}
-    late["all"] = [sum(taken) for taken in zip(*(late[step] for step in STEPS), strict=True)]
-    waits = ("propose", "plan", "begin", "history", "chunk")
-    late["waited for"] = [sum(taken) for taken in zip(*(late[w] for w in waits), strict=True)]
+    for total, steps in (("all", STEPS), ("waited for", WAITED_FOR)):
+        for clock in ("", " CPU"):
+            parts = (late[step + clock] for step in steps)
+            late[total + clock] = [sum(taken) for taken in zip(*parts, strict=True)]
     return {
         step: {
             "median": round(statistics.median(taken), 4),
@@ -170,15 +176,15 @@ def main() -> None:
     found: dict[str, Any] = {}
     if not options.json:
         print(f"{platform.processor() or platform.machine()}, optuna {optuna.__version__}")
-        columns = (*STEPS, "all", "chunk", "waited for")
-        print(" ".join([f"{'seconds a generation':24}", *(f"{c:>10}" for c in columns)]))
+        columns = (*STEPS, "all", "waited for", "all CPU", "waited for CPU")
+        print(" ".join([f"{'seconds a generation':24}", *(f"{c:>14}" for c in columns)]))
     for name in options.sampler:
         for batch in options.batch:
             times = measure(name, batch, options.generations, options.chunk, options.url)
             figures = summary(times)
             found[f"{name}, {batch}"] = figures
             if not options.json:
-                row = [f"{figures[column]['median']:10.4f}" for column in columns]
+                row = [f"{figures[column]['median']:14.4f}" for column in columns]
                 print(" ".join([f"{f'{name}, {batch}':24}", *row]), flush=True)
     if options.json:
         print(json.dumps({"schema": 1, "seconds": found}))

@@ -15,6 +15,9 @@ take here (`scale_seconds.py`), in units of their median, times a straggler's fa
 Designs, all of as many evaluations, G times --moves:
 
     synchronous  a generation of G; the next is proposed when all of it is finished
+    backups      the same, but once half of a generation is finished, every training that still
+                 runs is begun again on an idle GPU, and the first of the two that ends counts:
+                 the same floats, "backup tasks" (Dean & Ghemawat 2004, MapReduce, section 3.6)
     overlapped   a swarm of G in batches of G / 8, each proposed once as many GPUs are idle, while
                  stragglers train on. It sees all of every batch but the last 16 (two moves of the
                  swarm), and waits for those it must see. Of the last 16 it sees what is finished;
@@ -24,10 +27,10 @@ Designs, all of as many evaluations, G times --moves:
                  generation the best that the island before it on a ring has by then replaces
                  the worst trial of that generation
 
-Printed: utilisation; score at the end (log10 of regret / a random point's, lower is better);
-time until the quality that all three designs of the repeat reach, in medians of a training.
-Mean and standard deviation over problems and repeats. The driver's own time is left out
-(`driver_cost.py`).
+Printed: utilisation, the share of the GPUs' time that goes into trainings that count; score at the
+end (log10 of regret / a random point's, lower is better); all seconds, and those until the quality
+that all designs of the repeat reach, in medians of a training. Mean and standard deviation over
+problems and repeats. The driver's own time is left out (`driver_cost.py`).
 """
 
 import argparse
@@ -65,7 +68,11 @@ ISLANDS, SMALLEST_ISLAND, MIGRATION = 8, 4, 4
 
 @dataclass(frozen=True, eq=False)
 class Work:
-    """One search to simulate. seconds: (evaluations,), how long each training takes."""
+    """One search to simulate.
+
+    seconds: (evaluations,), how long each training takes. again: (evaluations,), and how long it
+    takes where it is begun a second time.
+    """
 
     problem: Problem
     sampler: str
@@ -73,6 +80,7 @@ class Work:
     moves: int
     seed: int
     seconds: Array
+    again: Array
 
     def swarm(self, particles: int, batch: int, seed: int) -> Any:
         return SAMPLERS[self.sampler](seed, particles, batch, self.moves * particles // batch)
@@ -90,27 +98,40 @@ class Work:
 
 @dataclass(frozen=True, eq=False)
 class Trace:
-    """What came of a search: (evaluations,) each, when trainings ended and their regrets."""
+    """What came of a search: (evaluations,) each, when trainings ended and their regrets.
+
+    busy: seconds of all that count.
+    """
 
     ends: Array
     regrets: Array
+    busy: float
 
     def utilisation(self, work: Work) -> float:
-        return float(work.seconds.sum() / (work.gpus * self.ends.max()))
+        return self.busy / float(work.gpus * self.ends.max())
 
     def reached(self, regret: float) -> float:
         """Return when a regret was first reached."""
         return float(self.ends[self.regrets <= regret].min())
 
 
-def synchronous(work: Work) -> Trace:
+def synchronous(work: Work, has_backups: bool = False) -> Trace:
     swarm, history = work.swarm(work.gpus, work.gpus, work.seed), History(MINIMISED)
-    now, ends = 0.0, []
-    for seconds in work.seconds.reshape(work.moves, -1):
+    now, busy, ends = 0.0, 0.0, []
+    shape = (work.moves, -1)
+    for first, second in zip(work.seconds.reshape(shape), work.again.reshape(shape), strict=True):
         history = _after(history, work, swarm.propose(work.problem.space, history))
-        ends.append(now + seconds)
+        half = np.sort(first)[len(first) // 2 - 1]
+        is_late = has_backups & (half + second < first)
+        took = np.where(is_late, half + second, first)
+        busy += float(np.where(is_late, second, first).sum())
+        ends.append(now + took)
         now = float(ends[-1].max())
-    return Trace(np.concatenate(ends), _regrets(history.trials))
+    return Trace(np.concatenate(ends), _regrets(history.trials), busy)
+
+
+def backups(work: Work) -> Trace:
+    return synchronous(work, has_backups=True)
 
 
 def overlapped(work: Work) -> Trace:
@@ -129,7 +150,7 @@ def overlapped(work: Work) -> Trace:
         history = _after(history, work, copy.copy(swarm).propose(space, seen))
         ends.append(now + seconds)
         idle_from[idle] = ends[-1]
-    return Trace(np.concatenate(ends), _regrets(history.trials))
+    return Trace(np.concatenate(ends), _regrets(history.trials), float(work.seconds.sum()))
 
 
 def islands(work: Work) -> Trace:
@@ -154,11 +175,12 @@ def islands(work: Work) -> Trace:
         bests[k].append((now, min(histories[k].trials, key=_regret)))
         if g + 1 < work.moves:
             heapq.heappush(clocks, (now, k))
-    return Trace(ends.ravel(), regrets.ravel())
+    return Trace(ends.ravel(), regrets.ravel(), float(work.seconds.sum()))
 
 
 DESIGNS: dict[str, Callable[[Work], Trace]] = {
     "synchronous": synchronous,
+    "backups": backups,
     "overlapped": overlapped,
     "islands": islands,
 }
@@ -231,12 +253,12 @@ def simulate(
     for seed in range(repeats):
         rng = generator(seed, gpus, "scale")
         own = rng.choice(base, gpus * moves)
-        uniform = rng.random(gpus * moves)
+        luck, second_luck = rng.random((2, gpus * moves))
         for problem in chosen:
             median = realised(problem, seed)[1]
             for kind in STRAGGLERS:
-                seconds = own * straggling(kind, uniform)
-                work = Work(problem, sampler, gpus, moves, seed, seconds)
+                times = (own * straggling(kind, uniform) for uniform in (luck, second_luck))
+                work = Work(problem, sampler, gpus, moves, seed, *times)
                 traces = {name: design(work) for name, design in DESIGNS.items()}
                 shared = max(float(trace.regrets.min()) for trace in traces.values())
                 for name, trace in traces.items():
