@@ -1,11 +1,20 @@
 """The program: one loop. Every other file answers a question that this loop asks."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pso_attn.types import Evaluator, Event, History, Sampler, Store
+from pso_attn.types import (
+    Evaluator,
+    Event,
+    Generation,
+    History,
+    Moved,
+    Replan,
+    Sampler,
+    Store,
+)
 
 Observer = Callable[[Event, History], None]
 
@@ -42,9 +51,41 @@ def run_search(
         )
         store.begin(generation)  # idempotent: writes what is missing of it
         # only what is unfinished, and no further chunk once the time is over
-        for event in evaluator.evaluate(generation, history, stop=search.is_late):
-            store.record(event)
-            for observe in observers:
-                observe(event, history)
+        events = evaluator.evaluate(generation, history, stop=search.is_late)
+        for together in by_chunk(generation, events):
+            store.record(*together)
+            for event in together:
+                for observe in observers:
+                    observe(event, history)
         history = store.history()
     return history
+
+
+def by_chunk(generation: Generation, events: Iterable[Event]) -> Iterator[list[Event]]:
+    """Yield events in the groups that are stored in one write: a chunk each, or a new plan.
+
+    A chunk of which anything is missing is trained again, so a crash in between loses nothing.
+    What is of no chunk goes with what comes next; the last group may be less.
+    """
+    chunks, group = generation.chunks, list[Event]()
+    missing = _missing(generation, chunks)
+    for event in events:
+        group.append(event)
+        if isinstance(event, Replan):
+            missing = _missing(generation, event.chunks)
+        elif isinstance(event, Moved) or event.trial not in missing:
+            continue
+        else:
+            missing[event.trial].remove(event.trial)
+            if missing.pop(event.trial):
+                continue
+        yield group
+        group = []
+    if group:
+        yield group
+
+
+def _missing(generation: Generation, chunks: Sequence[Sequence[int]]) -> dict[int, set[int]]:
+    """Return for each unfinished trial those of its chunk that are, itself among them."""
+    left = [{trial for trial in c if trial not in generation.outcomes} for c in chunks]
+    return {trial: chunk for chunk in left for trial in chunk}

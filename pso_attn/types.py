@@ -243,6 +243,6 @@ class Store(Protocol):
         """Write the plan and the running trials of a generation; what is there already stays."""
         ...
 
-    def record(self, event: Event) -> None:
-        """Write an outcome or a new plan."""
+    def record(self, *events: Event) -> None:
+        """Write outcomes and new plans, in their order, in one durable write."""
         ...

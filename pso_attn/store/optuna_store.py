@@ -140,17 +140,27 @@ class OptunaStore:
                 self._add_trials(number, missing, exist=len(trials))
                 self._of_generation(self._trials(), number, candidates)
 
-    def record(self, event: Event) -> None:
-        """Write an outcome or a new plan; an outcome of a finished trial is left out."""
+    def record(self, *events: Event) -> None:
+        """Write outcomes and new plans in one durable write, in their order.
+
+        An outcome of a finished trial is left out, and of two of one trial the second. A crash in
+        the middle leaves the first of them whole.
+        """
         self._refuse_reading()
+        written = set[int]()
         with self._connection.guard():
-            if isinstance(event, Replan):
-                plan = self._plans[event.generation]
-                self._set_plan(event.generation, records.replanned(plan, event.chunks))
-            elif isinstance(event, Moved):
-                self._write_moved(event)
-            else:
-                self._write_outcome(records.storable(event, len(self._history.objectives)))
+            self._storage.get_study_directions(self._study_id)  # a journal is read up to here
+            with self._connection.together():
+                for event in events:
+                    if isinstance(event, Replan):
+                        plan = self._plans[event.generation]
+                        self._set_plan(event.generation, records.replanned(plan, event.chunks))
+                    elif isinstance(event, Moved):
+                        self._write_moved(event)
+                    elif event.trial not in written:
+                        written.add(event.trial)
+                        objectives = len(self._history.objectives)
+                        self._write_outcome(records.storable(event, objectives))
 
     def set_attribute(self, name: str, value: Any) -> None:
         """Write one JSON value of the run, such as its uses of the test split."""
@@ -284,13 +294,12 @@ class OptunaStore:
         trial_id = storage.get_trial_id_from_study_id_trial_number(self._study_id, outcome.trial)
         if storage.get_trial(trial_id).state.is_finished():
             return
-        with self._connection.together():
-            for step, value in outcome.curve.items():
-                storage.set_trial_intermediate_value(trial_id, step, value)
-            for name, attribute in records.outcome_attributes(outcome).items():
-                storage.set_trial_user_attr(trial_id, name, attribute)
-            state = TrialState[outcome.state.name]
-            storage.set_trial_state_values(trial_id, state, outcome.values)
+        for step, value in outcome.curve.items():
+            storage.set_trial_intermediate_value(trial_id, step, value)
+        for name, attribute in records.outcome_attributes(outcome).items():
+            storage.set_trial_user_attr(trial_id, name, attribute)
+        state = TrialState[outcome.state.name]
+        storage.set_trial_state_values(trial_id, state, outcome.values)
 
     def _unplanned(self, number: int) -> StorageError:
         """Return the error for a trial that somebody else added."""

@@ -22,6 +22,7 @@ from pso_attn.types import Array, Candidate, Generation, Outcome, Scalar, State
 
 SCHEMA = 1
 INFEASIBLE = "infeasible"
+_PLAIN = {bool, int, float, str}
 
 
 def distributions(space: Space) -> dict[str, BaseDistribution]:
@@ -183,6 +184,8 @@ def read_outcome(trial: FrozenTrial) -> Outcome:
 
 def _plain(value: Any) -> Any:
     """Return JSON data: lists for sequences, Python's numbers for numpy's."""
+    if type(value) in _PLAIN:  # nearly all of them, and the checks below are slow
+        return value
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

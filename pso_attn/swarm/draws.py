@@ -32,12 +32,12 @@ def moves(
     half stop there, since the best of a knob is often its end. Discrete ones also get a normal
     deviate of a third of a bin. Labels: a copy of x's, p's or, twice as likely, l's; at
     `jump_rate` a uniform one.
-    x, personal: (D,). v, social: (m, D).
+    x, personal: (D,) or (m, D). v, social: (m, D).
     """
     count = len(v)
     inertia = rng.uniform(*INERTIA, (count, 1))
     cognitive, social_pull = rng.uniform(*PULLS, (2, count, 1))
-    r1, r2, source, jump, bins = rng.random((5, count, x.size))
+    r1, r2, source, jump, bins = rng.random((5, *v.shape))
     pulled = x + inertia * v + cognitive * r1 * (personal - x) + social_pull * r2 * (social - x)
     bin_width = np.where(space.levels > 0, 1.0 / np.maximum(space.levels, 1), 0.0)
     pulled += WOBBLE * bin_width * rng.normal(size=pulled.shape)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pso_attn.seeding import generator
 from pso_attn.space import Space
 from pso_attn.swarm.covariance import Learned
+from pso_attn.swarm.crowd import CROWD, crowd_choice, crowd_moves, draws_each
 from pso_attn.swarm.draws import moves, start, start_length, varied
 from pso_attn.swarm.fold import Fold, folded
 from pso_attn.swarm.ledger import Ledger, keys, modelled
@@ -102,6 +103,8 @@ class ScreenedSwarm:
         else:
             standing = self.learned(space, history).current(space, self.particles)
         known = set(keys(ledger.points))
+        if len(particles) > CROWD:
+            return self._swept(space, history, standing, np.array(particles), known)
         drawn = np.stack(
             [self._drawn(space, history, standing, i, known) for i in particles]
         )  # (B, draws, D)
@@ -121,14 +124,65 @@ class ScreenedSwarm:
         chosen = chosen_moves(forecast, feasible, keys(points), known, standing.best, order)
         return drawn[np.arange(len(particles)), chosen]
 
+    def _swept(
+        self,
+        space: Space,
+        history: History,
+        standing: Standing,
+        particles: Indices,
+        known: set[bytes],
+    ) -> Array:
+        """Return a move for each particle of a crowd, (B, D), from fewer draws: see `crowd`.
+
+        Constraints are left to whoever plans the generation.
+        """
+        ledger, rate = self.ledger(space, history), self.options.jump_rate
+        rng = generator(self.seed, len(history), int(particles[0]), "crowd")
+        slots, count = len(particles), draws_each(self.options.draws, len(particles))
+        by_velocity = self._by_velocity(count)
+        kinds = []
+        if by_velocity:
+            kinds.append(
+                crowd_moves(
+                    space,
+                    ledger,
+                    standing,
+                    self._links,
+                    particles,
+                    by_velocity,
+                    WANDERING,
+                    rate,
+                    rng,
+                )
+            )
+        if by_velocity < count:
+            learned, rest = self.learned(space, history), count - by_velocity
+            kinds.append(
+                np.stack([learned.moves(space, standing, rest, rate, rng) for _ in particles])
+            )
+        drawn = np.concatenate(kinds, axis=1)  # (B, draws, D)
+        able = np.isfinite(standing.costs[particles])
+        if standing.is_noisy and drawn.shape[1] > 1:  # a best may be looked at again
+            bests = standing.bests[particles[able]]
+            drawn[able, -1] = ledger.positions[bests]
+            known = known - set(keys(ledger.points[bests]))
+        points = modelled(space, _flat(drawn))
+        promise = Forecast.swept(standing.surrogate, points).promise(standing.best)
+        order = np.argsort(standing.costs[particles], kind="stable")
+        chosen = crowd_choice(promise.reshape(slots, -1), keys(points), known, order)
+        return np.asarray(drawn[np.arange(slots), chosen])
+
+    def _by_velocity(self, draws: int) -> int:
+        """Return how many of a particle's draws are made by its velocity."""
+        return {"velocity": draws, "covariance": 0, "both": draws // 2}[self.options.moves]
+
     def _drawn(
         self, space: Space, history: History, standing: Standing, i: int, known: set[bytes]
     ) -> Array:
         """Return what particle i has to choose from, (draws, D), new settings if any are left."""
         rng = generator(self.seed, len(history), i, "moves")
         ledger, draws = self.ledger(space, history), self.options.draws
-        by_velocity = {"velocity": draws, "covariance": 0, "both": draws // 2}[self.options.moves]
-        kinds = []
+        by_velocity, kinds = self._by_velocity(draws), []
         if by_velocity:
             kinds.append(self._velocity_moves(space, ledger, standing, i, by_velocity, rng))
         if by_velocity < draws:

@@ -34,6 +34,14 @@ class Forecast:
         variance = surrogate.variance(points) - np.sum(whitened * whitened, axis=0)
         return cls(surrogate, points, surrogate.mean(points), _positive(variance), whitened)
 
+    @classmethod
+    def swept(cls, surrogate: Surrogate, points: Array) -> "Forecast":
+        """Return the same but for rounding, in half the time for very many points."""
+        whitened = surrogate.whitened(points)
+        variance = surrogate.variance(points) - np.einsum("nm,nm->m", whitened, whitened)
+        mean = (np.tril(surrogate.factor).T @ surrogate.weights) @ whitened  # L^-1 y = L^T K^-1 y
+        return cls(surrogate, points, mean, _positive(variance), whitened)
+
     def pretending(self, index: int) -> "Forecast":
         """Return the forecast as if that point had been evaluated and had met its mean.
 

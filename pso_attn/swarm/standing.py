@@ -18,6 +18,11 @@ NOISE_TRUSTED = 0.05  # share of the spread that is noise from which on only the
 POINTS = 400  # that the surrogate is fitted to at most,
 ENTRIES = 4_000_000  # and what their pairs may take, times D: less than 400 points from D = 50 on
 
+MANY, SLIGHT = (
+    5_000,
+    0.1,
+)  # trials for all of which the model is not asked where it counts so little
+
 
 @dataclass(frozen=True, eq=False)
 class Standing:
@@ -51,7 +56,9 @@ def standing_of(ledger: Ledger, labels: Flags, particles: int) -> Standing:
     kept = _kept(targets, ledger.points.shape[1])
     surrogate = fit(ledger.points[kept], labels, targets[kept])
     trust = min(1.0, surrogate.hyperparameters.noise / NOISE_TRUSTED)
-    merits = (1.0 - trust) * targets + trust * surrogate.mean(ledger.points)
+    merits = targets
+    if len(targets) <= MANY or trust > SLIGHT:
+        merits = (1.0 - trust) * targets + trust * surrogate.mean(ledger.points)
     order = np.lexsort((merits, -ledger.fidelities, ~np.isfinite(ledger.losses)))
     ranks = np.empty(len(order))
     ranks[order] = np.arange(len(order))

@@ -1,6 +1,7 @@
 """What every storage must do: what is written reads back, float for float, in any process."""
 
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -185,6 +186,24 @@ def test_an_outcome_recorded_twice_counts_once(url: str | None, folder: RunFolde
         store.record(complete(0, 0.5))
         store.record(complete(0, 0.75))
         assert store.history().trials[0].outcome.values == (0.5,)
+
+
+def test_outcomes_recorded_together_count_each_once(url: str | None, folder: RunFolder) -> None:
+    with OptunaStore.create(url, folder, SPACE, LOSS, CONFIGURATION) as store:
+        store.begin(generation(0))
+        store.record(complete(1, 0.25))
+        store.record(complete(0, 0.5), complete(1, 99.0), complete(0, 99.0), complete(2, 0.75))
+        values = [trial.outcome.values for trial in store.history().trials]
+    assert values == [(0.5,), (0.25,), (0.75,)]
+
+
+def test_a_chunk_is_one_durable_write(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    syncs: list[int] = []
+    with OptunaStore.create(None, folder, SPACE, LOSS, CONFIGURATION) as store:
+        store.begin(generation(0, 32))
+        monkeypatch.setattr(os, "fsync", syncs.append)
+        store.record(*(complete(trial) for trial in range(32)))
+    assert len(syncs) == 1
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])

@@ -89,7 +89,8 @@ class Analytic:
 
     def _outcome(self, candidate: Candidate, chunk: int) -> Outcome:
         noise = generator(candidate.seeds[0], candidate.trial).normal()
-        loss = float(np.sum((candidate.position - 0.3) ** 2) + 0.1 * noise / chunk)
+        position = np.asarray(candidate.position, dtype=np.float64)  # a file's are single
+        loss = float(np.sum((position - 0.3) ** 2) + 0.1 * noise / chunk)
         curve = {step: loss + 1 / step for step in (10, 20, 40)}
         metrics = {"loss": loss, "parameters": 100 + candidate.trial}
         if noise > 0.5:

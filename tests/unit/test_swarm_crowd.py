@@ -1,0 +1,78 @@
+"""A batch of hundreds moves in one sweep, and is still a swarm: pure, inside, and better so."""
+
+import numpy as np
+import pytest
+
+from pso_attn.baselines import RandomSearch
+from pso_attn.swarm import ScreenedSwarm
+from pso_attn.swarm.crowd import CROWD, SCREENED, crowd_choice, draws_each
+from pso_attn.swarm.screening import Forecast
+from pso_attn.swarm.surrogate import fit
+from pso_attn.testing import best_loss, drive
+from pso_attn.testing.samplers import roughness, stored_positions
+from pso_attn.testing.spaces import cube, four_points, mixed
+from pso_attn.types import Params
+
+MANY = CROWD + 8
+
+
+def swarm(**options: object) -> ScreenedSwarm:
+    return ScreenedSwarm(3, MANY, MANY, 6, options)
+
+
+def bowl(params: Params) -> float:
+    return sum((float(value) - 0.7) ** 2 for value in params.values())
+
+
+@pytest.mark.parametrize("moves", ["velocity", "covariance", "both"])
+def test_a_crowd_resumes_to_the_same_positions(moves: str) -> None:
+    space = mixed()
+    whole = drive(swarm(moves=moves, draws=9), space, roughness, 3)
+    resumed = drive(swarm(moves=moves, draws=9), space, roughness, 3, history=whole.truncated(1))
+    np.testing.assert_array_equal(stored_positions(whole), stored_positions(resumed))
+    assert np.all((stored_positions(whole) >= 0) & (stored_positions(whole) <= 1))
+
+
+def test_a_crowd_comes_nearer_than_random_search() -> None:
+    space = cube(6)
+    ours = drive(swarm(), space, bowl, 4)
+    other = drive(RandomSearch(3, MANY, MANY, 4), space, bowl, 4)
+    assert best_loss(ours) < 0.2 * best_loss(other)
+
+
+def test_a_crowd_tries_nothing_twice_while_there_is_anything_new() -> None:
+    positions = stored_positions(drive(swarm(draws=9), cube(4), bowl, 3))
+    assert len(np.unique(positions, axis=0)) == len(positions)
+
+
+def test_a_crowd_of_failures_and_of_four_settings_goes_on() -> None:
+    def failing(params: Params) -> float:
+        raise ArithmeticError
+
+    for function in (failing, roughness):
+        for space in (four_points(), cube(3)):
+            assert np.isfinite(stored_positions(drive(swarm(draws=9), space, function, 3))).all()
+
+
+def test_a_slot_leaves_what_is_taken_to_whoever_ranks_before_it() -> None:
+    promise = np.array([[0.0, 1.0], [0.0, 1.0], [1.0, 0.0]])
+    names = [b"a", b"b", b"c", b"b", b"b", b"b"]
+    chosen = crowd_choice(promise, names, {b"x"}, np.array([1, 0, 2]))
+    assert chosen.tolist() == [0, 1, 0]  # b is taken by slot 1; slot 2 has nothing else
+
+
+def test_a_forecast_for_a_crowd_is_the_same_but_for_rounding() -> None:
+    rng = np.random.default_rng(0)
+    points, labels = rng.random((30, 4)), np.array([False, False, False, True])
+    points[:, 3] = np.round(points[:, 3])
+    surrogate = fit(points, labels, np.sin(9.0 * points[:, 0]) + points[:, 3])
+    one = Forecast.of(surrogate, rng.random((50, 4)))
+    other = Forecast.swept(surrogate, one.points)
+    np.testing.assert_allclose(other.mean, one.mean, atol=1e-8)
+    np.testing.assert_allclose(other.variance, one.variance, atol=1e-8)
+
+
+def test_draws_grow_fewer_with_the_crowd() -> None:
+    assert [draws_each(80, slots) for slots in (65, 512, 4096, 65536)] == [80, 32, 4, 4]
+    assert draws_each(3, 65) == 3
+    assert 512 * draws_each(80, 512) <= SCREENED
