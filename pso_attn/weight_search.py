@@ -44,8 +44,7 @@ class WeightSearch:
             if table.fitness is not None:
                 own = load_function(table.fitness, "weights.fitness", configuration.code)
                 check_call(own, table.fitness, "model, batch", 2)
-            seed, source = configuration.seed, configuration.source
-            start = Start.of(table, settings, task.info, seed, source)
+            start = Start.of(table, settings, task.info, configuration.seed)
             assert start.count, "there is something to search"
         return cls(configuration, task, start, own)
 

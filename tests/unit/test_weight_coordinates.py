@@ -30,7 +30,7 @@ def table(**keys: Any) -> WeightTable:
 
 
 def matrices(settings: dict[str, Any] = SETTINGS, **keys: Any) -> tuple[Matrix, ...]:
-    return find_matrices(table(**keys), settings, INFO, "a.toml")
+    return find_matrices(table(**keys), settings, INFO)
 
 
 def parts(settings: dict[str, Any] = SETTINGS, seed: int = 3) -> dict[str, Tensor]:
