@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pso_attn.checkpoints import load_checkpoint, save_checkpoint
 from pso_attn.config import Configuration
 from pso_attn.configured_space import naming
+from pso_attn.errors import ConfigurationError
 from pso_attn.imports import check_call, load_function
 from pso_attn.space import FITNESS, Space
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:  # what loads torch would slow down --help
 
     from pso_attn.evaluate.weights import Fitness, Start
 
+DROPS = ("dropout", "attention_dropout", "head_dropout")
 FIRST = "start.safetensors"  # the model whose weights are searched
 
 
@@ -41,6 +43,8 @@ class WeightSearch:
         assert table is not None
         settings = space.settings(space.decode(space.starts[0]))
         with naming(configuration.source):
+            if table.mode == "joint":
+                _check_acting(configuration.search)
             if table.fitness is not None:
                 own = load_function(table.fitness, "weights.fitness", configuration.code)
                 check_call(own, table.fitness, "model, batch", 2)
@@ -96,3 +100,15 @@ class WeightSearch:
         if checkpoints is not None:
             save_checkpoint(checkpoints / FIRST, parts, {"settings": dict(settings)})
         return parts
+
+
+def _check_acting(search: Mapping[str, Any]) -> None:
+    """Raise ConfigurationError for a knob that acts on trainings alone."""
+    from pso_attn.evaluate import TRAINING_KNOBS
+
+    for name in search:
+        if name in TRAINING_KNOBS or name in DROPS:
+            raise ConfigurationError(
+                f'search.{name} acts while a model trains, and mode = "joint" trains none; fix it '
+                'in [model], or use mode = "hybrid"'
+            )

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from pso_attn.checkpoints import load_checkpoint
 from pso_attn.cli.app import app
+from pso_attn.evaluate.weights import fitness as fitness_module
 from pso_attn.models import Transformer, read_model
 from pso_attn.runs import LoadedRun, load_run
 
@@ -182,6 +183,11 @@ def broken(model, batch):
 
 def raises(model, batch):
     raise ValueError("no")
+
+def greedy(model, batch):
+    seen = float(batch.inputs.sum() + torch.rand(()))
+    batch.inputs.zero_()
+    return seen
 """
 
 
@@ -224,6 +230,18 @@ def test_a_fitness_without_a_number_fails_its_particle_alone(tmp_path: Path) -> 
     assert "mine:raises raised ValueError: no (mine.py, line 12)" in done.output
 
 
+def test_what_a_fitness_does_to_its_batch_or_draws_reaches_no_other_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fitness_module, "TILE_FLOATS", 1)  # each model a tile of its own
+    monkeypatch.setattr(fitness_module, "idle_threads", lambda device: 4)
+    where = ("--runs-dir", tmp_path, "--generations", "1", "-q")
+    cli("search", own(tmp_path, "greedy"), "--run", "w", *where)
+    values = {trial.outcome.values for trial in load_run("w", tmp_path).history.trials}
+    assert len(values) == 1
+    assert values != {(0.0,)}
+
+
 @pytest.mark.parametrize(
     ("sets", "said"),
     [
@@ -231,6 +249,8 @@ def test_a_fitness_without_a_number_fails_its_particle_alone(tmp_path: Path) -> 
         (["weights.start=gone.safetensors"], "does not exist; check weights.start"),
         (["weights.coordinates=subspace", "weights.dimensions=9999"], "at most as wide as"),
         (["weights.fitness=nothing:here"], "nothing"),
+        (["weights.mode=joint", "search.beta1={}"], "search.beta1 acts while a model trains"),
+        (["weights.mode=joint", "search.dropout={}"], "search.dropout acts while a model trains"),
     ],
 )
 def test_what_cannot_work_is_refused_before_anything_is_written(
