@@ -172,6 +172,8 @@ def test_the_first_particle_is_the_start(finished: Any) -> None:
 
 
 FITNESS = """
+import threading
+
 import torch
 
 def share(model, batch):
@@ -185,6 +187,7 @@ def raises(model, batch):
     raise ValueError("no")
 
 def greedy(model, batch):
+    assert threading.current_thread() is threading.main_thread()
     seen = float(batch.inputs.sum() + torch.rand(()))
     batch.inputs.zero_()
     return seen
@@ -227,7 +230,7 @@ def test_a_fitness_without_a_number_fails_its_particle_alone(tmp_path: Path) -> 
         app, ["search", str(raising), "--run", "v", "--runs-dir", str(tmp_path)]
     )
     assert done.exit_code == 3, done.output
-    assert "mine:raises raised ValueError: no (mine.py, line 12)" in done.output
+    assert "mine:raises raised ValueError: no (mine.py, line 14)" in done.output
 
 
 def test_what_a_fitness_does_to_its_batch_or_draws_reaches_no_other_model(
@@ -263,3 +266,15 @@ def test_what_cannot_work_is_refused_before_anything_is_written(
     assert done.exit_code == 2, done.output
     assert said in done.output.replace("\n", " ")
     assert not (tmp_path / "r").exists()
+
+
+def test_a_warm_start_brings_settings_and_says_how_to_start_from_weights(finished: Any) -> None:
+    run, file, runs = finished
+    done = CliRunner().invoke(
+        app, ["search", str(file), "--warm-start", "whole", "--runs-dir", str(runs), "--dry-run"]
+    )
+    if run.assembled("cpu").configuration.search:
+        assert done.exit_code == 0, done.output
+    else:
+        assert done.exit_code == 2, done.output
+        assert "start from weights by" in done.output.replace("\n", " ")
