@@ -8,6 +8,7 @@ import numpy as np
 import optuna
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch.nn import functional
 from typer.testing import CliRunner
 
@@ -278,3 +279,34 @@ def test_a_warm_start_brings_settings_and_says_how_to_start_from_weights(finishe
     else:
         assert done.exit_code == 2, done.output
         assert "start from weights by" in done.output.replace("\n", " ")
+
+
+def test_soups_are_chosen_among_models_as_they_are_used(tmp_path: Path) -> None:
+    where = ("--runs-dir", tmp_path, "-q")
+    cli("search", space(tmp_path, "full"), "--run", "source", *where)
+    kept = tmp_path / "source" / "checkpoints"
+    first = load_file(kept / "start.safetensors")
+    rng = torch.Generator().manual_seed(1)
+    files = []
+    for number in range(3):  # one model, disturbed so that rounding changes which is best
+        files.append(str(tmp_path / f"{number}.safetensors"))
+        noise = {n: 0.2 * torch.randn(p.shape, generator=rng) for n, p in first.items()}
+        save_file({name: part + noise[name] for name, part in first.items()}, files[-1])
+    weights = f'mode = "checkpoints"\nstart = {json.dumps(files)}\nquantise = "ternary"'
+    path = tmp_path / "soup.toml"
+    path.write_text(SPACE.format(weights=weights, batch=6))
+    cli("search", path, "--run", "soup", *where)
+    run = load_run("soup", tmp_path)
+    control = json.loads((run.folder.path / "control.json").read_text())
+    fitness = run.assembled("cpu").weights.fitness("cpu", run.folder.checkpoints)
+    rows = fitness.searched.used(fitness.searched.checkpoints)
+    settings = run.best().candidate.settings
+    losses = [score.value for score in fitness.score_rows([settings] * 3, rows)]
+    assert control["best single model"]["fitness"] == pytest.approx(min(losses))
+    assert control["greedy soup"]["fitness"] <= control["best single model"]["fitness"] + 1e-6
+    searched = fitness.searched
+    mean = searched.used(searched.checkpoints.mean(0, keepdim=True))
+    (uniform,) = fitness.score_rows([settings], mean)
+    assert control["uniform soup"]["fitness"] == pytest.approx(uniform.value)
+    begun = [trial.outcome.values[0] for trial in run.history.trials[:3]]
+    assert begun == pytest.approx(losses, abs=2e-5)  # each is a first particle
