@@ -134,6 +134,12 @@ def test_controls_stand_beside_the_best(finished: Any) -> None:
     assert control["trials"] == 18
     assert {"untouched", "gradient", "best"} <= control.keys()
     assert control["gradient"]["fitness"] < control["untouched"]["fitness"]
+    parts = run.assembled("cpu")
+    table, batch = parts.weights.start.table, parts.weights.start.settings.get("batch_size", 32)
+    step = 3 * batch  # forward passes, where a backward one counts for two
+    seen = table.examples or len(parts.task.train)
+    passes = 18 * (seen + table.gradient_steps * step)
+    assert control["gradient"]["steps"] == round(passes / step)
     best = control["best"]
     assert best["trial"] == run.best().number
     document = json.loads(cli("confirm", "whole", "--runs-dir", runs, "--json").stdout)
@@ -310,3 +316,6 @@ def test_soups_are_chosen_among_models_as_they_are_used(tmp_path: Path) -> None:
     assert control["uniform soup"]["fitness"] == pytest.approx(uniform.value)
     begun = [trial.outcome.values[0] for trial in run.history.trials[:3]]
     assert begun == pytest.approx(losses, abs=2e-5)  # each is a first particle
+    own, between = np.split(np.stack([t.position for t in run.history.trials[:6]]), 2)
+    assert (between >= own.min(0) - 1e-6).all()  # further ones lie between two of them
+    assert (between <= own.max(0) + 1e-6).all()
