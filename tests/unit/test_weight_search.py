@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from pso_attn.checkpoints import load_checkpoint
 from pso_attn.cli.app import app
+from pso_attn.controls import row_of
 from pso_attn.evaluate.weights import fitness as fitness_module
 from pso_attn.models import Transformer, read_model
 from pso_attn.runs import LoadedRun, load_run
@@ -147,6 +148,13 @@ def test_controls_stand_beside_the_best(finished: Any) -> None:
     assert document["gain"]["unit"] == "test part"
     assert len(document["rows"][1]["test"]["loss"]["per_seed"]) == 10
     assert "gradient" in document["baselines"]
+    fitness = parts.weights.fitness("cpu", run.folder.checkpoints)
+    best, settings = run.best(), run.best().candidate.settings
+    (found,) = fitness.metrics(
+        [settings], row_of(parts, fitness, best), "test", slice(0, None, 10)
+    )
+    first = document["rows"][1]["test"]["loss"]["per_seed"][0]
+    assert first == pytest.approx(found["loss"], abs=2e-5)
     cli("export", "whole", "--runs-dir", runs, "--out", runs / "out")
 
 
