@@ -77,7 +77,7 @@ def measure(name: str, repeats: int) -> dict[str, float]:
     settings = {"layers": layers, "d_model": width, "heads": 2, "feedforward_ratio": 2}
     task = Examples(examples, tokens)
     table = read_weights({"mode": "weights"}, "benchmark")
-    start = Start.of(table, settings, task.info, 0, "benchmark")
+    start = Start.of(table, settings, task.info, 0)
     fitness = Fitness(start.searched(start.drawn), task, "loss", 0, torch.device("cpu"))
     loop = Loop(fitness, settings)
     loop.model.load_swarm_parameters(start.drawn)

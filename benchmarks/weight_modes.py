@@ -43,7 +43,7 @@ def checkpoints(seed: int, folder: Path) -> list[str]:
     table = read_weights(
         {"matrices": "all", "start": str(folder / "base.safetensors")}, "benchmark"
     )
-    start = Start.of(table, MODEL, task.info, seed, "benchmark")
+    start = Start.of(table, MODEL, task.info, seed)
     fitness = Fitness(start.searched(None), task, "loss", seed, device)
     settings = [{**MODEL, "lr": rate} for rate in (1e-3, 2e-3, 3e-3, 5e-3, 8e-3)]
     vectors = fitness.searched.untouched.expand(TUNED, -1)

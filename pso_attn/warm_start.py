@@ -57,6 +57,12 @@ def warm_started(configuration: Configuration, reference: str, runs_dir: Path) -
             for name, value in dropped.items():
                 if value not in outside.setdefault(name, []):
                     outside[name].append(value)
+    if not space.coordinates:
+        raise ConfigurationError(
+            f"--warm-start {reference} brings settings, and {configuration.source} searches "
+            "weights alone; start from weights by --set weights.start=FILE, such as a run's "
+            "checkpoints/best.safetensors"
+        )
     if not shared:
         raise ConfigurationError(
             f"--warm-start {reference} has no value that {configuration.source} searches: it "

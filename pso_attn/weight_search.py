@@ -1,7 +1,7 @@
 """The parts of a search for weights: where it begins, and what scores its positions."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pso_attn.checkpoints import load_checkpoint, save_checkpoint
 from pso_attn.config import Configuration
 from pso_attn.configured_space import naming
+from pso_attn.errors import ConfigurationError
 from pso_attn.imports import check_call, load_function
 from pso_attn.space import FIRST, Space
 from pso_attn.types import Budget, Objective
@@ -17,6 +18,8 @@ if TYPE_CHECKING:  # what loads torch would slow down --help
     import torch
 
     from pso_attn.evaluate.weights import Start, WeightTrainer
+
+DROPS = ("dropout", "attention_dropout", "head_dropout")
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,11 +43,12 @@ class WeightSearch:
         assert table is not None
         settings = space.settings(space.decode(space.starts[0]))
         with naming(configuration.source):
+            if table.mode == "joint":
+                _check_acting(configuration.search)
             if table.fitness is not None:
                 own = load_function(table.fitness, "weights.fitness", configuration.code)
                 check_call(own, table.fitness, "model, batch", 2)
-            seed, source = configuration.seed, configuration.source
-            start = Start.of(table, settings, task.info, seed, source)
+            start = Start.of(table, settings, task.info, configuration.seed)
             assert start.count, "there is something to search"
         return cls(configuration, task, start, own)
 
@@ -86,3 +90,15 @@ class WeightSearch:
             settings, steps = self.start.settings, self.configuration.budget.steps
             parts = train_first(self.task, settings, self.start.seed, steps, device)
             save_checkpoint(checkpoints / FIRST, parts, {"settings": dict(settings)})
+
+
+def _check_acting(search: Mapping[str, Any]) -> None:
+    """Raise ConfigurationError for a knob that acts on trainings alone."""
+    from pso_attn.evaluate import TRAINING_KNOBS
+
+    for name in search:
+        if name in TRAINING_KNOBS or name in DROPS:
+            raise ConfigurationError(
+                f'search.{name} acts while a model trains, and mode = "joint" trains none; fix it '
+                'in [model], or use mode = "hybrid"'
+            )

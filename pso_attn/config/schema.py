@@ -241,8 +241,8 @@ def _check_weights(document: Document, where: str) -> None:
     for name in _OUTER:
         if name in searched:
             raise ConfigurationError(
-                f'{where}: "{name}" is in [search], and a position of weights has one number of '
-                "layers and one width; fix it in [model]"
+                f'{where}: "{name}" is in [search], and all particles of a search for weights '
+                "share it; fix it in [model]"
             )
     if "objective" in document or ":" in document.get("model", {}).get("family", ""):
         raise ConfigurationError(

@@ -112,10 +112,12 @@ class SeparableSwarm:
         number, first = divmod(generation * self.batch, self.population)
         scale = self._deviations(space, cloud, number)
         members = range(first, first + self.batch)
-        deviates = np.stack([self._deviate(space, cloud, number, k) for k in members])
-        positions = reflect(cloud.mean + scale * deviates)
-        drawn = [self._labels(space, cloud, number, k) for k in members]
-        positions = np.where(space.categorical, drawn, positions)
+        positions = np.stack(  # one by one: of a million weights each array counts
+            [reflect(cloud.mean + scale * self._deviate(space, cloud, number, k)) for k in members]
+        )
+        if space.categorical.any():
+            drawn = [self._labels(space, cloud, number, k) for k in members]
+            positions = np.where(space.categorical, drawn, positions)
         placed = space.with_starts(positions, generation * self.batch)
         particles = slots(generation, self.batch, self.particles)
         return Proposal(storable(space, placed), particles)
@@ -148,7 +150,8 @@ class SeparableSwarm:
         if not utility.any():
             return replace(cloud, labels=labels, pending=())
         scale, pace = self._deviations(space, cloud, number), cloud.pace
-        steps = np.where(space.categorical, 0.0, (positions - cloud.mean) / scale)
+        steps = (positions - cloud.mean) / scale
+        steps[:, space.categorical] = 0.0
         if number:
             pace = float(np.clip(pace * math.exp(PACE * np.sign(ranks[0] - ranks[1])), *PACES))
             steps[1] = 0.0  # it told what it was sent for
@@ -199,8 +202,8 @@ class SeparableSwarm:
 
     def _labels(self, space: Space, cloud: Cloud, number: int, member: int) -> Array:
         """Return a member's labels, in a position (D,) whose numbers mean nothing."""
-        if not space.categorical.any() or (member == 0 and len(cloud.labels)):
-            first: Array = cloud.labels[0] if len(cloud.labels) else cloud.mean
+        if member == 0 and len(cloud.labels):
+            first: Array = cloud.labels[0]
             return first
         rng = generator(self.seed, number, member, "labels")
         fresh: Array

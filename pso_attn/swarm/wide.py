@@ -41,5 +41,6 @@ def storable(space: Space, positions: Array) -> Array:
     proposed, and velocities and steps come out of it exactly.
     """
     inside = np.clip(positions, 0.0, 1.0)
-    inside = np.where(space.categorical, space.snap(inside), inside)
+    if space.categorical.any():
+        inside = np.where(space.categorical, space.snap(inside), inside)
     return space.rounded(inside)

@@ -48,6 +48,8 @@ def test_what_does_not_fit_is_refused(tmp_path: Path, form: int) -> None:
         read_parts(written(tmp_path, {n: t for n, t in tensors.items() if n != name}), model, INFO)
     with pytest.raises(ConfigurationError, match=f"{name} is 3 x 5, and the model's is 16 x 16"):
         read_parts(written(tmp_path, {**tensors, name: torch.ones(3, 5)}), model, INFO)
+    with pytest.raises(ConfigurationError, match="has a tensor more, which the model"):
+        read_parts(written(tmp_path, {**tensors, "more": torch.ones(2)}), model, INFO)
     bad = tensors[name].clone()
     bad[0, 0] = float("nan")
     with pytest.raises(ConfigurationError, match=f"{name} holds values that are not finite"):
@@ -65,3 +67,12 @@ def test_a_pickle_is_refused_with_the_line_that_converts_it(tmp_path: Path) -> N
     assert torch.equal(read["head"], exported()[0]["head"])
     with pytest.raises(ConfigurationError, match="does not exist"):
         read_parts(tmp_path / "other.safetensors", read_model(SETTINGS, INFO), INFO)
+
+
+def test_a_torn_checkpoint_is_not_taken_for_a_pickle(tmp_path: Path) -> None:
+    path = written(tmp_path, exported()[1])
+    path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(ConfigurationError, match="not a whole safetensors file"):
+        read_parts(path, read_model(SETTINGS, INFO), INFO)
+    with pytest.raises(ConfigurationError, match="is a folder"):
+        read_parts(tmp_path, read_model(SETTINGS, INFO), INFO)

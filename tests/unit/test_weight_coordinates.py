@@ -9,6 +9,7 @@ from torch import Tensor
 from pso_attn.errors import ConfigurationError
 from pso_attn.models import Layout, TaskInfo, parameters_of, read_model, swarm_type
 from pso_attn.models.weights import (
+    QUANTISERS,
     Matrix,
     Placement,
     by_name,
@@ -30,7 +31,7 @@ def table(**keys: Any) -> WeightTable:
 
 
 def matrices(settings: dict[str, Any] = SETTINGS, **keys: Any) -> tuple[Matrix, ...]:
-    return find_matrices(table(**keys), settings, INFO, "a.toml")
+    return find_matrices(table(**keys), settings, INFO)
 
 
 def parts(settings: dict[str, Any] = SETTINGS, seed: int = 3) -> dict[str, Tensor]:
@@ -159,3 +160,9 @@ def test_other_settings_take_the_columns_that_they_have(other: dict[str, Any]) -
         assert torch.equal(found[name], expected[name]), name
     narrow = found["blocks.0.attention.key"]
     assert torch.equal(narrow, parts()["blocks.0.attention.key"][:, : narrow.shape[1]])
+
+
+def test_ternary_weights_are_rounded_in_units_of_their_mean_size() -> None:
+    weights = torch.tensor([[[1.0, -0.2], [0.4, -2.4]]])  # mean size 1
+    found = QUANTISERS["ternary"](weights)  # type: ignore[misc]
+    torch.testing.assert_close(found, torch.tensor([[[1.0, 0.0], [0.0, -1.0]]]))

@@ -8,11 +8,14 @@ import numpy as np
 import optuna
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch.nn import functional
 from typer.testing import CliRunner
 
 from pso_attn.checkpoints import load_checkpoint
 from pso_attn.cli.app import app
+from pso_attn.controls import row_of
+from pso_attn.evaluate.weights import fitness as fitness_module
 from pso_attn.models import Transformer, read_model
 from pso_attn.runs import LoadedRun, load_run
 
@@ -132,6 +135,12 @@ def test_controls_stand_beside_the_best(finished: Any) -> None:
     assert control["trials"] == 18
     assert {"untouched", "gradient", "best"} <= control.keys()
     assert control["gradient"]["fitness"] < control["untouched"]["fitness"]
+    parts = run.assembled("cpu")
+    table, batch = parts.weights.start.table, parts.weights.start.settings.get("batch_size", 32)
+    step = 3 * batch  # forward passes, where a backward one counts for two
+    seen = table.examples or len(parts.task.train)
+    passes = 18 * (seen + table.gradient_steps * step)
+    assert control["gradient"]["steps"] == round(passes / step)
     best = control["best"]
     assert best["trial"] == run.best().number
     document = json.loads(cli("confirm", "whole", "--runs-dir", runs, "--json").stdout)
@@ -139,6 +148,13 @@ def test_controls_stand_beside_the_best(finished: Any) -> None:
     assert document["gain"]["unit"] == "test part"
     assert len(document["rows"][1]["test"]["loss"]["per_seed"]) == 10
     assert "gradient" in document["baselines"]
+    fitness = parts.weights.fitness("cpu", run.folder.checkpoints)
+    best, settings = run.best(), run.best().candidate.settings
+    (found,) = fitness.metrics(
+        [settings], row_of(parts, fitness, best), "test", slice(0, None, 10)
+    )
+    first = document["rows"][1]["test"]["loss"]["per_seed"][0]
+    assert first == pytest.approx(found["loss"], abs=2e-5)
     cli("export", "whole", "--runs-dir", runs, "--out", runs / "out")
 
 
@@ -171,6 +187,8 @@ def test_the_first_particle_is_the_start(finished: Any) -> None:
 
 
 FITNESS = """
+import threading
+
 import torch
 
 def share(model, batch):
@@ -182,6 +200,12 @@ def broken(model, batch):
 
 def raises(model, batch):
     raise ValueError("no")
+
+def greedy(model, batch):
+    assert threading.current_thread() is threading.main_thread()
+    seen = float(batch.inputs.sum() + torch.rand(()))
+    batch.inputs.zero_()
+    return seen
 """
 
 
@@ -221,7 +245,19 @@ def test_a_fitness_without_a_number_fails_its_particle_alone(tmp_path: Path) -> 
         app, ["search", str(raising), "--run", "v", "--runs-dir", str(tmp_path)]
     )
     assert done.exit_code == 3, done.output
-    assert "mine:raises raised ValueError: no (mine.py, line 12)" in done.output
+    assert "mine:raises raised ValueError: no (mine.py, line 14)" in done.output
+
+
+def test_what_a_fitness_does_to_its_batch_or_draws_reaches_no_other_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fitness_module, "TILE_FLOATS", 1)  # each model a tile of its own
+    monkeypatch.setattr(fitness_module, "idle_threads", lambda device: 4)
+    where = ("--runs-dir", tmp_path, "--generations", "1", "-q")
+    cli("search", own(tmp_path, "greedy"), "--run", "w", *where)
+    values = {trial.outcome.values for trial in load_run("w", tmp_path).history.trials}
+    assert len(values) == 1
+    assert values != {(0.0,)}
 
 
 @pytest.mark.parametrize(
@@ -231,6 +267,8 @@ def test_a_fitness_without_a_number_fails_its_particle_alone(tmp_path: Path) -> 
         (["weights.start=gone.safetensors"], "does not exist; check weights.start"),
         (["weights.coordinates=subspace", "weights.dimensions=9999"], "at most as wide as"),
         (["weights.fitness=nothing:here"], "nothing"),
+        (["weights.mode=joint", "search.beta1={}"], "search.beta1 acts while a model trains"),
+        (["weights.mode=joint", "search.dropout={}"], "search.dropout acts while a model trains"),
     ],
 )
 def test_what_cannot_work_is_refused_before_anything_is_written(
@@ -256,3 +294,49 @@ def test_chunks_in_processes_resume_here_to_the_same_floats(tmp_path: Path) -> N
     assert len(stored(load_run("w", tmp_path))) < len(whole)
     cli("resume", "w", "--runs-dir", tmp_path, "-q", "--executor", "local")
     assert stored(load_run("w", tmp_path)) == whole
+
+
+def test_a_warm_start_brings_settings_and_says_how_to_start_from_weights(finished: Any) -> None:
+    run, file, runs = finished
+    done = CliRunner().invoke(
+        app, ["search", str(file), "--warm-start", "whole", "--runs-dir", str(runs), "--dry-run"]
+    )
+    if run.assembled("cpu").configuration.search:
+        assert done.exit_code == 0, done.output
+    else:
+        assert done.exit_code == 2, done.output
+        assert "start from weights by" in done.output.replace("\n", " ")
+
+
+def test_soups_are_chosen_among_models_as_they_are_used(tmp_path: Path) -> None:
+    where = ("--runs-dir", tmp_path, "-q")
+    cli("search", space(tmp_path, "full"), "--run", "source", *where)
+    kept = tmp_path / "source" / "checkpoints"
+    first = load_file(kept / "start.safetensors")
+    rng = torch.Generator().manual_seed(1)
+    files = []
+    for number in range(3):  # one model, disturbed so that rounding changes which is best
+        files.append(str(tmp_path / f"{number}.safetensors"))
+        noise = {n: 0.2 * torch.randn(p.shape, generator=rng) for n, p in first.items()}
+        save_file({name: part + noise[name] for name, part in first.items()}, files[-1])
+    weights = f'mode = "checkpoints"\nstart = {json.dumps(files)}\nquantise = "ternary"'
+    path = tmp_path / "soup.toml"
+    path.write_text(SPACE.format(weights=weights, batch=6))
+    cli("search", path, "--run", "soup", *where)
+    run = load_run("soup", tmp_path)
+    control = json.loads((run.folder.path / "control.json").read_text())
+    fitness = run.assembled("cpu").weights.fitness("cpu", run.folder.checkpoints)
+    rows = fitness.searched.used(fitness.searched.checkpoints)
+    settings = run.best().candidate.settings
+    losses = [score.value for score in fitness.score_rows([settings] * 3, rows)]
+    assert control["best single model"]["fitness"] == pytest.approx(min(losses))
+    assert control["greedy soup"]["fitness"] <= control["best single model"]["fitness"] + 1e-6
+    searched = fitness.searched
+    mean = searched.used(searched.checkpoints.mean(0, keepdim=True))
+    (uniform,) = fitness.score_rows([settings], mean)
+    assert control["uniform soup"]["fitness"] == pytest.approx(uniform.value)
+    begun = [trial.outcome.values[0] for trial in run.history.trials[:3]]
+    assert begun == pytest.approx(losses, abs=2e-5)  # each is a first particle
+    own, between = np.split(np.stack([t.position for t in run.history.trials[:6]]), 2)
+    assert (between >= own.min(0) - 1e-6).all()  # further ones lie between two of them
+    assert (between <= own.max(0) + 1e-6).all()

@@ -81,17 +81,24 @@ def descend(
 def soups(fitness: Fitness, settings: Settings, objective: Objective) -> dict[str, Tensor]:
     """Return what is made of several checkpoints without a search, as flat rows (1, M) by name.
 
+    Rows are not quantised; scores are of what the model makes of them.
+
     The best single model, the mean of all, and the greedy soup (Wortsman et al. 2022, arXiv
     2203.05482, recipe 1): models join it in the order of their scores while it does not get worse.
     Scores are those of the validation split.
     """
     rows = fitness.searched.checkpoints
-    losses = [_loss(objective, s) for s in fitness.score_rows([settings] * len(rows), rows)]
+
+    def losses_of(mixed: Tensor) -> list[float]:
+        scores = fitness.score_rows([settings] * len(mixed), fitness.searched.used(mixed))
+        return [_loss(objective, score) for score in scores]
+
+    losses = losses_of(rows)
     order = sorted(range(len(rows)), key=losses.__getitem__)
     members, best = [order[0]], losses[order[0]]
     for candidate in order[1:]:
         mixed = rows[[*members, candidate]].mean(0, keepdim=True)
-        loss = _loss(objective, fitness.score_rows([settings], mixed)[0])
+        loss = losses_of(mixed)[0]
         if loss <= best:
             members, best = [*members, candidate], loss
     return {

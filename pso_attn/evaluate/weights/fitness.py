@@ -48,10 +48,14 @@ class OwnFitness:
     name: str
 
     def score(self, model: PlainModel, batch: Split, metrics: Mapping[str, float]) -> Score:
-        """Return what it says of a model; what it raises, or no number, is the score's error."""
+        """Return what it says of a model; what it raises, or no number, is the score's error.
+
+        It gets a copy of the batch: what it changes there reaches no other model.
+        """
+        copied = Split(batch.inputs.clone(), batch.targets.clone())
         try:
             with own_code(0, batch.inputs.device):
-                answer = self.function(model, batch)
+                answer = self.function(model, copied)
             value = read_answer(answer, FITNESS, self.name)[FITNESS]
         except OwnCodeError as error:
             return Score(nan, metrics, str(error))
@@ -216,7 +220,9 @@ class Fitness:
                 carriers.load(rows_of(rows))
                 return self._scored(carriers, examples, seen, precision)
 
-        threads = 1 if len(tiles) == 1 else min(len(tiles), self._threads)
+        threads = min(len(tiles), self._threads)
+        if self.own is not None:
+            threads = 1  # its random numbers, and where it prints, are the whole process's
         with one_thread():
             if threads == 1:
                 found = [one(index) for index in range(len(tiles))]

@@ -44,11 +44,9 @@ class Start:
     files: tuple[Mapping[str, Tensor], ...]
 
     @classmethod
-    def of(
-        cls, table: WeightTable, settings: Settings, info: TaskInfo, seed: int, where: str
-    ) -> "Start":
+    def of(cls, table: WeightTable, settings: Settings, info: TaskInfo, seed: int) -> "Start":
         """Read the checkpoints and find the matrices; ConfigurationError where they do not fit."""
-        matrices = find_matrices(table, settings, info, where)
+        matrices = find_matrices(table, settings, info)
         model = read_model(settings, info)
         files = tuple(read_parts(Path(name), model, info) for name in table.files)
         return cls(table, settings, info, seed, matrices, files)

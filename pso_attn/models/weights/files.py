@@ -13,13 +13,16 @@ from pso_attn.models.info import TaskInfo
 from pso_attn.models.swarm import ModelSettings
 from pso_attn.models.weights.matrices import drawn_parts
 
+_PICKLES = (b"PK\x03\x04", b"\x80\x02")  # how torch.save begins a file, now and before 1.6
+
 
 def read_parts(path: Path, settings: ModelSettings, info: TaskInfo) -> dict[str, Tensor]:
     """Return a model's parts by name, float32, of the shapes that the settings have.
 
     The file holds them as the plain model's state (an export's model.safetensors), or under their
     own names (a run's checkpoints/best.safetensors). Raises ConfigurationError where it is no
-    safetensors file, lacks a tensor, has one of another shape, or holds what is not finite.
+    safetensors file, lacks a tensor, has one more or one of another shape, or holds what is not
+    finite.
     """
     found = _tensors(path)
     parts = drawn_parts(settings, info, 0)
@@ -42,6 +45,12 @@ def read_parts(path: Path, settings: ModelSettings, info: TaskInfo) -> dict[str,
                 f"{path}: {name} holds values that are not finite; use a checkpoint of a training "
                 "that did not diverge"
             )
+    beyond = sorted(found.keys() - wanted.keys())
+    if beyond:
+        raise ConfigurationError(
+            f"{path} has a tensor {beyond[0]}, which the model of these settings lacks; set in "
+            "[model] what the checkpoint was trained with, such as its layers"
+        )
     if not is_state:
         return {name: found[name].float() for name in parts}
     flat = torch.zeros(sum(part.numel() for part in parts.values()))
@@ -52,14 +61,23 @@ def read_parts(path: Path, settings: ModelSettings, info: TaskInfo) -> dict[str,
 
 def _tensors(path: Path) -> dict[str, Tensor]:
     """Return the tensors of a safetensors file."""
-    if not path.exists():
-        raise ConfigurationError(f"the checkpoint {path} does not exist; check weights.start")
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise ConfigurationError(f"the checkpoint {path} {what}; check weights.start")
+    head = b""
     try:
+        with path.open("rb") as begun:
+            head = begun.read(4)
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
     except (SafetensorError, OSError) as error:
+        if not head.startswith(_PICKLES):
+            raise ConfigurationError(
+                f"{path} is not a whole safetensors file ({error}); export the model again, or "
+                "check weights.start"
+            ) from error
         raise ConfigurationError(
-            f"{path} is not a safetensors file ({error}); pickles are not read, since they may "
+            f"{path} is a pickle and not a safetensors file; pickles are not read, since they may "
             'run code: convert one that you trust with `python -c "import torch, '
             "safetensors.torch as s; "
             f"s.save_file(torch.load('{path.name}', weights_only=True), "

@@ -52,7 +52,7 @@ class Matrix:
 
 
 def find_matrices(
-    table: WeightTable, settings: Mapping[str, Any], info: TaskInfo, where: str
+    table: WeightTable, settings: Mapping[str, Any], info: TaskInfo
 ) -> tuple[Matrix, ...]:
     """Return the matrices that a [weights] table names, in the order of storage.
 
@@ -62,7 +62,7 @@ def find_matrices(
     model = read_model(settings, info)
     if not isinstance(model, TransformerSettings):
         raise ConfigurationError(
-            f"{where}: [weights] searches Wq, Wk, Wv and Wo of a transformer, and model.family is "
+            f"[weights] searches Wq, Wk, Wv and Wo of a transformer, and model.family is "
             f'"{model.family}"; set model.family = "transformer"'
         )
     layers = range(model.layers) if table.layers is None else table.layers
@@ -70,7 +70,7 @@ def find_matrices(
         if layer >= model.layers:
             listed = ", ".join(map(str, range(model.layers)))
             raise ConfigurationError(
-                f"{where}: weights.layers names layer {layer}, and the model has {listed}; name "
+                f"weights.layers names layer {layer}, and the model has {listed}; name "
                 "some of these"
             )
     wanted = {
