@@ -148,7 +148,7 @@ def test_controls_stand_beside_the_best(finished: Any) -> None:
     assert document["gain"]["unit"] == "test part"
     assert len(document["rows"][1]["test"]["loss"]["per_seed"]) == 10
     assert "gradient" in document["baselines"]
-    fitness = parts.weights.fitness("cpu", run.folder.checkpoints)
+    fitness = parts.weight_trainer().fitness(run.folder.checkpoints)
     best, settings = run.best(), run.best().candidate.settings
     (found,) = fitness.metrics(
         [settings], row_of(parts, fitness, best), "test", slice(0, None, 10)
@@ -325,7 +325,7 @@ def test_soups_are_chosen_among_models_as_they_are_used(tmp_path: Path) -> None:
     cli("search", path, "--run", "soup", *where)
     run = load_run("soup", tmp_path)
     control = json.loads((run.folder.path / "control.json").read_text())
-    fitness = run.assembled("cpu").weights.fitness("cpu", run.folder.checkpoints)
+    fitness = run.assembled("cpu").weight_trainer().fitness(run.folder.checkpoints)
     rows = fitness.searched.used(fitness.searched.checkpoints)
     settings = run.best().candidate.settings
     losses = [score.value for score in fitness.score_rows([settings] * 3, rows)]
