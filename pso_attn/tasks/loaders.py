@@ -7,6 +7,7 @@ class MyTask(LoaderTask):
 
 import hashlib
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -40,11 +41,14 @@ class LoaderTask:
         validation: Loader,
         test: Loader,
         causal: bool = False,
+        padded: bool = False,
         source: str = "its own code",
         licence: str = "unknown",
     ) -> None:
         """Read the loaders once; causal: whether a token may not see later ones.
 
+        padded: whether sequences, or the sources before answers, end in padding to which nobody
+        attends: ids of 0, or vectors whose last entry is 0 and not 1.
         Loaders that shuffle are read in an order that is always the same. DataError for examples
         that do not fit together.
         """
@@ -53,7 +57,8 @@ class LoaderTask:
             _read(loader, f"{self.name}'s {split} split")
             for split, loader in (("train", train), ("validation", validation), ("test", test))
         )
-        self.info = _info(self.name, (self.train, self.validation, self.test), causal)
+        found = _info(self.name, (self.train, self.validation, self.test), causal)
+        self.info = replace(found, padded=padded)
         self._source, self._licence = source, licence
         digest = hashlib.sha256()
         for split in (self.train, self.validation, self.test):

@@ -75,6 +75,36 @@ def test_a_window_as_wide_as_the_source_is_none() -> None:
     )
 
 
+@pytest.mark.parametrize("recurrence", ["batched", "one_by_one"])
+@pytest.mark.parametrize("own", FLOWS, ids=str)
+def test_a_padded_source_is_answered_as_the_source_alone(
+    own: dict[str, Any], recurrence: str
+) -> None:
+    """Each example is also answered by a model without padding, which has the same parameters."""
+    padded = replace(INFO, padded=True)
+    settings = read_lstm({"hidden": 4, "layers": 2, "recurrence": recurrence, **own}, padded)
+    swarm = SwarmLstm.started([settings] * 2, padded, [3, 4], torch.float64)
+    given = inputs()
+    given[..., -1] = 1.0  # a real token
+    lengths = (SOURCE, 1, 3)
+    for example, length in enumerate(lengths):
+        given[:, example, length:SOURCE] = 0.0
+    with torch.no_grad():
+        swarm.storage.weights.mul_(2.0)
+        found = swarm.forward(given)
+        for example, length in enumerate(lengths):
+            short = replace(INFO, length=length + STEPS)
+            alone = SwarmLstm([settings] * 2, short, swarm.storage.weights, swarm.storage.layout)
+            cut = [
+                given[:, example : example + 1, :length],
+                given[:, example : example + 1, SOURCE:],
+            ]
+            expected = alone.forward(torch.cat(cut, 2))[:, 0]
+            torch.testing.assert_close(found[:, example], expected, rtol=0, atol=1e-12)
+        plain = swarm.extract(1).eval()
+        torch.testing.assert_close(plain(given[0]), found[1], rtol=0, atol=1e-12)
+
+
 @pytest.mark.parametrize("own", FLOWS, ids=str)
 def test_parameters_are_those_of_the_plain_module(own: dict[str, Any]) -> None:
     model = read_lstm({"hidden": 4, "layers": 2, **own}, INFO)
@@ -88,7 +118,6 @@ def test_parameters_are_those_of_the_plain_module(own: dict[str, Any]) -> None:
     [
         ({"score": "self_attentive"}, INFO, 'score = "self_attentive" looks at the source in the'),
         ({"query": "learned"}, INFO, 'query = "learned" looks at the source in the same way at'),
-        ({}, replace(INFO, padded=True), "decodes after sources of one length"),
         (
             {"bidirectional_attention": True},
             replace(INFO, horizon=0, per_token=False),

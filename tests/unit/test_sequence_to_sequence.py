@@ -32,6 +32,25 @@ class Turned(LoaderTask):
             loaders.append(DataLoader(examples, batch_size=100))
         super().__init__(*loaders, causal=True)
 """
+PADDED = """
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+from pso_attn.tasks import LoaderTask
+
+
+class Turned(LoaderTask):
+    def __init__(self, data=None):
+        random, loaders = torch.Generator().manual_seed(0), []
+        for rows in (400, 100, 100):
+            source = torch.randint(1, 5, (rows, 5), generator=random)
+            lengths = torch.randint(2, 6, (rows, 1), generator=random)
+            turned = torch.cat([source.gather(1, lengths - 1), source.gather(1, lengths - 2)], 1)
+            source[torch.arange(5) >= lengths] = 0
+            begun = torch.cat([torch.full((rows, 1), 5), turned[:, :-1]], 1)
+            examples = TensorDataset(torch.cat([source, begun], 1), turned - 1)
+            loaders.append(DataLoader(examples, batch_size=100))
+        super().__init__(*loaders, causal=True, padded=True)
+"""
 SPACE = """
 task = "turning:Turned"
 [model]
@@ -51,12 +70,13 @@ bidirectional = true
 bidirectional_attention = true"""
 
 
+@pytest.mark.parametrize("code", [MINE, PADDED], ids=["of one length", "padded"])
 @pytest.mark.parametrize("family", ['family = "transformer"', LSTM], ids=["transformer", "lstm"])
 def test_a_sequence_is_answered_by_a_sequence_and_the_model_stands_alone(
-    family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    family: str, code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("turning.py").write_text(MINE)
+    Path("turning.py").write_text(code)
     Path("space.toml").write_text(SPACE.replace('family = "FAMILY"', family))
 
     def cli(*arguments: str) -> Any:

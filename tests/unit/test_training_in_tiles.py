@@ -175,5 +175,5 @@ def test_parts_are_even_and_never_empty() -> None:
     assert even_parts(range(2), 5) == [[0], [1]]
 
 
-def ignore(step: int, particles: int) -> None:
+def ignore(step: int, particles: int, best: float | None = None) -> None:
     """Hear of progress."""

@@ -84,11 +84,14 @@ class Attend:
         if given.places is None:
             return given
         asks = given.last.unflatten(1, (given.states.shape[1], -1))  # (P, B, U, d)
+        lengths = given.lengths
         if self._first.flow:
-            states = fused(given.states, asks, learned)
+            states = fused(given.states, asks, learned, lengths)
         else:
             states = given.states[:, :, None].expand(-1, -1, asks.shape[2], -1, -1)
-        return replace(given, states=states.flatten(1, 2))
+        if lengths is not None:
+            lengths = lengths.repeat_interleave(asks.shape[2], -1)  # (P or 1, B · U)
+        return replace(given, states=states.flatten(1, 2), lengths=lengths)
 
     def _query(self, given: States, learned: LearnedTensors) -> Tensor:
         """Return (P, B, d), or (P, 1, d) where it is learned."""
@@ -129,7 +132,7 @@ class Attend:
             return there, None
         if self._first.local == "monotonic":
             own = place[None, -1:] if lengths is None else lengths
-            own = own if given.places is None else given.places.clamp(max=tokens)
+            own = own if given.places is None else torch.minimum(given.places, own)
             near, fade = (own[..., None] - place).abs() <= self._window, None
         else:
             inside = (query @ learned["place_map"][0]).tanh()

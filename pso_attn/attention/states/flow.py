@@ -29,10 +29,13 @@ KNOBS = (
 )
 
 
-def fused(states: Tensor, decoder: Tensor, learned: LearnedTensors) -> Tensor:
+def fused(
+    states: Tensor, decoder: Tensor, learned: LearnedTensors, lengths: Tensor | None
+) -> Tensor:
     """Return the encoder's states as each step of the decoder sees them, (P, B, U, T, d).
 
-    states: (P, B, T, d). decoder: (P, B, U, d).
+    states: (P, B, T, d). decoder: (P, B, U, d). lengths: (P or 1, B), how many states an example
+    has, None where all have T.
     """
     (weight,), (fuse,) = learned["flow_score"], learned["flow_map"]
     own, other, both = weight[:, None, :, None].chunk(3, 2)  # (P, 1, d, 1)
@@ -42,7 +45,11 @@ def fused(states: Tensor, decoder: Tensor, learned: LearnedTensors) -> Tensor:
     later = steps[None, :] >= steps[1:, None]  # (U − 1, U), of all steps but the first
     known = scores[:, :, None].masked_fill(later[:, None], float("-inf"))  # (P, B, U − 1, T, U)
     seen = known.softmax(-1) @ decoder[:, :, None]  # (P, B, U − 1, T, d)
-    shares = known.amax(-1).softmax(-1)  # (P, B, U − 1, T)
+    largest = known.amax(-1)  # (P, B, U − 1, T)
+    if lengths is not None:
+        there = torch.arange(states.shape[2], device=states.device) < lengths[..., None]
+        largest = largest.masked_fill(~there[:, :, None], float("-inf"))
+    shares = largest.softmax(-1)
     whole = (shares @ states)[:, :, :, None]  # (P, B, U − 1, 1, d)
     seen, whole = (
         torch.cat([torch.zeros_like(part[:, :, :1]), part], 2)

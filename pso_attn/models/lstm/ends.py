@@ -8,12 +8,13 @@ from pso_attn.models.info import TaskInfo
 def lengths_of(inputs: Tensor, info: TaskInfo) -> Tensor | None:
     """Return how many tokens each example has, (…, B) at least 1; None where all have T.
 
-    inputs: (…, B, T) ids or (…, B, T, features).
+    inputs: (…, B, T) ids or (…, B, T, features). Where a decoder answers, those of the source
+    count, before the last `horizon`.
     """
     if not info.padded:
         return None
     there = inputs != 0 if info.tokens is not None else inputs[..., -1] != 0
-    return there.sum(-1).clamp(min=1)
+    return there[..., : info.length - info.horizon].sum(-1).clamp(min=1)
 
 
 def at_ends(x: Tensor, hidden: int, directions: int, lengths: Tensor | None) -> Tensor:

@@ -109,7 +109,7 @@ class ReadOut(nn.Module):
         last = place[-1:] if lengths is None else lengths  # (1,) or (B,)
         seen, fade = place <= last[:, None], None
         if own.local != "none":
-            centre = last if places is None else places.clamp(max=tokens)
+            centre = last if places is None else torch.minimum(places, last)
             if own.local == "predictive":
                 centre = last * (self.place_map(query).tanh() @ self.place).sigmoid()
             distance = place - centre[:, None]
@@ -118,10 +118,10 @@ class ReadOut(nn.Module):
                 fade = (-distance.square() / (2 * (own.window / 2) ** 2)).exp()
         return seen, fade
 
-    def flow(self, states: Tensor, decoder: Tensor) -> Tensor:
+    def flow(self, states: Tensor, decoder: Tensor, lengths: Tensor | None) -> Tensor:
         """Return the encoder's states as each step of a decoder sees them, (B, U, T, d).
 
-        states: (B, T, d). decoder: (B, U, d).
+        states: (B, T, d). decoder: (B, U, d). lengths: (B,), None where all have T.
         """
         found = []
         weights = self.flow_score.chunk(3)
@@ -134,7 +134,13 @@ class ReadOut(nn.Module):
                 parts = [part @ weight for part, weight in zip(pairs, weights, strict=True)]
                 scores = parts[0] + parts[1] + parts[2]  # (B, T, step)
                 seen = scores.softmax(-1) @ decoder[:, :step]
-                whole = scores.amax(-1).softmax(-1)[:, None] @ states
+                largest = scores.amax(-1)  # (B, T)
+                if lengths is not None:
+                    beyond = (
+                        torch.arange(states.shape[1], device=states.device) >= lengths[:, None]
+                    )
+                    largest = largest.masked_fill(beyond, float("-inf"))
+                whole = largest.softmax(-1)[:, None] @ states
             parts = [states, seen, states * seen, states * whole]
             found.append(self.flow_map(torch.cat(parts, -1)))
         return torch.stack(found, 1)
@@ -199,7 +205,7 @@ class AttentiveLstm(PlainModel):
             below, x = x, self._dropped(states, index, keys)
         last = torch.cat(self._ends(x.chunk(self.settings.directions, -1), lengths, 0), -1)
         if steps:
-            return self._decoded(x, last, targets, keys)
+            return self._decoded(x, last, targets, lengths, keys)
         memory: list[tuple[Tensor, ...]] = []
         if self.settings.attention.sentinel:
             before = self._ends(states.chunk(self.settings.directions, -1), lengths, 1)
@@ -212,7 +218,12 @@ class AttentiveLstm(PlainModel):
         return logits
 
     def _decoded(
-        self, states: Tensor, last: Tensor, targets: Tensor, keys: Tensor | None
+        self,
+        states: Tensor,
+        last: Tensor,
+        targets: Tensor,
+        lengths: Tensor | None,
+        keys: Tensor | None,
     ) -> Tensor:
         """Return logits (B, U, outputs) from states (B, T, d) and what is read, (B, U, I)."""
         steps = self.settings.horizon
@@ -233,12 +244,14 @@ class AttentiveLstm(PlainModel):
             own, _ = self.decoder(targets, state)
         asks = self._dropped(own, self.settings.layers, keys)
         if self.settings.attention.flow:
-            seen = self.attention.flow(states, asks).flatten(0, 1)
+            seen = self.attention.flow(states, asks, lengths).flatten(0, 1)
         else:
             seen = states.repeat_interleave(steps, 0)  # (B · U, T, d)
         places = torch.arange(1, steps + 1, device=states.device).repeat(len(states))
         query = asks.flatten(0, 1)
-        read, self.penalty = self.attention(seen, query, None, memory, places)
+        if lengths is not None:
+            lengths = lengths.repeat_interleave(steps)
+        read, self.penalty = self.attention(seen, query, lengths, memory, places)
         answers = self.head(torch.cat([read, query], -1))
         logits: Tensor = answers.unflatten(0, (len(states), steps))
         return logits

@@ -152,11 +152,6 @@ def read_lstm(settings: Mapping[str, Any], info: TaskInfo) -> LstmSettings:
             'family "lstm" answers a sequence, or step by step after it, and the task asks for an '
             'answer at each token; choose family "transformer"'
         )
-    if info.horizon and info.padded:
-        raise ConfigurationError(
-            'family "lstm" decodes after sources of one length, and the task pads its sequences; '
-            "cut them to one length"
-        )
     if info.weighted:
         raise ConfigurationError(
             'family "lstm" reads a sequence, and the columns of a table have no order; choose '

@@ -74,7 +74,7 @@ class SwarmLstm(Swarm):
         ends = (self._first.hidden, self._first.directions, lengths)
         last = at_ends(x, *ends).flatten(2)
         if steps:
-            return self._decoded(x.transpose(1, 2), last, targets, keys)
+            return self._decoded(x.transpose(1, 2), last, targets, lengths, keys)
         memory = None
         if self._has_sentinel:
             memory = Memory(
@@ -85,11 +85,17 @@ class SwarmLstm(Swarm):
         return self._answers(States(x.transpose(1, 2), last, lengths, memory))
 
     def _decoded(
-        self, states: Tensor, last: Tensor, targets: Tensor, keys: Tensor | None
+        self,
+        states: Tensor,
+        last: Tensor,
+        targets: Tensor,
+        lengths: Tensor | None,
+        keys: Tensor | None,
     ) -> Tensor:
         """Return logits (N, B, U, outputs): each step of the decoder asks the encoder's states.
 
         states: (N, B, T, d). last: (N, B, d). targets: (N or 1, U, B, I), what the decoder reads.
+        lengths: (N or 1, B), of the sources.
         """
         start = (last @ self.storage.whole("bridge")).tanh()
         own, cells = decoded(targets, self._weights("decoder"), start)  # (N, U, B, d)
@@ -102,7 +108,7 @@ class SwarmLstm(Swarm):
             memory = Memory(*(part[:, :, None] for part in parts))
         steps = torch.arange(1, asks.shape[2] + 1, device=states.device)
         places = steps.repeat(asks.shape[1])[None]  # (1, B · U)
-        given = States(states, asks.flatten(1, 2), None, memory, places)
+        given = States(states, asks.flatten(1, 2), lengths, memory, places)
         logits: Tensor = self._answers(given).unflatten(1, asks.shape[1:3])
         return logits
 
