@@ -26,6 +26,7 @@ from pso_attn.evaluate.jobs import Answer, Job, Said, Trainer
 
 _spawned = get_context("spawn")  # a fork would inherit threads and a CUDA context
 PATIENCE_S = 2.0  # for a worker to end by itself
+ENDING_S = 20.0  # for one that has closed its end: on a busy machine its death takes long
 
 
 class ProcessExecutor:
@@ -160,7 +161,7 @@ class _Worker:
                     self.job, self.deadline_s = None, inf
                 return kind, content
         except (EOFError, OSError):  # it ended, or is about to
-            self.process.join(PATIENCE_S)
+            self.process.join(ENDING_S)
         if self.process.exitcode is None:
             overdue = time.monotonic() >= self.deadline_s
             self.end()
