@@ -13,8 +13,6 @@ import numpy as np
 
 from pso_attn.seeding import generator
 from pso_attn.space import Space
-from pso_attn.swarm.bounds import reflect
-from pso_attn.swarm.moves import Weights, copied_labels
 from pso_attn.swarm.options import WideOptions, read_known
 from pso_attn.swarm.pool import Members, Pool, PooledSwarm
 from pso_attn.types import Array
@@ -55,7 +53,7 @@ class CompetitiveSwarm(PooledSwarm):
     ) -> None:
         """Check the options."""
         self.options = read_known("pso-competitive", CompetitiveOptions, options)
-        super().__init__(seed, particles, batch, self.options.spread)
+        super().__init__(seed, particles, batch, self.options)
 
     def _movers(self, space: Space, pool: Pool, generation: int) -> tuple[Members, Members]:
         """Return the losers, (batch,), and their winners, (batch,), of pairs drawn anew."""
@@ -69,11 +67,6 @@ class CompetitiveSwarm(PooledSwarm):
     def _moved(
         self, space: Space, pool: Pool, member: int, models: Members, rng: np.random.Generator
     ) -> Array:
-        x, winner, phi = pool.position[member], pool.position[models], self.options.phi
-        r1, r2, r3 = rng.random((3, x.size))
-        velocity = r1 * pool.velocity[member] + r2 * (winner - x)
-        velocity += phi * r3 * (pool.position.mean(axis=0) - x)
-        anyone = pool.position[rng.integers(len(pool.position))]
-        levels, shares = np.maximum(space.levels, 1), Weights(1.0, 1.0, phi)
-        labels = copied_labels(x, winner, anyone, levels, shares, self.options.jump_rate, rng)
-        return np.where(space.categorical, labels, reflect(x + velocity))
+        draws = rng.random((3, space.dimension))
+        winner = pool.position[models]
+        return self._learned(space, pool, member, winner, self.options.phi, draws, rng)

@@ -9,13 +9,17 @@ of the papers, of twice as many members.
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pso_attn.seeding import generator
 from pso_attn.space import Space
+from pso_attn.swarm.bounds import reflect
 from pso_attn.swarm.fold import Fold, folded
+from pso_attn.swarm.moves import Weights, copied_labels
+from pso_attn.swarm.options import WideOptions
 from pso_attn.swarm.ranking import merit
 from pso_attn.swarm.slots import check_size, slots
 from pso_attn.swarm.wide import scattered, storable
@@ -39,6 +43,11 @@ class Pool:
         """Return the members, (N,), best first; equals by number."""
         return np.lexsort(self.merits.T[::-1])
 
+    @cached_property
+    def mean(self) -> Array:
+        """The mean of all members, (D,)."""
+        return np.asarray(self.position.mean(axis=0))
+
 
 class PooledSwarm(ABC):
     """A swarm of twice as many members as particles, each generation moving `batch` of them.
@@ -46,10 +55,11 @@ class PooledSwarm(ABC):
     The first trials are the members, drawn where `scattered` says.
     """
 
-    def __init__(self, seed: int, particles: int, batch: int, spread: float) -> None:
+    def __init__(self, seed: int, particles: int, batch: int, options: WideOptions) -> None:
         """Refuse fewer than two particles and a batch that does not fit the swarm."""
         check_size(particles, batch)
-        self.seed, self.particles, self.batch, self._spread = seed, particles, batch, spread
+        self.seed, self.particles, self.batch = seed, particles, batch
+        self._spread, self._jump_rate = options.spread, options.jump_rate
         self._beginning = -(-2 * particles // batch)  # generations
         self._fold: Fold[Pool] | None = None
 
@@ -67,6 +77,29 @@ class PooledSwarm(ABC):
         self, space: Space, pool: Pool, member: int, models: Members, rng: np.random.Generator
     ) -> Array:
         """Return where a member goes, (D,)."""
+
+    def _learned(
+        self,
+        space: Space,
+        pool: Pool,
+        member: int,
+        shown: Array,
+        share: float,
+        draws: Array,
+        rng: np.random.Generator,
+    ) -> Array:
+        """Return where a member goes, (D,), that is shown (D,) and pulled to the mean by `share`.
+
+        x' = x + r1 v + r2 (shown - x) + share r3 (m - x), mirrored at the faces; labels are copied
+        from it, from what it is shown, or in place of the mean from any member. draws: (3, D).
+        """
+        x, (r1, r2, r3) = pool.position[member], draws
+        velocity = r1 * pool.velocity[member] + r2 * (shown - x)
+        velocity += share * r3 * (pool.mean - x)
+        anyone = pool.position[rng.integers(len(pool.position))]
+        levels, shares = np.maximum(space.levels, 1), Weights(1.0, 1.0, share)
+        labels = copied_labels(x, shown, anyone, levels, shares, self._jump_rate, rng)
+        return np.where(space.categorical, labels, reflect(x + velocity))
 
     def propose(self, space: Space, history: History) -> Proposal:
         """Return where the next `batch` members go; pure in the seed, space and history."""

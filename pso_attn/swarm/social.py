@@ -14,8 +14,6 @@ import numpy as np
 
 from pso_attn.seeding import generator
 from pso_attn.space import Space
-from pso_attn.swarm.bounds import reflect
-from pso_attn.swarm.moves import Weights, copied_labels
 from pso_attn.swarm.options import WideOptions, read_known
 from pso_attn.swarm.pool import Members, Pool, PooledSwarm
 from pso_attn.types import Array
@@ -59,7 +57,7 @@ class SocialSwarm(PooledSwarm):
     ) -> None:
         """Check the options."""
         self.options = read_known("pso-social", SocialOptions, options)
-        super().__init__(seed, particles, batch, self.options.spread)
+        super().__init__(seed, particles, batch, self.options)
 
     def _movers(self, space: Space, pool: Pool, generation: int) -> tuple[Members, Members]:
         """Return who learns, (batch,), and the better ones of each, (batch, N), -1 beyond."""
@@ -75,17 +73,12 @@ class SocialSwarm(PooledSwarm):
     def _moved(
         self, space: Space, pool: Pool, member: int, models: Members, rng: np.random.Generator
     ) -> Array:
-        x, better = pool.position[member], models[models >= 0]
-        r1, r2, r3 = rng.random((3, x.size))
-        demonstrators = better[rng.integers(len(better), size=x.size)]
-        shown = pool.position[demonstrators, np.arange(x.size)]
-        influence = self.options.beta * x.size / BASE_SIZE
-        step = r1 * pool.velocity[member] + r2 * (shown - x)
-        step += r3 * influence * (pool.position.mean(axis=0) - x)
-        anyone = pool.position[rng.integers(len(pool.position))]
-        levels, shares = np.maximum(space.levels, 1), Weights(1.0, 1.0, influence)
-        labels = copied_labels(x, shown, anyone, levels, shares, self.options.jump_rate, rng)
-        return np.where(space.categorical, labels, reflect(x + step))
+        better, size = models[models >= 0], space.dimension
+        draws = rng.random((3, size))
+        demonstrators = better[rng.integers(len(better), size=size)]
+        shown = pool.position[demonstrators, np.arange(size)]
+        influence = self.options.beta * size / BASE_SIZE
+        return self._learned(space, pool, member, shown, influence, draws, rng)
 
 
 def learning_chances(members: int, dimension: int) -> Array:
