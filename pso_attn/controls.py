@@ -33,8 +33,10 @@ def hold_against(
     assert parts.weights is not None
     found = folder.read_json(CONTROL)
     best = best_trial(history)
-    if best is None or (found is not None and found["trials"] == len(history.trials)):
-        return found if best is not None else None
+    if best is None:
+        return None
+    if found is not None and found["trials"] == len(history.trials):
+        return dict(found)
     import torch
 
     from pso_attn.evaluate.weights import descend, soups, step_examples

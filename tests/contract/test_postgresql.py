@@ -121,6 +121,9 @@ def test_whoever_begins_at_once_on_an_empty_database_finds_its_tables(url: str) 
 
     with ThreadPoolExecutor(team) as pool:
         list(pool.map(begin, range(team)))
+    with psycopg.connect(empty.replace("+psycopg", "")) as made:
+        (versions,) = made.execute("SELECT count(*) FROM alembic_version").fetchone()
+    assert versions == 1
     gc.collect()
 
 

@@ -15,7 +15,7 @@ from pso_attn.evaluate.weights.searched import Start
 from pso_attn.models import read_model
 from pso_attn.models.weights import read_parts
 from pso_attn.seeding import training_seed
-from pso_attn.space import FIRST, FITNESS
+from pso_attn.space import FIRST
 from pso_attn.tasks.task import Task
 from pso_attn.types import Budget, Objective, Outcome, State
 
@@ -52,10 +52,11 @@ class WeightTrainer(SwarmTrainer):
         folder: holds the model that was trained first; where it does not, that is trained again.
         """
         if self._fitness is None:
-            name = self.objective.name if self.own is None else FITNESS
             searched = self.start.searched(self._trained(folder))
             seed = self.start.seed
-            self._fitness = Fitness(searched, self.task, name, seed, self.device, self.own)
+            self._fitness = Fitness(
+                searched, self.task, self.objective.name, seed, self.device, self.own
+            )
         return self._fitness
 
     def train(self, job: Job, hear: Hear) -> Trained:
