@@ -26,7 +26,7 @@ from pso_attn.evaluate.jobs import Answer, Job, Said, Trainer
 
 _spawned = get_context("spawn")  # a fork would inherit threads and a CUDA context
 PATIENCE_S = 2.0  # for a worker to end by itself
-ENDING_S = 20.0  # for one that has closed its end: on a busy machine its death takes long
+ENDING_S = 20.0  # for one that closes its end: on a busy machine its death takes long
 
 
 class ProcessExecutor:
@@ -150,7 +150,7 @@ class _Worker:
     def hear(self) -> tuple[str, Any]:
         """Return what it has said, or that it is lost and why; at once, if it has or is."""
         kind: str
-        try:
+        with suppress(EOFError, OSError):  # it ended, or is about to
             if self.link.poll():
                 kind, content = pickle.loads(self.link.recv_bytes())
                 if kind == READY:
@@ -160,13 +160,12 @@ class _Worker:
                 if kind == ANSWER:
                     self.job, self.deadline_s = None, inf
                 return kind, content
-        except (EOFError, OSError):  # it ended, or is about to
-            self.process.join(ENDING_S)
-        if self.process.exitcode is None:
-            overdue = time.monotonic() >= self.deadline_s
+        if time.monotonic() >= self.deadline_s and self.process.exitcode is None:
             self.end()
-            if overdue:
-                return LOST, f"gave no answer within {self._timeout_s:g} s"
+            return LOST, f"gave no answer within {self._timeout_s:g} s"
+        self.process.join(ENDING_S)  # its ends of pipes close one by one, before it has ended
+        if self.process.exitcode is None:
+            self.end()
             return LOST, "closed its end"
         self.end()
         return LOST, self._ended()
