@@ -89,7 +89,9 @@ def make_task(work: Work) -> Any:
         info = TaskInfo(None, 4, t, classes, causal=False, per_token=False)
         inputs = torch.from_numpy(rng.standard_normal((examples, t, 4), dtype=np.float32))
         split = Split(inputs, torch.from_numpy(rng.integers(0, classes, examples)))
-    return SimpleNamespace(info=info, train=split, loss=cross_entropy)
+    return SimpleNamespace(
+        info=info, train=split, validation=split, test=split, loss=cross_entropy
+    )
 
 
 def make_members(work: Work, task: Any) -> list[Member]:

@@ -36,7 +36,8 @@ GRID = {
     "lm-long-4": Work(8, 128, 64, 2, 4, is_language_model=True),
     "lm-wide-4": Work(8, 64, 128, 2, 4, is_language_model=True),
 }
-STEPS, WARM_UP, SEARCH_STEPS = 4, 1, 300  # timed at least, untimed before, as planned for
+STEPS, WARM_UP = 4, 1  # timed at least, untimed before
+SEARCH_STEPS, GENERATIONS = 300, 10  # of the search that is planned
 SECONDS = 0.2  # that the planned way trains at least
 CPU = torch.device("cpu")
 
@@ -45,10 +46,11 @@ def compare(work: Work, cores: int, repeats: int, cache: Path) -> tuple[str, dic
     """Return what the planner says, and the seconds of a step of each way, in the median."""
     task = make_task(work)
     members = make_members(work, task)
-    forecast = Planner(task, CPU, cache).forecast(members, SEARCH_STEPS, cores)
+    planner = Planner(task, CPU, cache)
+    forecast = planner.forecast(members, SEARCH_STEPS, cores, GENERATIONS)
     steps = max(STEPS, round(SECONDS / forecast.step_seconds))
     total = WARM_UP + repeats * steps
-    planned = TiledTraining(task, members, total, CPU, forecast.cut)
+    planned = TiledTraining(task, members, total, CPU, forecast.cut, helpers=planner.helpers)
     batch = TiledTraining(task, members, total, CPU, Cut())
     alone = [AloneTraining(task, member, total, CPU) for member in members]
 

@@ -7,6 +7,7 @@ from typing import Protocol
 
 import torch
 
+from pso_attn.evaluate.helpers import Helpers
 from pso_attn.evaluate.rungs import leavers, rung_steps, scored_steps
 from pso_attn.evaluate.tiles import Cut, TiledTraining
 from pso_attn.evaluate.training import Member, divergence
@@ -108,15 +109,16 @@ def train_chunk(
     device: torch.device,
     report: Report,
     cut: Cut = ONE_TILE,
+    helpers: Helpers | None = None,
 ) -> list[ChunkResult]:
     """Return each candidate's result; candidates: their trainings, one per seed.
 
     earlier: step of a rung -> the losses that earlier generations stored there. report: called
     with (step, candidates still training) a hundred times or less, and where they were scored with
-    the best's objective as well. cut: changes no result.
+    the best's objective as well. cut: changes no result. helpers: for a cut that asks for them.
     """
     everyone = [member for members in candidates for member in members]
-    training = TiledTraining(task, everyone, budget.steps, device, cut)
+    training = TiledTraining(task, everyone, budget.steps, device, cut, helpers=helpers)
     sizes = [len(members) for members in candidates]
     return run_chunk(training, sizes, budget, objective, earlier, report)
 

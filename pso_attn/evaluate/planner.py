@@ -1,7 +1,8 @@
 """How a chunk is cut: predicted from a short calibration, which each machine keeps.
 
 The calibration trains the chunk in several cuts, and some of its trainings alone as plain modules,
-for a few steps. It ends when it has taken a twentieth of what the chunk will take.
+for a few steps. It ends when it has taken a twentieth of what the chunk will take. Helpers are
+tried where threads lose so much to each other that starting helpers pays.
 """
 
 import json
@@ -18,13 +19,17 @@ import torch
 
 from pso_attn.evaluate.alone import AloneTraining
 from pso_attn.evaluate.device import idle_threads
+from pso_attn.evaluate.helpers import Helpers
 from pso_attn.evaluate.tiles import Cut, TiledTraining
 from pso_attn.evaluate.training import Member
 from pso_attn.tasks.task import Task
 
-TIMED_STEPS = 3  # of each tile, after one that is not timed; the quickest counts
-SAMPLE, ALONE = 3, "alone"  # how many trainings are timed alone; their key in the cache
+TIMINGS, TIMED_S = 3, 0.02  # of a training, after a step that is not timed; the quickest counts
+MOST_STEPS = 10  # of a timing, which takes more than one where steps are short
+CALIBRATED = 1 + TIMINGS * MOST_STEPS  # steps that a training is begun for
+SAMPLE, ALONE = 8, "alone"  # how many trainings are timed alone; their key in the cache
 SHARE = 0.05  # of a chunk's whole time that its calibration may take
+START_S = 2.0  # that helpers take to start, nearly all of it to load PyTorch
 WORTHWHILE_STEPS = 50  # shorter trainings are cut by cores alone
 CACHE = "pso-attn/calibration.json"
 
@@ -54,7 +59,8 @@ class Forecast:
         words = f"{self.trainings} training{'s' * (self.trainings > 1)} at once"
         if tiles > 1:
             words = f"{self.trainings} trainings in {tiles} batches of {size}"
-        words += f" on {threads} thread{'s' * (threads > 1)}"
+        kind = "process" if self.cut.apart else "thread"
+        words += f" on {threads} {kind}{('es' if self.cut.apart else 's') * (threads > 1)}"
         if self.gain is not None:
             words += f": predicted {self.gain:.1f} times as fast as one by one"
             words += " on as many" if threads > 1 else ""
@@ -62,20 +68,25 @@ class Forecast:
 
 
 class Planner:
-    """Chooses cuts for the chunks of one task on one device."""
+    """Chooses cuts for the chunks of one task on one device.
+
+    helpers: who trains what is cut apart; they end with the planner.
+    """
 
     def __init__(self, task: Task, device: torch.device, cache: Path | None = None) -> None:
         """cache: the file that the machine's calibrations are kept in; by default the user's."""
         self._task, self._device = task, device
         self._cache = cache or _cache_file()
         self._known = _read(self._cache)
+        self.helpers = Helpers(task)
 
     def forecast(
-        self, members: Sequence[Member], steps: int, threads: int | None = None
+        self, members: Sequence[Member], steps: int, threads: int | None = None, times: int = 1
     ) -> Forecast:
         """Return the quickest cut for members who share a bucket and train for so many steps.
 
-        threads: by default as many as there are idle cores now.
+        threads: by default as many as there are idle cores now. times: how often chunks like this
+        are to be trained, this one included.
         """
         count = len(members)
         threads = min(count, threads or idle_threads(self._device))
@@ -86,10 +97,15 @@ class Planner:
         machine = self._known.setdefault(_machine(self._device), {})
         key = _signature(members, self._task, threads)
         if ALONE not in machine.get(key, {}):
-            machine[key] = self._measured(members, steps, threads)
+            machine[key] = self._measured(members, steps * times, threads)
             _write(self._cache, self._known)
         known = machine[key]
-        cuts = _cuts(count, threads)
+        cuts, apart = _cuts(count, threads), Cut(threads, threads, apart=True)
+        if self._is_worth_helpers(known, cuts, apart, steps * times):
+            if str(apart) not in known:
+                known[str(apart)] = self._step_seconds(members, apart)
+                _write(self._cache, self._known)
+            cuts.append(apart)
         quickest = min(cuts, key=lambda cut: known.get(str(cut), inf))
         alone = known[ALONE] * ceil(count / threads)
         return Forecast(count, quickest, known[str(quickest)], alone)
@@ -103,10 +119,7 @@ class Planner:
         key = "; ".join(_signature(members, self._task, 1) for members in ways.values())
         if key not in machine:
             machine[key] = {
-                way: _quickest_step(
-                    TiledTraining(self._task, members, TIMED_STEPS + 1, self._device, Cut())
-                )
-                for way, members in ways.items()
+                way: self._step_seconds(members, Cut()) for way, members in ways.items()
             }
             _write(self._cache, self._known)
         known = machine[key]
@@ -122,27 +135,51 @@ class Planner:
         for cut in _cuts(len(members), threads):
             if time.perf_counter() - began > SHARE * steps * min(known.values(), default=inf):
                 break
-            training = TiledTraining(self._task, members, TIMED_STEPS + 1, self._device, cut)
-            known[str(cut)] = _quickest_step(training)
+            known[str(cut)] = self._step_seconds(members, cut)
         return {**known, ALONE: self._alone_seconds(members)}
 
+    def _is_worth_helpers(
+        self, known: Mapping[str, float], cuts: Sequence[Cut], apart: Cut, steps: int
+    ) -> bool:
+        """Tell whether helpers gain more than it takes to start them; steps: of all trainings."""
+        whole = known.get(str(Cut()), inf)  # of which each core could take its share
+        spared = min(known.get(str(cut), inf) for cut in cuts)
+        spared -= known.get(str(apart), whole / apart.threads)
+        is_worth = spared * steps > (0 if self.helpers.are_running else START_S)
+        return apart.threads > 1 and is_worth and self.helpers.start(apart.threads - 1)
+
+    def _step_seconds(self, members: Sequence[Member], cut: Cut) -> float:
+        task, device = self._task, self._device
+        return _quickest_step(
+            TiledTraining(task, members, CALIBRATED, device, cut, helpers=self.helpers)
+        )
+
     def _alone_seconds(self, members: Sequence[Member]) -> float:
-        ordered = sorted(members, key=lambda member: member.model.group)
-        chosen = ordered[:: max(1, len(members) // SAMPLE)][:SAMPLE]
+        chosen = sample(members)
         times = [
-            _quickest_step(AloneTraining(self._task, member, TIMED_STEPS + 1, self._device))
+            _quickest_step(AloneTraining(self._task, member, CALIBRATED, self._device))
             for member in chosen
         ]
         return sum(times) / len(times)
 
 
+def sample(members: Sequence[Member]) -> list[Member]:
+    """Return some that take as long, in the mean, as all: of every kind its share."""
+    ordered = sorted(members, key=lambda member: member.model.group)
+    count = min(SAMPLE, len(ordered))
+    return [ordered[(2 * part + 1) * len(ordered) // (2 * count)] for part in range(count)]
+
+
 def _quickest_step(training: TiledTraining | AloneTraining) -> float:
+    """Return the seconds of a step, where calls cost as little as in a search."""
+    start = time.perf_counter()
     training.advance(1)
-    times = []
-    for step in range(1, TIMED_STEPS + 1):
+    first_s = time.perf_counter() - start
+    steps, times = min(MOST_STEPS, ceil(TIMED_S / first_s)), list[float]()
+    for timing in range(TIMINGS):
         start = time.perf_counter()
-        training.advance(step + 1)
-        times.append(time.perf_counter() - start)
+        training.advance(1 + (timing + 1) * steps)
+        times.append((time.perf_counter() - start) / steps)
     return min(times)
 
 

@@ -12,14 +12,14 @@ from pso_attn.evaluate.alone import AloneTraining
 from pso_attn.evaluate.chunk import Training
 from pso_attn.evaluate.device import is_out_of_memory
 from pso_attn.evaluate.packing import memory_bytes
-from pso_attn.evaluate.planner import Planner
+from pso_attn.evaluate.planner import Planner, sample
 from pso_attn.evaluate.rungs import scored_steps
 from pso_attn.evaluate.tiles import TiledTraining
 from pso_attn.evaluate.training import Member, read_member
 from pso_attn.tasks.task import Task
 from pso_attn.types import Budget, Generation
 
-STEPS, WARM_UP, ALONE = 12, 3, 3  # timed steps, untimed ones before, trainings timed alone
+STEPS, WARM_UP = 12, 3  # timed steps, untimed ones before
 
 
 def rehearse(
@@ -65,10 +65,12 @@ def _rehearsed(
             for trial in chunk
             for seed in by_trial[trial].seeds
         ]
-        forecast = planner.forecast(members, budget.steps)
+        forecast = planner.forecast(members, budget.steps, times=budget.generations)
         plans.append(str(forecast))
         threads = forecast.cut.threads
-        training = TiledTraining(task, members, STEPS + WARM_UP, device, forecast.cut)
+        training = TiledTraining(
+            task, members, STEPS + WARM_UP, device, forecast.cut, helpers=planner.helpers
+        )
         batched += whole_seconds(training, budget, device)
         alone += _alone_seconds(task, members, budget, device) * ceil(len(members) / threads)
         memory.append([memory_bytes(member, task.info) for member in members])
@@ -103,8 +105,8 @@ def told(
 def _alone_seconds(
     task: Task, members: Sequence[Member], budget: Budget, device: torch.device
 ) -> float:
-    """Return the mean time of one training by itself, over an even choice of the members."""
-    chosen = members[:: max(1, len(members) // ALONE)][:ALONE]
+    """Return the mean time of one training by itself."""
+    chosen = sample(members)
     total = 0.0
     for member in chosen:
         total += whole_seconds(

@@ -43,8 +43,8 @@ def train_swarm(
     for number, chunk in enumerate(chunks):
         start = time.perf_counter()
         together = [members[index][0] for index in chunk]
-        cut = planner.forecast(together, steps).cut
-        training = TiledTraining(task, together, steps, device, cut)
+        cut = planner.forecast(together, steps, times=len(chunks)).cut
+        training = TiledTraining(task, together, steps, device, cut, helpers=planner.helpers)
         for until in sorted({max(1, steps * part // 20) for part in range(1, 21)}):
             training.advance(until)
             if report is not None:

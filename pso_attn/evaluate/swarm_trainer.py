@@ -55,7 +55,9 @@ class SwarmTrainer:
         if len(members) > 1:
             self._check_room(everyone)
         self._planner = self._planner or Planner(self.task, self.device)
-        forecast = self._planner.forecast(everyone, self.budget.steps)
+        forecast = self._planner.forecast(
+            everyone, self.budget.steps, times=self.budget.generations
+        )
         hear(str(forecast))
         results = train_chunk(
             self.task,
@@ -66,6 +68,7 @@ class SwarmTrainer:
             self.device,
             lambda *how_far: hear(Step(*how_far)),
             forecast.cut,
+            self._planner.helpers,
         )
         seconds = (time.perf_counter() - start) / len(members)
         outcomes = [

@@ -1,8 +1,9 @@
-"""The trainings of one chunk, cut into tiles that advance on threads of their own.
+"""The trainings of one chunk, cut into tiles that advance on threads or in processes of their own.
 
 A tile is a batched job. A whole chunk in one tile spends least on each operation; smaller tiles
-stay in the cores' caches, and several cores train several at once. No float depends on the cut:
-tiles share the chunk's layout, and no operation mixes particles.
+stay in the cores' caches, and several cores train several at once: by threads at no cost, or each
+by a process, where threads would wait for one another's Python. No float depends on the cut: tiles
+share the chunk's layout, and no operation mixes particles.
 """
 
 from collections import deque
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor
 
 from pso_attn.evaluate.device import one_thread
+from pso_attn.evaluate.helpers import Helpers, RemoteTile
 from pso_attn.evaluate.training import Member, SwarmTraining
 from pso_attn.models import Layout, parameters_of
 from pso_attn.tasks.task import Task
@@ -26,14 +28,18 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Cut:
-    """How a chunk is cut: into so many tiles, of equal size, on so many threads."""
+    """How a chunk is cut: into so many tiles, of equal size, on so many threads.
+
+    apart: each thread but this process's own has a helper, in which its one tile trains.
+    """
 
     tiles: int = 1
     threads: int = 1
+    apart: bool = False
 
     def __str__(self) -> str:
         """Return a short name."""
-        return f"{self.tiles} on {self.threads}"
+        return f"{self.tiles} on {self.threads}{' apart' * self.apart}"
 
 
 class TiledTraining:
@@ -47,15 +53,26 @@ class TiledTraining:
         device: torch.device,
         cut: Cut,
         dtype: torch.dtype = torch.float32,
+        helpers: Helpers | None = None,
     ) -> None:
-        """Start the members, who share a bucket, from their seeds; `steps` is the full budget."""
-        # neighbours in this order share kernels, so a tile has few of them
+        """Start the members, who share a bucket, from their seeds; `steps` is the full budget.
+
+        helpers: of the task, for a cut that asks for them.
+        """
+        # neighbours in this order share kernels, so a run of them has few, and cost alike; what
+        # trains apart cannot be handed over, so there each tile gets some of every kind
         order = sorted(range(len(members)), key=lambda row: members[row].model.group)
         layout = Layout.of([tuple(parameters_of(member.model, task.info)) for member in members])
-        self._tiles: list[tuple[list[int], SwarmTraining]] = []
-        for rows in even_parts(order, cut.tiles):
+        self._tiles: list[tuple[list[int], SwarmTraining | RemoteTile]] = []
+        parts = dealt(order, cut.tiles) if cut.apart else even_parts(order, cut.tiles)
+        for place, rows in enumerate(parts):
             placed = [members[row] for row in rows]
-            tile = SwarmTraining(task, placed, steps, device, dtype, layout)
+            tile: SwarmTraining | RemoteTile
+            if cut.apart and place:
+                assert helpers is not None
+                tile = helpers.tile(place, placed, steps, dtype, layout)
+            else:
+                tile = SwarmTraining(task, placed, steps, device, dtype, layout)
             self._tiles.append((rows, tile))
         self._threads = cut.threads
 
@@ -119,8 +136,8 @@ class TiledTraining:
 
         def serve(is_here: bool) -> None:
             while waiting:
-                try:
-                    index = waiting.popleft()
+                try:  # helpers' tiles are the last: this thread trains the first
+                    index = waiting.popleft() if is_here else waiting.pop()
                 except IndexError:  # another thread was quicker
                     return
                 results[index] = work(index, is_here)
@@ -153,6 +170,12 @@ class TiledTraining:
 
 class _Stopped(Exception):
     """Ends a tile because another has failed or the program was interrupted."""
+
+
+def dealt(rows: Sequence[int], count: int) -> list[list[int]]:
+    """Return the rows dealt like cards to so many tiles; none is empty."""
+    count = min(count, len(rows))
+    return [list(rows[part::count]) for part in range(count)]
 
 
 def even_parts(rows: Sequence[int], count: int) -> list[list[int]]:

@@ -5,6 +5,7 @@ tokens where that one asks a [CLS] token.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -87,17 +88,6 @@ def _prepared(table: Table, train: Rows, options: ColumnOptions) -> Prepared:
     encoded = encode_columns(table.frame, columns, table.source)
     rows = sum(column.rows for column in columns)
 
-    def methods(target: Target, train: Split, test: Split) -> Methods:
-        """A linear model and the neighbour see each row of the embedding, boosting the values."""
-        sparse = (_sparse(train, rows), _sparse(test, rows))
-        plain = (_plain(train, columns), _plain(test, columns))
-        labelled = [c.kind == "label" and len(c.labels) <= _MOST_CODES for c in columns]
-        return {
-            **linear_method(target, *sparse),
-            **neighbour_method(target, *sparse),
-            **boosting_method(target, *plain, np.array(labelled)),
-        }
-
     return Prepared(
         inputs=torch.from_numpy(encoded.astype(np.float32)),
         info=TaskInfo(
@@ -116,8 +106,21 @@ def _prepared(table: Table, train: Rows, options: ColumnOptions) -> Prepared:
             },
             "left_out": left_out,
         },
-        methods=methods,
+        methods=partial(_methods, columns),
     )
+
+
+def _methods(columns: Sequence[Column], target: Target, train: Split, test: Split) -> Methods:
+    """A linear model and the neighbour see each row of the embedding, boosting the values."""
+    rows = sum(column.rows for column in columns)
+    sparse = (_sparse(train, rows), _sparse(test, rows))
+    plain = (_plain(train, columns), _plain(test, columns))
+    labelled = [c.kind == "label" and len(c.labels) <= _MOST_CODES for c in columns]
+    return {
+        **linear_method(target, *sparse),
+        **neighbour_method(target, *sparse),
+        **boosting_method(target, *plain, np.array(labelled)),
+    }
 
 
 def _words(column: Column, values: pd.Series) -> str:

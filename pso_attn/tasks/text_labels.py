@@ -7,6 +7,7 @@ or that is not among their commonest, and the others are those.
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -116,7 +117,7 @@ def _prepared(texts: pd.Series, train: Rows, most: int) -> Prepared:
             "tokens": sorted({min(lengths), max(lengths)}),
             "cut": f"{sum(length > tokens for length in lengths)} texts at {tokens} tokens",
         },
-        methods=_methods(len(words) + FIRST),
+        methods=partial(_methods, len(words) + FIRST),
     )
 
 
@@ -135,13 +136,10 @@ def _encoded(split: Sequence[Sequence[str]], words: Sequence[str], tokens: int) 
     return torch.from_numpy(encoded)
 
 
-def _methods(ids: int) -> Any:
-    def methods(target: Target, train: Split, test: Split) -> Methods:
-        """A linear model and the neighbour see how often each word stands in a text."""
-        counts = (_counts(train, ids), _counts(test, ids))
-        return {**linear_method(target, *counts), **neighbour_method(target, *counts)}
-
-    return methods
+def _methods(ids: int, target: Target, train: Split, test: Split) -> Methods:
+    """A linear model and the neighbour see how often each word stands in a text."""
+    counts = (_counts(train, ids), _counts(test, ids))
+    return {**linear_method(target, *counts), **neighbour_method(target, *counts)}
 
 
 def _counts(part: Split, ids: int) -> Any:

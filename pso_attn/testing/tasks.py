@@ -7,6 +7,7 @@ class TestMyTask(TaskContract):
 
 import json
 import math
+import pickle
 import re
 
 import torch
@@ -168,6 +169,17 @@ class TaskContract:
         """An export carries it, so it reads back equal, and equal in every construction."""
         learned = self.make().preprocessing()
         assert json.loads(json.dumps(learned)) == learned == self.make().preprocessing()
+
+    def test_it_can_be_sent_to_another_process_with_the_memory_that_examples_share(self) -> None:
+        """Workers and helpers get it as bytes."""
+        task = self.make()
+        there: Task = pickle.loads(pickle.dumps(task))
+        assert there.fingerprint == task.fingerprint
+        for here, sent in ((task.train, there.train), (task.test, there.test)):
+            assert torch.equal(sent.inputs, here.inputs)
+            assert torch.equal(sent.targets, here.targets)
+            needed = here.inputs.untyped_storage().nbytes()
+            assert sent.inputs.untyped_storage().nbytes() == needed
 
     def test_moving_a_split_keeps_its_shapes_and_the_memory_that_examples_share(self) -> None:
         """A view of overlapping windows is not multiplied out on the way to a device."""

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from pso_attn.evaluate.planner import Forecast, Planner, _machine, _signature
+from pso_attn.evaluate.planner import START_S, Forecast, Planner, _machine, _signature
 from pso_attn.evaluate.tiles import Cut
 from pso_attn.evaluate.training import Member, read_member
 from pso_attn.tasks import Task, make_task
@@ -34,7 +34,14 @@ def knowing(file: Path, task: Task, members: list[Member], times: dict[str, floa
     return Planner(task, CPU, file)
 
 
-TIMES = {"1 on 1": 5.0, "2 on 1": 4.0, "4 on 1": 3.0, "2 on 2": 2.0, "4 on 2": 6.0, "alone": 0.5}
+TIMES = {
+    "1 on 1": 5.0,
+    "2 on 1": 4.0,
+    "4 on 1": 3.0,
+    "2 on 2": 2.0,
+    "4 on 2": 6.0,
+    "alone": 0.5,
+}  # ms
 
 
 @pytest.mark.parametrize(
@@ -56,13 +63,44 @@ def test_the_quickest_cut_is_chosen(
     threads: int,
     quickest: Cut,
 ) -> None:
-    times = {**TIMES, "8 on 1": 9.0, "8 on 2": 9.0, **changed}
+    milliseconds = {**TIMES, "8 on 1": 9.0, "8 on 2": 9.0, **changed}
+    times = {name: value / 1e3 for name, value in milliseconds.items()}
     planner = knowing(tmp_path / "known.json", task, members, times)
     forecast = planner.forecast(members, 300, threads)
     assert forecast.cut == quickest
     assert forecast.step_seconds == times[str(quickest)]
-    assert forecast.alone_seconds == pytest.approx(0.5 * COUNT / threads)
+    assert forecast.alone_seconds == pytest.approx(0.5e-3 * COUNT / threads)
     assert forecast.gain == pytest.approx(forecast.alone_seconds / forecast.step_seconds)
+
+
+def test_helpers_are_tried_where_all_that_they_gain_outweighs_their_start(
+    tmp_path: Path, task: Task, members: list[Member]
+) -> None:
+    """Two threads gain a quarter, two cores could gain a half: 1 ms of each step."""
+    times = {"1 on 1": 4e-3, "2 on 2": 3e-3, "alone": 0.5}
+    planner = knowing(tmp_path / "known.json", task, members, times)
+    longest = round(START_S / 1e-3)
+    assert planner.forecast(members, longest // 10, 2, times=9).cut == Cut(2, 2)
+    assert not planner.helpers.are_running
+    planner.forecast(members, longest // 10, 2, times=11)
+    assert planner.helpers.are_running
+    file = tmp_path / "known.json"
+    known = json.loads(file.read_text(encoding="utf-8"))[_machine(CPU)]
+    assert known[_signature(members, task, 2)]["2 on 2 apart"] > 0
+    planner.helpers.close()
+
+
+@pytest.mark.parametrize(("seconds", "is_chosen"), [(2e-3, True), (3.1e-3, False)])
+def test_helpers_train_where_they_were_measured_to_be_quicker(
+    tmp_path: Path, task: Task, members: list[Member], seconds: float, is_chosen: bool
+) -> None:
+    times = {"1 on 1": 4e-3, "2 on 2": 3e-3, "2 on 2 apart": seconds, "alone": 0.5}
+    planner = knowing(tmp_path / "known.json", task, members, times)
+    for steps in (5_000, 50):  # and where they run already, for whatever they gain
+        forecast = planner.forecast(members, steps, 2)
+        assert forecast.cut == Cut(2, 2, apart=is_chosen)
+        assert planner.helpers.are_running == is_chosen
+    planner.helpers.close()
 
 
 def test_a_machine_measures_once_and_remembers(
@@ -138,4 +176,7 @@ def test_the_choice_is_said_in_words() -> None:
         "predicted 3.0 times as fast as one by one on as many"
     )
     assert str(Forecast(5, Cut(1, 1), 0.0, 0.0)) == "5 trainings at once on 1 thread"
+    assert str(Forecast(4, Cut(2, 2, apart=True), 0.0, 0.0)) == (
+        "4 trainings in 2 batches of 2 on 2 processes"
+    )
     assert "batches of 3" in str(Forecast(5, Cut(2, 1), 0.0, 0.0))

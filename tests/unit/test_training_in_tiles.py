@@ -1,6 +1,8 @@
 """Tiles: the same floats however a chunk is cut, and one failure ends all threads."""
 
 import threading
+from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -8,7 +10,8 @@ import torch
 
 from pso_attn.evaluate.chunk import train_chunk
 from pso_attn.evaluate.device import one_thread
-from pso_attn.evaluate.tiles import Cut, TiledTraining, even_parts
+from pso_attn.evaluate.helpers import Helpers
+from pso_attn.evaluate.tiles import Cut, TiledTraining, dealt, even_parts
 from pso_attn.evaluate.training import Member, read_member
 from pso_attn.tasks import Task, make_task
 from pso_attn.types import Budget, Objective
@@ -37,7 +40,7 @@ LSTMS: list[dict[str, Any]] = [
     {"score": "self_attentive", "hops": 3, "attention_dim": 5, "weight_decay": 0.1},
     {"score": "concat", "local": "monotonic", "window_tokens": 3, "last_state": True},
 ]
-CUTS = [Cut(tiles, threads) for tiles, threads in ((1, 2), (2, 1), (3, 2), (8, 3))]
+CUTS = [Cut(1, 2), Cut(2, 1), Cut(3, 2), Cut(8, 3), Cut(3, 3, apart=True)]
 
 
 @pytest.fixture(scope="module")
@@ -56,8 +59,18 @@ def lstms(task: Task, request: pytest.FixtureRequest) -> list[Member]:
     return [read_member({**outer, **own}, 11 + row, task) for row, own in enumerate(LSTMS)]
 
 
-def trained(task: Task, members: list[Member], cut: Cut) -> dict[int, dict[str, torch.Tensor]]:
-    training = TiledTraining(task, members, STEPS, CPU, cut)
+@pytest.fixture(scope="module")
+def helpers(task: Task) -> Iterator[Helpers]:
+    helpers = Helpers(task)
+    assert helpers.start(2)
+    with closing(helpers):
+        yield helpers
+
+
+def trained(
+    task: Task, members: list[Member], cut: Cut, helpers: Helpers
+) -> dict[int, dict[str, torch.Tensor]]:
+    training = TiledTraining(task, members, STEPS, CPU, cut, helpers=helpers)
     training.advance(STEPS // 2)
     training.keep([p for p, row in enumerate(training.rows) if row != 1])
     training.advance(STEPS)
@@ -65,8 +78,10 @@ def trained(task: Task, members: list[Member], cut: Cut) -> dict[int, dict[str, 
 
 
 @pytest.mark.parametrize("cut", CUTS)
-def test_no_float_depends_on_tiles_or_threads(task: Task, members: list[Member], cut: Cut) -> None:
-    whole, parts = trained(task, members, Cut()), trained(task, members, cut)
+def test_no_float_depends_on_tiles_threads_or_helpers(
+    task: Task, members: list[Member], cut: Cut, helpers: Helpers
+) -> None:
+    whole, parts = (trained(task, members, c, helpers) for c in (Cut(), cut))
     assert sorted(whole) == sorted(parts) == [0, 2, 3, 4, 5, 6, 7]
     for row, expected in whole.items():
         for name, value in expected.items():
@@ -74,10 +89,10 @@ def test_no_float_depends_on_tiles_or_threads(task: Task, members: list[Member],
 
 
 @pytest.mark.parametrize("cut", CUTS)
-def test_no_float_of_lstms_depends_on_tiles_or_threads(
-    task: Task, lstms: list[Member], cut: Cut
+def test_no_float_of_lstms_depends_on_tiles_threads_or_helpers(
+    task: Task, lstms: list[Member], cut: Cut, helpers: Helpers
 ) -> None:
-    whole, parts = trained(task, lstms, Cut()), trained(task, lstms, cut)
+    whole, parts = (trained(task, lstms, c, helpers) for c in (Cut(), cut))
     for row, expected in whole.items():
         for name, value in expected.items():
             assert torch.equal(parts[row][name], value), (row, name)
@@ -85,11 +100,11 @@ def test_no_float_of_lstms_depends_on_tiles_or_threads(
 
 @pytest.mark.parametrize("cut", CUTS)
 def test_who_leaves_at_a_rung_does_not_depend_on_tiles(
-    task: Task, members: list[Member], cut: Cut
+    task: Task, members: list[Member], cut: Cut, helpers: Helpers
 ) -> None:
     budget = Budget(steps=STEPS, rungs=(0.25, 0.5, 1.0))
     results = [
-        train_chunk(task, [[m] for m in members], budget, LOSS, {}, CPU, ignore, c)
+        train_chunk(task, [[m] for m in members], budget, LOSS, {}, CPU, ignore, c, helpers)
         for c in (Cut(), cut)
     ]
     for one, other in zip(*results, strict=True):
@@ -171,6 +186,8 @@ def test_threads_that_overlap_leave_as_many_as_there_were() -> None:
 
 
 def test_parts_are_even_and_never_empty() -> None:
+    assert dealt(range(7), 3) == [[0, 3, 6], [1, 4], [2, 5]]
+    assert dealt(range(2), 5) == [[0], [1]]
     assert even_parts(range(7), 3) == [[0, 1], [2, 3], [4, 5, 6]]
     assert even_parts(range(2), 5) == [[0], [1]]
 

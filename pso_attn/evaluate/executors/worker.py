@@ -4,7 +4,6 @@ Messages are pickled bytes, not objects of a queue, so that tensors travel as by
 memory would be lost with whoever made it.
 """
 
-import contextlib
 import multiprocessing
 import os
 import pickle
@@ -16,6 +15,7 @@ from typing import Any
 
 import torch
 
+from pso_attn.evaluate.device import end_before_others
 from pso_attn.evaluate.executors.portable import portable, unpickled
 from pso_attn.evaluate.jobs import Job, Trainer, attempt, seldom
 
@@ -50,14 +50,13 @@ def _live_apart() -> None:
     """Form a process group of its own, which ends with the driver, however that ends.
 
     Ctrl-C at a terminal reaches the driver alone. What is printed goes to stderr, for stdout
-    holds results. Where memory is short, Linux ends this process and not the driver.
+    holds results.
     """
     os.setsid()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
-        file.write("1000")
+    end_before_others()
     threading.Thread(target=_end_with_driver, daemon=True).start()
 
 
