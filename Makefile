@@ -17,7 +17,7 @@ demo: .venv/installed  ## search, confirm and report on real data
 	$(BIN)/pso-attn report demo
 
 test: .venv/installed  ## the whole test suite
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 check: .venv/installed  ## format, lint, types, layers, fast tests
 	$(BIN)/ruff format --check .

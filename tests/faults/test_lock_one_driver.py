@@ -30,10 +30,8 @@ import os, sys, time
 from pathlib import Path
 from pso_attn.store.lock import RunLock
 lock = RunLock(Path(sys.argv[1]))
-child = os.fork()
-if child == 0:
-    time.sleep(60)
-print(child, flush=True)
+if os.fork() == 0:
+    print(os.getpid(), flush=True)
 time.sleep(60)
 """
 
