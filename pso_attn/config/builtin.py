@@ -34,5 +34,12 @@ def find_space(space: str) -> Path:
         return path
     builtin = builtin_spaces()
     if space not in builtin:
+        from pso_attn.tasks import TASKS  # loads torch, which a right name does without
+
+        if space in TASKS:
+            raise ConfigurationError(
+                f'"{space}" is a task, and there is no built-in space of that name; give a space '
+                f'file that says task = "{space}"'
+            )
         raise ConfigurationError(f'"{space}" is not a built-in space{nearest(space, builtin)}')
     return builtin[space]

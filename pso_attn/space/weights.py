@@ -171,10 +171,8 @@ def _matrices(read: _Reader, mode: str) -> tuple[str, ...]:
         return ("all",)
     if not isinstance(value, list) or not value or len(set(map(str, value))) < len(value):
         raise read.wrong("matrices", f'some of {", ".join(MATRICES)}, or "all" for every weight')
-    for name in value:
-        if name not in MATRICES:
-            hint = nearest(str(name), MATRICES)
-            raise read.wrong("matrices", f"some of {', '.join(MATRICES)}{hint}")
+    if not set(map(str, value)) <= set(MATRICES):
+        raise read.wrong("matrices", f"some of {', '.join(MATRICES)}")
     return tuple(value)
 
 

@@ -142,6 +142,18 @@ def test_a_set_below_something_that_is_not_a_table_is_refused(space: Path) -> No
         read_configuration(str(space), ["search.heads.high=4"])
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("images", r'^"images" is a task, .* give a space file that says task = "images"$'),
+        ("digts", r'^"digts" is not a built-in space; did you mean "digits"\?$'),
+    ],
+)
+def test_a_name_of_no_built_in_space_is_answered_by_what_it_may_be(name: str, said: str) -> None:
+    with pytest.raises(ConfigurationError, match=said):
+        find_space(name)
+
+
 def test_every_built_in_space_reads() -> None:
     assert {"digits", "text"} <= set(builtin_spaces())
     for name in builtin_spaces():

@@ -13,7 +13,7 @@ from pso_attn.space import read_weights
     ("keys", "said"),
     [
         ({"layer": [0]}, r'"weights\.layer" is not a key.*did you mean "layers"'),
-        ({"matrices": ["Wq", "Wx"]}, r'"weights\.matrices".*some of Wq, Wk, Wv, Wo'),
+        ({"matrices": ["Wq", "Wx"]}, r'"weights\.matrices".*some of Wq, Wk, Wv, Wo$'),
         ({"layers": [-1]}, "numbers of layers, from 0"),
         ({"coordinates": "fulll"}, 'did you mean "full"'),
         ({"rank": 2}, 'is for coordinates = "low_rank", and they are "full"'),
