@@ -53,10 +53,11 @@ class Helpers:
             return False
         try:
             self._load = self._load or pickle.dumps(self._task)
-            fresh = [place for place in range(1, count + 1) if place not in self._links]
-            self._links |= {place: _Link(self._load) for place in fresh}
-            for place in fresh:
-                self._links[place].wait()
+            places = range(1, count + 1)
+            fresh = {place: _Link(self._load) for place in places if place not in self._links}
+            self._links |= fresh
+            for link in fresh.values():
+                link.wait()
         except Exception:  # code of somebody else's reads and writes the task: it may be any
             self.close()
             self._are_refused = True
@@ -74,7 +75,8 @@ class Helpers:
 
         It is one that was started, or its successor where it was ended.
         """
-        if self._links[place].is_lost:
+        if not self._links[place].is_free:
+            self._links[place].close()
             self._links[place] = _Link(self._load)
             self._links[place].wait()
         return RemoteTile(self._links[place], members, steps, dtype, layout)
@@ -154,13 +156,13 @@ class _Link:
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
             )
         self._connection, self._gone, self._keys = Connection(ours.detach()), list[int](), 0
-        self.is_lost = False
+        self.is_free = False  # no call is under way, as where it is lost or was not heard out
         finalize(self, _end, self._process, self._connection)
         self._send(load)
 
     def wait(self) -> None:
         """Wait until it has the task; raises what kept it from that."""
-        kind, content = self._read()
+        kind, content = self._answer(None)
         if kind == _ERROR:
             raise content
 
@@ -176,25 +178,31 @@ class _Link:
     def ask(self, call: Any, hear: Callable[[int], None] | None) -> Any:
         """Return what a call gives there, or raise what it raises; hear: gets steps."""
         gone = [self._gone.pop() for _ in range(len(self._gone))]
+        self.is_free = False
         self._send(pickle.dumps((gone, call)))
-        while True:
-            kind, content = self._read()
-            if kind == _ANSWER:
-                return content
-            if kind == _ERROR:
-                raise content
+        try:
+            kind, content = self._answer(hear)
+        except BaseException:
+            if not self._connection.closed:
+                self._send(_STOP)
+                self._answer(None)
+            raise
+        if kind == _ERROR:
+            raise content
+        return content
+
+    def _answer(self, hear: Callable[[int], None] | None) -> tuple[str, Any]:
+        kind, content = self._read()
+        while kind == _STEP:
             if hear is not None:
-                try:
-                    hear(content)
-                except BaseException:
-                    self._send(_STOP)
-                    while kind == _STEP:
-                        kind, _ = self._read()
-                    raise
+                hear(content)
+            kind, content = self._read()
+        self.is_free = True
+        return kind, content
 
     def close(self) -> None:
         """End the helper."""
-        self.is_lost = True
+        self.is_free = False
         _end(self._process, self._connection)
 
     def _send(self, message: bytes) -> None:
