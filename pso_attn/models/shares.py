@@ -6,6 +6,7 @@ from torch import Tensor, baddbmm
 from torch.nn.functional import softplus
 
 from pso_attn.attention.learned import NOTHING, LearnedTensors
+from pso_attn.attention.one_column import by_gemm
 from pso_attn.models.storage import Segment
 
 
@@ -51,7 +52,7 @@ class Shares:
             done = segment.stop
         rows = x.split([*sizes, self._particles - done])[1::2]
         return [
-            softplus(baddbmm(bias.value[:, None], row, weight.value), threshold=40.0)
+            softplus(by_gemm(baddbmm, bias.value[:, None], row, weight.value), threshold=40.0)
             .unflatten(1, (batch, -1))
             .transpose(2, 3)[..., None]
             for row, weight, bias in zip(

@@ -20,6 +20,7 @@ from pso_attn.attention import MECHANISMS, Kernel, LayerSettings, Noise
 from pso_attn.attention.blend import Blend
 from pso_attn.attention.kinds import PAIRING
 from pso_attn.attention.learned import LearnedTensors
+from pso_attn.attention.one_column import by_gemm
 from pso_attn.attention.padding import Padding
 from pso_attn.attention.pairs import side_by_side
 from pso_attn.attention.positions import sinusoids
@@ -119,7 +120,7 @@ class SwarmTransformer(Swarm):
             x = _mean(x.unflatten(1, (batch, -1)), padding)
         elif self.info.horizon:
             x = x.unflatten(1, (batch, -1))[:, :, -self.info.horizon :].flatten(1, 2)
-        logits = torch.baddbmm(whole("head_bias")[:, None], x, whole("head"))
+        logits = by_gemm(torch.baddbmm, whole("head_bias")[:, None], x, whole("head"))
         return logits.unflatten(1, (batch, -1)) if self.info.per_token else logits
 
     def _embedded(self, inputs: Tensor) -> Tensor:

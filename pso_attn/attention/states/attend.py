@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pso_attn.attention.learned import LearnedTensors
 from pso_attn.attention.normalise import softmax
+from pso_attn.attention.one_column import by_gemm
 from pso_attn.attention.states.flow import fused
 from pso_attn.attention.states.sentinel import Memory, sentinel_of
 from pso_attn.attention.states.settings import StateAttention
@@ -114,8 +115,9 @@ class Attend:
             inside = inside + (query @ learned["query_map"][0])[:, :, None]
         (score,) = learned["score"]  # (P, a), or (P, a, hops)
         rows = score if first.score == "self_attentive" else score[..., None] * self._owners
-        scores = (inside.tanh().flatten(1, 2) @ rows).unflatten(1, states.shape[1:3])
-        return scores.transpose(2, 3)
+        scored = by_gemm(torch.bmm, inside.tanh().flatten(1, 2), rows)
+        apart: Tensor = scored.unflatten(1, states.shape[1:3])
+        return apart.transpose(2, 3)
 
     def _sight(
         self, given: States, query: Tensor, learned: LearnedTensors
@@ -136,7 +138,8 @@ class Attend:
             near, fade = (own[..., None] - place).abs() <= self._window, None
         else:
             inside = (query @ learned["place_map"][0]).tanh()
-            share = (inside @ learned["place"][0][..., None]).sigmoid()  # (P, B or 1, 1)
+            place_vector = learned["place"][0][..., None]
+            share = by_gemm(torch.bmm, inside, place_vector).sigmoid()  # (P, B or 1, 1)
             distance = (place - share * (tokens if lengths is None else lengths[..., None])).abs()
             near = distance <= self._window
             fade = (-2 * (distance / self._window).square()).exp()  # σ = D / 2

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import embedding
 
 from pso_attn.attention import Noise
+from pso_attn.attention.one_column import by_gemm
 from pso_attn.attention.states import Attend, Memory, States
 from pso_attn.counter import DropRates
 from pso_attn.models.info import TaskInfo
@@ -124,7 +125,7 @@ class SwarmLstm(Swarm):
             if self.settings[row].last_state or self.settings[row].horizon:
                 read = torch.cat([read, own.last], -1)
             bias, head = learned["head_bias"][0], learned["head"][0]
-            answers.append(torch.baddbmm(bias[:, None], read, head))
+            answers.append(by_gemm(torch.baddbmm, bias[:, None], read, head))
             added.append(read.new_zeros(len(read)) if penalty is None else penalty)
             row += len(read)
         self.penalty = torch.cat(added) if self._is_penalised else None
