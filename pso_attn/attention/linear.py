@@ -13,6 +13,7 @@ from functools import lru_cache
 import torch
 from torch.nn.functional import elu, pad
 
+from pso_attn.attention.alike import in_vectors
 from pso_attn.attention.drops import Noise
 from pso_attn.attention.layer import LayerSettings
 from pso_attn.attention.learned import NOTHING, LearnedTensors
@@ -50,7 +51,7 @@ class Linear:
         """Return (P, B, H, T, d) from q, k, v of that shape."""
         if self.side_by_side:
             return _side_by_side(q, k, v, padding)
-        q, k = elu(q) + 1, elu(k) + 1
+        q, k = in_vectors(elu, q) + 1, in_vectors(elu, k) + 1
         k = k if padding is None else k * padding.real
         v = pad(v, (0, 1), value=1.0)  # one more column sums φ(k): the denominator
         out = _scan(q, k, v) if self.causal else q @ (k.transpose(-1, -2) @ v)
@@ -62,8 +63,10 @@ def _side_by_side(
 ) -> torch.Tensor:
     """Return what bidirectional attention by heads does, from products of all heads at once."""
     batch, heads, width = *q.shape[1:3], q.shape[4]
-    q, k, v = (by_token(x).flatten(0, 1) for x in (q, k, v))  # (P·B, T, H·d)
-    q, k = elu(q.contiguous()) + 1, elu(k.contiguous()) + 1  # elu is slow on strided memory
+    q, k, v = (by_token(x) for x in (q, k, v))  # (P, B, T, H·d)
+    # elu is slow on strided memory
+    q, k = (in_vectors(elu, x.contiguous()).flatten(0, 1) + 1 for x in (q, k))  # (P·B, T, H·d)
+    v = v.flatten(0, 1)
     if padding is not None:
         real = padding.real[:, :, 0].expand(len(k) // batch, -1, -1, -1)  # (P, B, T, 1)
         k = k * real.flatten(0, 1)

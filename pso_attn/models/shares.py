@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor, baddbmm
 from torch.nn.functional import softplus
 
+from pso_attn.attention.alike import by_gemm, in_vectors
 from pso_attn.attention.learned import NOTHING, LearnedTensors
-from pso_attn.attention.one_column import by_gemm
 from pso_attn.models.storage import Segment
 
 
@@ -52,13 +52,17 @@ class Shares:
             done = segment.stop
         rows = x.split([*sizes, self._particles - done])[1::2]
         return [
-            softplus(by_gemm(baddbmm, bias.value[:, None], row, weight.value), threshold=40.0)
+            in_vectors(_softplus, by_gemm(baddbmm, bias.value[:, None], row, weight.value))
             .unflatten(1, (batch, -1))
             .transpose(2, 3)[..., None]
             for row, weight, bias in zip(
                 rows, maps, self._segments["token_temperature_bias"], strict=True
             )
         ]
+
+
+def _softplus(x: Tensor) -> Tensor:
+    return softplus(x, threshold=40.0)
 
 
 def _cut(segment: Segment, groups: Sequence[tuple[int, int]]) -> tuple[list[int], list[int]]:

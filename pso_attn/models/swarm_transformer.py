@@ -17,10 +17,10 @@ from torch import Tensor
 from torch.nn.functional import embedding, gelu, layer_norm
 
 from pso_attn.attention import MECHANISMS, Kernel, LayerSettings, Noise
+from pso_attn.attention.alike import by_gemm
 from pso_attn.attention.blend import Blend
 from pso_attn.attention.kinds import PAIRING
 from pso_attn.attention.learned import LearnedTensors
-from pso_attn.attention.one_column import by_gemm
 from pso_attn.attention.padding import Padding
 from pso_attn.attention.pairs import side_by_side
 from pso_attn.attention.positions import sinusoids

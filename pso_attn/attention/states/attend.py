@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from pso_attn.attention.alike import by_gemm, in_vectors
 from pso_attn.attention.learned import LearnedTensors
 from pso_attn.attention.normalise import softmax
-from pso_attn.attention.one_column import by_gemm
 from pso_attn.attention.states.flow import fused
 from pso_attn.attention.states.sentinel import Memory, sentinel_of
 from pso_attn.attention.states.settings import StateAttention
@@ -139,7 +139,8 @@ class Attend:
         else:
             inside = (query @ learned["place_map"][0]).tanh()
             place_vector = learned["place"][0][..., None]
-            share = by_gemm(torch.bmm, inside, place_vector).sigmoid()  # (P, B or 1, 1)
+            asked = by_gemm(torch.bmm, inside, place_vector)
+            share = in_vectors(torch.sigmoid, asked)  # (P, B or 1, 1)
             distance = (place - share * (tokens if lengths is None else lengths[..., None])).abs()
             near = distance <= self._window
             fade = (-2 * (distance / self._window).square()).exp()  # σ = D / 2

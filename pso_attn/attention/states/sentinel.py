@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pso_attn.attention.alike import in_vectors
 from pso_attn.attention.learned import LearnedTensors
 from pso_attn.attention.states.scores import QUERYING
 from pso_attn.space.knob import Knob
@@ -53,4 +54,5 @@ def sentinel_of(memory: Memory, learned: LearnedTensors) -> Tensor:
         torch.einsum("pbki,pikh->pbkh", values, learned[name][0].unflatten(-1, (ways, -1)))
         for name, values in (("sentinel_input", memory.inputs), ("sentinel_state", memory.before))
     )
-    return ((inputs + before).sigmoid() * memory.cells.tanh()).flatten(2)
+    gates = in_vectors(torch.sigmoid, inputs + before)
+    return (gates * memory.cells.tanh()).flatten(2)

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import embedding
 
 from pso_attn.attention import Noise
-from pso_attn.attention.one_column import by_gemm
+from pso_attn.attention.alike import by_gemm
 from pso_attn.attention.states import Attend, Memory, States
 from pso_attn.counter import DropRates
 from pso_attn.models.info import TaskInfo
