@@ -79,7 +79,8 @@ class Bins:
 
     def value(self, x: float) -> Scalar:
         """Return the value whose bin holds x in [0, 1]."""
-        value: Scalar = self.values[min(int(x * self.levels), self.levels - 1)]
+        levels = len(self.values)
+        value: Scalar = self.values[min(int(x * levels), levels - 1)]
         return value
 
     def point(self, value: Scalar) -> float:
