@@ -136,7 +136,7 @@ class OptunaStore:
         Raises RunError where another host has taken the run over.
         """
         self._refuse_reading()
-        number, candidates = generation.number, generation.candidates
+        number = generation.number
         assert number >= len(self._history), "a finished generation cannot begin"
         with self._connection.guard():
             if self._study.leased:
@@ -145,7 +145,8 @@ class OptunaStore:
             with self._writing():
                 if number not in self._plans:
                     self._write_plan(generation)
-                missing = candidates[max(0, self._exist - candidates[0].trial) :]
+                rows = self._plans[number]["trials"]
+                missing = rows[max(0, self._exist - rows[0]["trial"]) :]
                 if missing:
                     self._add_trials(number, missing)
             self._refresh()
@@ -309,11 +310,11 @@ class OptunaStore:
                 raise self._unplanned(trial.number)
         return mine
 
-    def _add_trials(self, number: int, candidates: Sequence[Candidate]) -> None:
-        """Add the RUNNING trials of candidates, whose numbers must follow those that exist."""
-        first, exist, known = candidates[0].trial, self._exist, self._distributions
+    def _add_trials(self, number: int, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Add the RUNNING trials of a plan's rows; their numbers must follow those that exist."""
+        first, exist, known = rows[0]["trial"], self._exist, self._distributions
         assert first == exist, f"trial {first} after {exist} trials"
-        new = [records.RunningTrial.of(number, candidate, known) for candidate in candidates]
+        new = [records.RunningTrial.of(number, row, known) for row in rows]
         ids = self._connection.add_trials(self._study_id, new)
         self._ids |= {first + k: trial_id for k, trial_id in enumerate(ids)}
         self._exist += len(new)

@@ -18,7 +18,7 @@ from optuna.distributions import (
 )
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from pso_attn.space import LARGEST_DOUBLE, Coordinate, Space
+from pso_attn.space import Coordinate, Space
 from pso_attn.types import Array, Candidate, Generation, Outcome, Scalar, State
 
 SCHEMA = 1
@@ -125,19 +125,16 @@ class RunningTrial:
 
     @classmethod
     def of(
-        cls, generation: int, candidate: Candidate, known: Mapping[str, BaseDistribution]
+        cls, generation: int, row: Mapping[str, Any], known: Mapping[str, BaseDistribution]
     ) -> "RunningTrial":
-        """Return a candidate's trial; known: the distributions of all knobs."""
-        attributes: dict[str, Any] = {
-            "generation": generation,
-            "particle": candidate.particle,
-            "seeds": _plain(candidate.seeds),
-        }
-        if len(candidate.position) <= LARGEST_DOUBLE:
-            attributes["position"] = candidate.position.tolist()
-        if candidate.violations:
+        """Return the trial of a slot of a plan; known: the distributions of all knobs."""
+        attributes = {"generation": generation, "particle": row["particle"], "seeds": row["seeds"]}
+        if "position" in row:
+            attributes["position"] = row["position"]
+        violations = row.get("violations", {})
+        if violations:
             attributes[INFEASIBLE] = True
-        return cls(candidate.params, known, attributes, candidate.violations)
+        return cls(row["params"], known, attributes, violations)
 
     def frozen(self) -> FrozenTrial:
         """Return Optuna's trial, which it has checked."""
@@ -206,6 +203,8 @@ def _plain(value: Any) -> Any:
     if type(value) in _PLAIN:  # nearly all of them, and the checks below are slow
         return value
     if isinstance(value, Mapping):
+        if type(value) is dict and _PLAIN.issuperset(map(type, value.values())):
+            return {str(key): item for key, item in value.items()}
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]

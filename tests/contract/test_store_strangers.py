@@ -16,7 +16,7 @@ from pso_attn.space import Knob, read_space
 from pso_attn.store import OptunaStore, RunFolder, load_study
 from pso_attn.store.connection import connect
 from pso_attn.store.journal import BatchingJournal
-from pso_attn.store.records import RunningTrial, distributions
+from pso_attn.store.records import RunningTrial, distributions, plan_document
 from pso_attn.types import Candidate, Generation, Objective, Outcome, State
 
 LOSS = (Objective("loss", "minimize"),)
@@ -161,7 +161,8 @@ def test_a_record_that_slips_in_before_an_append_is_noticed(
 def test_a_generations_records_are_those_that_optuna_writes(tmp_path: Path) -> None:
     known = distributions(SPACE)
     candidates = [candidate(trial) for trial in range(40)]
-    trials = [RunningTrial.of(3, one, known) for one in candidates]
+    plan = plan_document(Generation(3, tuple(candidates), ()), None)
+    trials = [RunningTrial.of(3, row, known) for row in plan["trials"]]
     assert len({tuple(trial.params) for trial in trials}) == 2
     assert any(trial.violations for trial in trials)
 
