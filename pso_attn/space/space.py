@@ -125,9 +125,10 @@ class Space:
         out; one that acts in some has its neutral value in the others.
         """
         raw: dict[str, Any] = {**self.fixed, **params}
-        pairs = zip(self.names, self.coordinates, strict=True)
-        acting = {coordinate.path[0] for name, coordinate in pairs if name in params}
         held = {h.name: h.value for h in self.held if h.when is not None and _holds(h.when, raw)}
+        if not self._is_layered:
+            return held | {name: params[name] for name in self.names if name in params}
+        acting = {c.path[0] for c in self.coordinates if c.name in params}
         return held | nest(
             (c.path, params.get(c.name, c.knob.neutral))
             for c in self.coordinates
@@ -252,6 +253,11 @@ class Space:
     @cached_property
     def _scales(self) -> tuple[Scale, ...]:
         return tuple(coordinate.scale for coordinate in self.coordinates)
+
+    @cached_property
+    def _is_layered(self) -> bool:
+        """Whether any knob differs between layers."""
+        return any(coordinate.path[1] is not None for coordinate in self.coordinates)
 
     @cached_property
     def _unconditional(self) -> frozenset[str]:
