@@ -22,7 +22,7 @@ from pso_attn.evaluate.jobs import (
     record_of,
 )
 from pso_attn.evaluate.rungs import losses_at, rung_steps
-from pso_attn.evaluate.trainings import Trainings, identity
+from pso_attn.evaluate.trainings import Identity, Trainings, identity
 from pso_attn.seeding import training_seed
 from pso_attn.space import Space
 from pso_attn.types import (
@@ -89,7 +89,7 @@ def plan_generation(
     it saw before. seeds_by_generation: whether the particles of a
     generation have the same seeds, new in each, rather than the k-th training of settings seed k.
     """
-    number, before, now = len(history), trainings.of(history), Counter[bytes]()
+    number, before, now = len(history), trainings.of(history), Counter[Identity]()
     seeded = cache(partial(training_seed, seed))  # most are the first of their settings
     candidates = []
     for slot, particle in enumerate(proposal.particles):

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.linalg import lapack, solve_triangular
 from scipy.optimize import minimize
 
-from pso_attn.swarm.trend import row_blocks, trend, trend_variance
+from pso_attn.swarm.trend import equal_labels, row_blocks, trend, trend_variance
 from pso_attn.types import Array
 
 Flags = NDArray[np.bool_]
@@ -112,10 +112,12 @@ class Surrogate:
         sizes, other_sizes = np.sum(a * a, axis=1)[:, None], np.sum(b * b, axis=1)
         found: Array = 2.0 * a @ b.T
         shared = trend(one, other, self.labels)
+        weighed = zip(scaled[self.labels], equal_labels(one, other, self.labels), strict=True)
+        tables = [(weight * ~equal, places) for weight, (equal, places) in weighed]
         for rows in row_blocks(found):
             squares = sizes[rows] + other_sizes - found[rows]
-            for column in np.flatnonzero(self.labels):
-                squares += scaled[column] * (one[rows, None, column] != other[:, column])
+            for distances, places in tables:
+                squares += distances[places[rows]]
             correlation = _matern(np.sqrt(np.maximum(5.0 * squares, 0.0)))
             found[rows] = self.hyperparameters.variance * correlation
             found[rows] += self.hyperparameters.trend * shared[rows]

@@ -24,15 +24,29 @@ def row_blocks(matrix: Array) -> Iterator[slice]:
         yield slice(first, first + rows)
 
 
+def equal_labels(
+    one: Array, other: Array, labels: Flags
+) -> Iterator[tuple[Flags, NDArray[np.intp]]]:
+    """Yield for each label where points (m, D) and (k, D) have the same one.
+
+    A table (L, k) of the L labels that the former have, and the place of each in it, (m,): a row
+    is looked up sooner than it is compared.
+    """
+    for column in np.flatnonzero(labels):
+        found, places = np.unique(one[:, column], return_inverse=True)
+        yield found[:, None] == other[:, column], places
+
+
 def trend(one: Array, other: Array, labels: Flags) -> Array:
     """Return the covariance of a trend of size 1 at points (m, D) and (k, D), (m, k).
 
     Its variance is 1 where a point is as far from the middle as points of the cube are on average.
     """
     products: Array = _centred(one, labels) @ _centred(other, labels).T
+    tables = [(equal / one.shape[1], places) for equal, places in equal_labels(one, other, labels)]
     for rows in row_blocks(products):
-        for column in np.flatnonzero(labels):
-            products[rows] += (one[rows, None, column] == other[:, column]) / one.shape[1]
+        for shares, places in tables:
+            products[rows] += shares[places[rows]]
         products[rows] = _quadratic(products[rows])
     return products
 
