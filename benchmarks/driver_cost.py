@@ -18,20 +18,22 @@ import statistics
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import optuna
 
+from pso_attn.evaluate.generations import Chunks, plan_generation
+from pso_attn.evaluate.trainings import Trainings
 from pso_attn.search import Search, run_search
-from pso_attn.seeding import training_seed
 from pso_attn.space import Knob, Space
 from pso_attn.store import OptunaStore, RunFolder
 from pso_attn.swarm import ClassicSwarm, ScreenedSwarm
 from pso_attn.testing.spaces import space_of
 from pso_attn.types import (
+    Budget,
     Candidate,
     Event,
     Generation,
@@ -72,24 +74,18 @@ class Formula:
 
     def __init__(self, space: Space, batch: int, chunk: int) -> None:
         self.space, self.batch, self.chunk = space, batch, chunk
+        self.trainings = Trainings()
 
     def plan(self, proposal: Proposal, history: History) -> Generation:
-        number = len(history)
-        pairs = zip(proposal.positions, proposal.particles, strict=True)
-        candidates = tuple(
-            self._candidate(number, number * self.batch + slot, position, particle)
-            for slot, (position, particle) in enumerate(pairs)
-        )
-        trials = [candidate.trial for candidate in candidates]
-        cuts = range(0, len(trials), self.chunk)
-        return Generation(
-            number, candidates, tuple(tuple(trials[c : c + self.chunk]) for c in cuts)
+        budget = Budget(batch=self.batch)
+        return plan_generation(
+            self.space, budget, 0, proposal, history, lambda _: {}, self._chunks, self.trainings
         )
 
-    def _candidate(self, number: int, trial: int, position: Any, particle: int) -> Candidate:
-        repaired = self.space.repair(position, 0, number, particle)
-        settings, seeds = self.space.settings(repaired.params), (training_seed(0, 0),)
-        return Candidate(trial, particle, repaired.position, repaired.params, settings, seeds)
+    def _chunks(self, trained: Sequence[Candidate]) -> Chunks:
+        trials = [candidate.trial for candidate in trained]
+        cuts = range(0, len(trials), self.chunk)
+        return tuple(tuple(trials[cut : cut + self.chunk]) for cut in cuts)
 
     def evaluate(
         self, generation: Generation, history: History, stop: Callable[[], bool]

@@ -18,6 +18,7 @@ from pso_attn.evaluate.generations import (
 from pso_attn.evaluate.packing import pack, shared_out
 from pso_attn.evaluate.swarm_trainer import SwarmTrainer
 from pso_attn.evaluate.training import read_member
+from pso_attn.evaluate.trainings import Trainings
 from pso_attn.space import Space
 from pso_attn.tasks.task import Task
 from pso_attn.types import (
@@ -63,6 +64,7 @@ class SwarmEvaluator:
         self._trainer = trainer or SwarmTrainer(task, objectives[0], budget, device)
         self._executor = executor or LocalExecutor(self._trainer, device)
         self._listener = Listener(on_progress, on_best, on_forecast)
+        self._trainings = Trainings()
 
     def plan(self, proposal: Proposal, history: History) -> Generation:
         """Return the proposal with constraints repaired, settings, seeds and chunks."""
@@ -74,6 +76,7 @@ class SwarmEvaluator:
             history,
             self._impossible,
             self._chunks,
+            self._trainings,
             self.seeds_by_generation,
         )
 

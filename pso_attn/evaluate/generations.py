@@ -3,8 +3,8 @@
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -22,6 +22,7 @@ from pso_attn.evaluate.jobs import (
     record_of,
 )
 from pso_attn.evaluate.rungs import losses_at, rung_steps
+from pso_attn.evaluate.trainings import Identity, Trainings, identity
 from pso_attn.seeding import training_seed
 from pso_attn.space import Space
 from pso_attn.types import (
@@ -78,25 +79,26 @@ def plan_generation(
     history: History,
     impossible: Callable[[Settings], Mapping[str, float]],
     chunks: Callable[[Sequence[Candidate]], Chunks],
+    trainings: Trainings,
     seeds_by_generation: bool = False,
 ) -> Generation:
     """Return the proposal with constraints repaired, settings, seeds and chunks.
 
     impossible: what settings that meet all constraints violate nevertheless. chunks: the trials,
-    of those that are trained, that share a job. seeds_by_generation: whether the particles of a
+    of those that are trained, that share a job. trainings: the evaluator's, of whatever history
+    it saw before. seeds_by_generation: whether the particles of a
     generation have the same seeds, new in each, rather than the k-th training of settings seed k.
     """
-    number = len(history)
-    trainings = Counter[Any]()
-    for trial in history.trials:
-        trainings[_identity(trial.candidate.params)] += len(trial.candidate.seeds)
+    number, before, now = len(history), trainings.of(history), Counter[Identity]()
+    seeded = cache(partial(training_seed, seed))  # most are the first of their settings
     candidates = []
     for slot, particle in enumerate(proposal.particles):
         repaired = space.repair(proposal.positions[slot], seed, number, particle)
         settings = space.settings(repaired.params)
         violations = repaired.violations or impossible(settings)
         count = 0 if violations else budget.seeds
-        earlier = trainings[_identity(repaired.params)]
+        same = identity(repaired.params)
+        earlier = before[same] + now[same]
         keys: list[tuple[int, ...]] = [(earlier + r,) for r in range(count)]
         if seeds_by_generation:
             keys = [(number, r) for r in range(count)]
@@ -108,10 +110,10 @@ def plan_generation(
             position=repaired.position,
             params=repaired.params,
             settings=settings,
-            seeds=tuple(training_seed(seed, *key) for key in keys),
+            seeds=tuple(seeded(*key) for key in keys),
             violations=violations,
         )
-        trainings[_identity(repaired.params)] += count
+        now[same] += count
         candidates.append(candidate)
     trained = [candidate for candidate in candidates if not candidate.violations]
     return Generation(number, tuple(candidates), chunks(trained))
@@ -186,8 +188,3 @@ def evaluate_chunks(
         if answer.moved is not None:
             yield Moved(generation.number, chunk, answer.moved)
         yield from (outcome for outcome in answer.outcomes if outcome.trial not in known)
-
-
-def _identity(params: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
-    """Return what tells settings apart."""
-    return tuple(sorted(params.items()))

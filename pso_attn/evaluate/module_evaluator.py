@@ -18,6 +18,7 @@ from pso_attn.evaluate.generations import (
 from pso_attn.evaluate.module_trainer import ModuleTrainer
 from pso_attn.evaluate.own_factory import OwnFactory
 from pso_attn.evaluate.packing import shared_out
+from pso_attn.evaluate.trainings import Trainings
 from pso_attn.space import Space
 from pso_attn.types import (
     Budget,
@@ -52,6 +53,7 @@ class ModuleEvaluator:
         self._trainer = ModuleTrainer(factory, objectives[0], budget, device)
         self._executor = executor or LocalExecutor(self._trainer, device)
         self._listener = Listener(on_progress, on_best, on_forecast)
+        self._trainings = Trainings()
 
     def plan(self, proposal: Proposal, history: History) -> Generation:
         """Return the proposal with constraints repaired, settings, seeds and chunks."""
@@ -63,6 +65,7 @@ class ModuleEvaluator:
             history,
             self._impossible,
             self._chunks,
+            self._trainings,
         )
 
     def evaluate(

@@ -14,6 +14,7 @@ from pso_attn.evaluate.generations import (
 )
 from pso_attn.evaluate.own_trainer import ObjectiveTrainer, OwnObjective
 from pso_attn.evaluate.tiles import even_parts
+from pso_attn.evaluate.trainings import Trainings
 from pso_attn.space import Space
 from pso_attn.types import Budget, Candidate, Event, Generation, History, Objective, Proposal
 
@@ -41,6 +42,7 @@ class ObjectiveEvaluator:
         self._trainer = ObjectiveTrainer(function, objectives[0], budget)
         self._executor = executor or LocalExecutor(self._trainer, function.device)
         self._listener = Listener(on_progress)
+        self._trainings = Trainings()
         self._checkpoints = None if checkpoints is None else checkpoints.absolute()
 
     def plan(self, proposal: Proposal, history: History) -> Generation:
@@ -50,7 +52,14 @@ class ObjectiveEvaluator:
         all that a batched function is called with at once, a part for each worker.
         """
         return plan_generation(
-            self.space, self.budget, self.seed, proposal, history, lambda _: {}, self._chunks
+            self.space,
+            self.budget,
+            self.seed,
+            proposal,
+            history,
+            lambda _: {},
+            self._chunks,
+            self._trainings,
         )
 
     def evaluate(

@@ -79,7 +79,8 @@ class Bins:
 
     def value(self, x: float) -> Scalar:
         """Return the value whose bin holds x in [0, 1]."""
-        value: Scalar = self.values[min(int(x * self.levels), self.levels - 1)]
+        levels = len(self.values)
+        value: Scalar = self.values[min(int(x * levels), levels - 1)]
         return value
 
     def point(self, value: Scalar) -> float:
@@ -129,9 +130,16 @@ class LogBins(Bins):
 
     def snap(self, x: Array) -> Array:
         """Return the centres of the bins that hold `x`, of any shape."""
-        # math.exp as in `value`: numpy's may differ in the last bit, and 0.5 is often an edge
-        centre = np.frompyfunc(lambda inside: self.point(self.value(inside)), 1, 1)
-        return np.asarray(centre(x), dtype=np.float64)
+        x = np.asarray(x, dtype=np.float64)
+        start, span = self._ends
+        reached = np.exp(start + span * x) + 0.5
+        integers = np.asarray(np.clip(np.floor(reached), self.values[0], self.values[-1]))
+        # math.exp as in `value`: numpy's may differ in the last bits, and 0.5 is often an edge
+        unsure = np.abs(reached - np.rint(reached)) < 1e-9 * reached
+        integers[unsure] = [self.value(inside) for inside in x[unsure].tolist()]
+        found, places = np.unique(integers, return_inverse=True)
+        centres = np.array([self.point(integer) for integer in found.tolist()])
+        return np.asarray(centres[places].reshape(x.shape), dtype=np.float64)
 
 
 Scale = Line | Bins

@@ -1,7 +1,7 @@
 """Constraint repair: what is not feasible is moved towards what is, as little as will do."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -29,14 +29,18 @@ class Repaired:
     violations: Mapping[str, float] = field(default_factory=dict)
 
 
-def repaired(space: "Space", position: Array, rng: np.random.Generator) -> Repaired:
+def repaired(
+    space: "Space", position: Array, draws: Callable[[], np.random.Generator]
+) -> Repaired:
     """Return a feasible point near `position` (D,), or `position` itself with its violations.
 
     Divisors are lowered first. Then come 32 tries towards the nearest anchors, the shortest
     change first; of what the first feasible one changed, all that may go back goes back.
+    draws: makes the generator, which takes longer than finding that nothing is violated.
     """
     found = _feasible(space, position)
     if found is None:
+        rng = draws()
         for moved in _towards_anchors(space, position, rng):
             found = _feasible(space, moved)
             if found is not None:
@@ -45,7 +49,7 @@ def repaired(space: "Space", position: Array, rng: np.random.Generator) -> Repai
     if found is None:
         params = space.decode(position)
         return Repaired(position, params, space.violations(params))
-    return Repaired(found, space.decode(found))
+    return found
 
 
 def find_anchors(space: "Space", known: Array, where: str) -> Array:
@@ -98,9 +102,10 @@ def _points(space: "Space", known: Array) -> tuple[Array, bool]:
     return np.where(kept, known[np.arange(SAMPLED) % len(known)], points), False
 
 
-def _feasible(space: "Space", position: Array) -> Array | None:
+def _feasible(space: "Space", position: Array) -> Repaired | None:
     settled = space.settled(position)
-    return None if space.violations(space.decode(settled)) else settled
+    params = space.decode(settled)
+    return None if space.violations(params) else Repaired(settled, params)
 
 
 def _towards_anchors(space: "Space", position: Array, rng: np.random.Generator) -> Array:
@@ -131,10 +136,12 @@ def _distances(space: "Space", position: Array, others: Array) -> Array:
     return np.asarray(np.where(space.categorical, steps > 0, steps).sum(axis=-1), np.float64)
 
 
-def _put_back(space: "Space", position: Array, found: Array, rng: np.random.Generator) -> Array:
+def _put_back(
+    space: "Space", position: Array, found: Repaired, rng: np.random.Generator
+) -> Repaired:
     """Return the feasible point with every change undone that it can do without."""
-    for column in rng.permutation(np.flatnonzero(found != position)):
-        undone = found.copy()
+    for column in rng.permutation(np.flatnonzero(found.position != position)):
+        undone = found.position.copy()
         undone[column] = position[column]
         feasible = _feasible(space, undone)
         if feasible is not None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pso_attn import seeding
 from pso_attn.errors import ConfigurationError, nearest
-from pso_attn.space.codec import Coordinate
+from pso_attn.space.codec import Coordinate, Scale
 from pso_attn.space.conditions import When
 from pso_attn.space.constraints import FAILED, Constraint
 from pso_attn.space.divisors import Divisor
@@ -85,8 +85,12 @@ class Space:
 
     def decode(self, position: Array) -> dict[str, Scalar]:
         """Return the flat params at a position (D,), active knobs only."""
-        raw = self._raw(position)
-        return {c.name: raw[c.name] for c in self.coordinates if self._acts(c, raw)}
+        raw, unconditional = self._raw(position), self._unconditional
+        return {
+            name: raw[name]
+            for name, coordinate in zip(self.names, self.coordinates, strict=True)
+            if name in unconditional or self._acts(coordinate, raw)
+        }
 
     def encode(self, params: Params) -> Array:
         """Return the position (D,) of flat params: bin centres where discrete.
@@ -121,8 +125,10 @@ class Space:
         out; one that acts in some has its neutral value in the others.
         """
         raw: dict[str, Any] = {**self.fixed, **params}
-        acting = {c.path[0] for c in self.coordinates if c.name in params}
         held = {h.name: h.value for h in self.held if h.when is not None and _holds(h.when, raw)}
+        if not self._is_layered:
+            return held | {name: params[name] for name in self.names if name in params}
+        acting = {c.path[0] for c in self.coordinates if c.name in params}
         return held | nest(
             (c.path, params.get(c.name, c.knob.neutral))
             for c in self.coordinates
@@ -194,8 +200,8 @@ class Space:
         Deterministic: draws are keyed by (seed, generation, particle, "repair").
         """
         inside, count = self.rounded(np.clip(position, 0.0, 1.0)), len(self.coordinates)
-        rng = seeding.generator(seed, generation, particle, "repair")
-        found = repaired(self.of_knobs, inside[:count], rng)
+        draws = partial(seeding.generator, seed, generation, particle, "repair")
+        found = repaired(self.of_knobs, inside[:count], draws)
         if not self.weights:
             return found
         whole = self.rounded(np.concatenate([found.position, inside[count:]]))
@@ -244,11 +250,25 @@ class Space:
                 fixed[held.name] = held.value
         return fixed
 
+    @cached_property
+    def _scales(self) -> tuple[Scale, ...]:
+        return tuple(coordinate.scale for coordinate in self.coordinates)
+
+    @cached_property
+    def _is_layered(self) -> bool:
+        """Whether any knob differs between layers."""
+        return any(coordinate.path[1] is not None for coordinate in self.coordinates)
+
+    @cached_property
+    def _unconditional(self) -> frozenset[str]:
+        """Flat names of the knobs that always act."""
+        return frozenset(c.name for c in self.coordinates if not c.when and c.path[1] is None)
+
     def _raw(self, position: Array) -> dict[str, Any]:
         """Return the value of every knob by flat name, whether it acts or not."""
         inside = np.clip(position[: len(self.coordinates)], 0.0, 1.0).tolist()
-        pairs = zip(self.coordinates, inside, strict=True)
-        return self.fixed | {c.name: c.scale.value(x) for c, x in pairs}
+        values = [scale.value(x) for scale, x in zip(self._scales, inside, strict=True)]
+        return self.fixed | dict(zip(self.names, values, strict=True))
 
     def _knob_values(self, params: Params) -> Mapping[str, Any]:
         given = {c.name: params.get(c.name, c.knob.default) for c in self.coordinates}

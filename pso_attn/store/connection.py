@@ -3,13 +3,15 @@
 Whatever goes wrong on the way there becomes one StorageError; Optuna's own messages stay quiet.
 """
 
+import itertools
 import json
 import re
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,9 @@ from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage
 
 from pso_attn.errors import StorageError
+from pso_attn.store.adding import JournalTrials, add_to_database
 from pso_attn.store.journal import BatchingJournal
+from pso_attn.store.records import RunningTrial
 
 _CONNECT_TIMEOUT_S = 5.0
 _CREATIONS, _CREATION_S = 10, 0.5  # tries to make tables that another makes, seconds between
@@ -32,13 +36,17 @@ class Connection:
 
     where: the journal's path or the URL without its password. failures: what the storage raises
     when it does not answer. together: a block whose writes may be made durable at its end;
-    reads inside it may not see them yet. close: lets go of connections.
+    reads inside it may not see them yet. others: a number that changes when anybody else may have
+    written; a database's always does. add_trials: adds trials to a study, and returns their ids,
+    or none where these must be asked for. close: lets go of connections.
     """
 
     storage: BaseStorage
     where: str
     failures: tuple[type[Exception], ...]
     together: Callable[[], AbstractContextManager[None]]
+    others: Callable[[], int]
+    add_trials: Callable[[int, Sequence[RunningTrial]], list[int]]
     close: Callable[[], None]
 
     @contextmanager
@@ -83,7 +91,16 @@ def _open_journal(path: Path, create: bool) -> Connection:
             "restore it from a copy"
         ) from error
     failures = (OSError, json.JSONDecodeError)
-    return Connection(storage, str(path), failures, backend.together, lambda: None)
+    add_trials = JournalTrials(storage, backend).add
+    return Connection(
+        storage,
+        str(path),
+        failures,
+        backend.together,
+        backend.others,
+        add_trials,
+        close=lambda: None,
+    )
 
 
 def _open_database(url: str, create: bool) -> Connection:
@@ -124,7 +141,9 @@ def _open_database(url: str, create: bool) -> Connection:
                 backend.scoped_session = before
 
     storage = optuna.storages.get_storage(backend)
-    return Connection(storage, where, failures, together, close)
+    changes = itertools.count().__next__  # nobody says whether others have written
+    add_trials = partial(add_to_database, storage, together)
+    return Connection(storage, where, failures, together, changes, add_trials, close)
 
 
 def _opened(url: str, create: bool = False) -> optuna.storages.RDBStorage:

@@ -31,6 +31,17 @@ class BatchingJournal(JournalFileBackend):
         self._absolute = path.absolute()
         super().__init__(str(self._absolute))
         self._held: list[dict[str, Any]] | None = None
+        self._end, self._others = self._size(), 0
+
+    def others(self) -> int:
+        """Return how often it was noticed that somebody else wrote.
+
+        Between two calls that return the same number, this object alone appended to the file.
+        """
+        size = self._size()
+        if size != self._end:
+            self._end, self._others = size, self._others + 1
+        return self._others
 
     @contextmanager
     def together(self) -> Iterator[None]:
@@ -46,22 +57,41 @@ class BatchingJournal(JournalFileBackend):
             if held:
                 self.append_logs(held)
 
+    @contextmanager
+    def apart(self) -> Iterator[list[dict[str, Any]]]:
+        """Collect what is appended inside the block in the list that it gets; write nothing."""
+        before, self._held = self._held, list[dict[str, Any]]()
+        try:
+            yield self._held
+        finally:
+            self._held = before
+
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Append durably, or hold until the block ends; leave no half line where that fails."""
         if self._held is not None:
             self._held.extend(logs)
             return
-        size = self._absolute.stat().st_size
+        self.others()
+        size = self._size()
         try:
             super().append_logs(logs)
         except OSError:
             os.truncate(self._absolute, size)  # a full disk takes part of a line
             raise
+        with open(self._absolute, "rb") as file:
+            file.seek(size)
+            written = file.read()
+        # size is asked before Optuna's lock is taken, so others may have written in between
+        self._others += written.count(b"\n") != len(logs) or size != self._end
+        self._end = size + len(written)
 
     def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
         """Yield the records from that number on; none while records are held."""
         if self._held is None:
             yield from super().read_logs(log_number_from)
+
+    def _size(self) -> int:
+        return self._absolute.stat().st_size
 
 
 def repair_journal(path: Path) -> Path | None:

@@ -2,10 +2,13 @@
 
 Everything of a generation stands in the study before its first trial does, and a trial's state
 is the last thing written of it. So whatever a crash leaves behind says what is still to be done.
+
+What the driver writes it also keeps, and it reads the study anew only where others may have
+written: Optuna's journal would read back every record, at a third of a millisecond a trial.
 """
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
@@ -54,6 +57,11 @@ class OptunaStore:
         self._history = History(tuple(objectives))
         self._plans: dict[int, dict[str, Any]] = {}  # of generations that history lacks
         self._planned = 0  # trials that all plans hold together
+        # what the study holds, as of the time when `others` was that number
+        self._seen: int | None = None
+        self._exist = 0  # trials
+        self._ids: dict[int, int] = {}  # the storage's of a trial number, where it is known
+        self._outcomes: dict[int, Outcome] = {}  # of generations that history lacks
         with self._connection.guard():
             self._read_plans()
 
@@ -98,12 +106,13 @@ class OptunaStore:
     def history(self) -> History:
         """Return every finished generation; those returned before are the same objects."""
         with self._connection.guard():
-            if self._study.read_only:
-                self._read_plans()
-            trials = self._trials()
-            while (trials_done := self._finished(len(self._history), trials)) is not None:
+            self._refresh()
+            while (trials := self._finished(len(self._history))) is not None:
                 del self._plans[len(self._history)]
-                generations = (*self._history.generations, trials_done)
+                for trial in trials:
+                    del self._outcomes[trial.number]
+                    self._ids.pop(trial.number, None)
+                generations = (*self._history.generations, trials)
                 self._history = History(self._history.objectives, generations)
         return self._history
 
@@ -113,9 +122,10 @@ class OptunaStore:
         if plan is None:
             return None
         with self._connection.guard():
+            self._refresh()
             candidates = self._candidates(plan)
-            trials = self._of_generation(self._trials(), number, candidates)
-        outcomes = {t.number: records.read_outcome(t) for t in trials if t.state.is_finished()}
+        known, trials = self._outcomes, (candidate.trial for candidate in candidates)
+        outcomes = {trial: known[trial] for trial in trials if trial in known}
         if len(outcomes) == len(candidates):
             return None
         return Generation(number, candidates, records.plan_chunks(plan), outcomes)
@@ -126,19 +136,20 @@ class OptunaStore:
         Raises RunError where another host has taken the run over.
         """
         self._refuse_reading()
-        number, candidates = generation.number, generation.candidates
+        number = generation.number
         assert number >= len(self._history), "a finished generation cannot begin"
         with self._connection.guard():
             if self._study.leased:
                 check_lease(self._storage, self._study_id, self._study.folder.name)
-            if number not in self._plans:
-                self._write_plan(generation)
-            trials = self._trials()
-            there = self._of_generation(trials, number, candidates)
-            missing = candidates[len(there) :]
-            if missing:
-                self._add_trials(number, missing, exist=len(trials))
-                self._of_generation(self._trials(), number, candidates)
+            self._refresh()
+            with self._writing():
+                if number not in self._plans:
+                    self._write_plan(generation)
+                rows = self._plans[number]["trials"]
+                missing = rows[max(0, self._exist - rows[0]["trial"]) :]
+                if missing:
+                    self._add_trials(number, missing)
+            self._refresh()
 
     def record(self, *events: Event) -> None:
         """Write outcomes and new plans in one durable write, in their order.
@@ -147,26 +158,30 @@ class OptunaStore:
         the middle leaves the first of them whole.
         """
         self._refuse_reading()
-        written = set[int]()
+        written = dict[int, Outcome]()
         with self._connection.guard():
-            self._storage.get_study_directions(self._study_id)  # a journal is read up to here
-            with self._connection.together():
-                for event in events:
-                    if isinstance(event, Replan):
-                        plan = self._plans[event.generation]
-                        self._set_plan(event.generation, records.replanned(plan, event.chunks))
-                    elif isinstance(event, Moved):
-                        self._write_moved(event)
-                    elif event.trial not in written:
-                        written.add(event.trial)
-                        objectives = len(self._history.objectives)
-                        self._write_outcome(records.storable(event, objectives))
+            current = self._seen == self._connection.others()
+            if not current:
+                self._storage.get_study_directions(self._study_id)  # a journal is read up to here
+            with self._writing():
+                with self._connection.together():
+                    for event in events:
+                        if isinstance(event, Replan):
+                            plan = self._plans[event.generation]
+                            self._set_plan(event.generation, records.replanned(plan, event.chunks))
+                        elif isinstance(event, Moved):
+                            self._write_moved(event)
+                        elif event.trial not in written and event.trial not in self._outcomes:
+                            outcome = records.storable(event, len(self._history.objectives))
+                            written[event.trial] = outcome
+                            self._write_outcome(outcome, current)
+                self._outcomes |= written
 
     def set_attribute(self, name: str, value: Any) -> None:
         """Write one JSON value of the run, such as its uses of the test split."""
         self._refuse_reading()
         assert not name.startswith((CONFIGURATION, SCHEMA_KEY, _PLAN)), f"{name} is the store's"
-        with self._connection.guard():
+        with self._connection.guard(), self._connection.together():
             self._storage.set_study_user_attr(self._study_id, name, value)
 
     def get_attribute(self, name: str) -> Any:
@@ -194,6 +209,29 @@ class OptunaStore:
     def _refuse_reading(self) -> None:
         assert not self._study.read_only, "a store that was opened for reading writes nothing"
 
+    def _refresh(self) -> None:
+        """Read what the study holds, unless nobody else has written since."""
+        others = self._connection.others()
+        if others == self._seen:
+            return
+        self._seen = None
+        if self._study.read_only:
+            self._read_plans()
+        trials = self._trials()
+        self._exist, self._outcomes = len(trials), {}
+        for number, plan in self._plans.items():
+            for trial in self._of_generation(trials, number, plan["trials"]):
+                if trial.state.is_finished():
+                    self._outcomes[trial.number] = records.read_outcome(trial)
+        self._seen = others
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Hold that what is known is no longer so, until the block has ended well."""
+        seen, self._seen = self._seen, None
+        yield
+        self._seen = seen
+
     def _read_plans(self) -> None:
         """Take in the plans that stand in the study and are not history yet."""
         for name, plan in self._storage.get_study_user_attrs(self._study_id).items():
@@ -212,7 +250,8 @@ class OptunaStore:
         if self._dimension > LARGEST_DOUBLE:
             positions = np.stack([candidate.position for candidate in generation.candidates])
             file = write_positions(self._study.folder.path, str(generation.number), positions)
-        self._set_plan(generation.number, records.plan_document(generation, file))
+        with self._connection.together():
+            self._set_plan(generation.number, records.plan_document(generation, file))
 
     def _write_moved(self, event: Moved) -> None:
         """Write where training left the particles of a chunk, and then where that stands."""
@@ -222,9 +261,9 @@ class OptunaStore:
         self._set_plan(event.generation, records.moved(plan, event.trials, file))
 
     def _set_plan(self, number: int, plan: dict[str, Any]) -> None:
-        """Write a plan, and keep it as it will read back."""
+        """Write a plan, which is plain JSON data, and keep it."""
         self._storage.set_study_user_attr(self._study_id, f"{_PLAN}{number}", plan)
-        self._keep_plan(number, json.loads(json.dumps(plan)))
+        self._keep_plan(number, plan)
 
     def _candidates(self, plan: Mapping[str, Any]) -> tuple[Candidate, ...]:
         """Return a plan's candidates, positions from their file where they lie in one."""
@@ -232,24 +271,18 @@ class OptunaStore:
         positions = None if file is None else read_positions(self._study.folder.path, file)
         return records.plan_candidates(plan, positions)
 
-    def _finished(self, number: int, trials: list[FrozenTrial]) -> tuple[Trial, ...] | None:
+    def _finished(self, number: int) -> tuple[Trial, ...] | None:
         """Return a generation's trials once all of them are finished, else None."""
-        plan = self._plans.get(number)
-        if plan is None:
+        plan, outcomes = self._plans.get(number), self._outcomes
+        if plan is None or not all(row["trial"] in outcomes for row in plan["trials"]):
             return None
-        rows = plan["trials"]
-        mine = trials[rows[0]["trial"] : rows[-1]["trial"] + 1]
-        if len(mine) < len(rows) or not all(trial.state.is_finished() for trial in mine):
-            return None
-        candidates = self._candidates(plan)
-        self._of_generation(trials, number, candidates)
         moved: dict[int, Array] = {}
         for entry in plan.get("moved", {}).values():
             positions = read_positions(self._study.folder.path, entry)
             moved |= zip(entry["trials"], positions, strict=True)
         return tuple(
-            Trial(number, candidate, records.read_outcome(trial), moved.get(candidate.trial))
-            for candidate, trial in zip(candidates, mine, strict=True)
+            Trial(number, candidate, outcomes[candidate.trial], moved.get(candidate.trial))
+            for candidate in self._candidates(plan)
         )
 
     def _trials(self) -> list[FrozenTrial]:
@@ -265,34 +298,38 @@ class OptunaStore:
         return trials
 
     def _of_generation(
-        self, trials: list[FrozenTrial], number: int, candidates: Sequence[Candidate]
+        self, trials: list[FrozenTrial], number: int, rows: Sequence[Mapping[str, Any]]
     ) -> list[FrozenTrial]:
-        """Return those of a generation's trials that exist; StorageError for a stranger's."""
-        first = candidates[0].trial
-        mine = trials[first : first + len(candidates)]
-        for candidate, trial in zip(candidates, mine, strict=False):
+        """Return those of a plan's trials that exist; StorageError for a stranger's."""
+        first = rows[0]["trial"]
+        mine = trials[first : first + len(rows)]
+        for row, trial in zip(rows, mine, strict=False):
             attributes = trial.user_attrs
             held = (attributes.get("generation"), attributes.get("particle"))
-            if held != (number, candidate.particle):
+            if held != (number, row["particle"]):
                 raise self._unplanned(trial.number)
         return mine
 
-    def _add_trials(self, number: int, candidates: Sequence[Candidate], exist: int) -> None:
-        """Add the RUNNING trials of candidates, whose numbers must follow those that exist."""
-        assert candidates[0].trial == exist, f"trial {candidates[0].trial} after {exist} trials"
-        new = [records.running_trial(number, c, self._distributions) for c in candidates]
-        # Optuna's journal asks which trial it has just made, and gets no answer before the
-        # first one of this process is written; later answers are not used
-        self._storage.create_new_trial(self._study_id, new[0])
-        with self._connection.together():
-            for trial in new[1:]:
-                self._storage.create_new_trial(self._study_id, trial)
+    def _add_trials(self, number: int, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Add the RUNNING trials of a plan's rows; their numbers must follow those that exist."""
+        first, exist, known = rows[0]["trial"], self._exist, self._distributions
+        assert first == exist, f"trial {first} after {exist} trials"
+        new = [records.RunningTrial.of(number, row, known) for row in rows]
+        ids = self._connection.add_trials(self._study_id, new)
+        self._ids |= {first + k: trial_id for k, trial_id in enumerate(ids)}
+        self._exist += len(new)
 
-    def _write_outcome(self, outcome: Outcome) -> None:
-        """Write all of an outcome, and last the state and values that make it count."""
-        storage = self._storage
-        trial_id = storage.get_trial_id_from_study_id_trial_number(self._study_id, outcome.trial)
-        if storage.get_trial(trial_id).state.is_finished():
+    def _write_outcome(self, outcome: Outcome, current: bool) -> None:
+        """Write all of an outcome, and last the state and values that make it count.
+
+        current: whether no one else can have finished the trial.
+        """
+        storage, trial_id = self._storage, self._ids.get(outcome.trial)
+        if trial_id is None:
+            trial_id = storage.get_trial_id_from_study_id_trial_number(
+                self._study_id, outcome.trial
+            )
+        if not current and storage.get_trial(trial_id).state.is_finished():
             return
         for step, value in outcome.curve.items():
             storage.set_trial_intermediate_value(trial_id, step, value)

@@ -5,6 +5,7 @@ so every number comes back as it was.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
@@ -17,7 +18,7 @@ from optuna.distributions import (
 )
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from pso_attn.space import LARGEST_DOUBLE, Coordinate, Space
+from pso_attn.space import Coordinate, Space
 from pso_attn.types import Array, Candidate, Generation, Outcome, Scalar, State
 
 SCHEMA = 1
@@ -109,30 +110,45 @@ def moved(
     return {**document, "moved": {**known, str(trials[0]): entry}}
 
 
-def running_trial(
-    generation: int, candidate: Candidate, known: Mapping[str, BaseDistribution]
-) -> FrozenTrial:
-    """Return the RUNNING trial of a planned candidate, infeasibility and all."""
-    attributes: dict[str, Any] = {
-        "generation": generation,
-        "particle": candidate.particle,
-        "seeds": _plain(candidate.seeds),
-    }
-    if len(candidate.position) <= LARGEST_DOUBLE:
-        attributes["position"] = candidate.position.tolist()
-    if candidate.violations:
-        attributes[INFEASIBLE] = True
-    return create_trial(
-        state=TrialState.RUNNING,
-        params=dict(candidate.params),
-        distributions={name: known[name] for name in candidate.params},
-        user_attrs=attributes,
-        constraints=dict(candidate.violations) or None,
-    )
+@dataclass(frozen=True, eq=False)
+class RunningTrial:
+    """A planned candidate's RUNNING trial, as a study holds it.
+
+    params: of the knobs that act. distributions: of all knobs. attributes: its user attributes, as
+    JSON data. violations: what it violates, by how much; mostly nothing.
+    """
+
+    params: Mapping[str, Scalar]
+    distributions: Mapping[str, BaseDistribution]
+    attributes: Mapping[str, Any]
+    violations: Mapping[str, float]
+
+    @classmethod
+    def of(
+        cls, generation: int, row: Mapping[str, Any], known: Mapping[str, BaseDistribution]
+    ) -> "RunningTrial":
+        """Return the trial of a slot of a plan; known: the distributions of all knobs."""
+        attributes = {"generation": generation, "particle": row["particle"], "seeds": row["seeds"]}
+        if "position" in row:
+            attributes["position"] = row["position"]
+        violations = row.get("violations", {})
+        if violations:
+            attributes[INFEASIBLE] = True
+        return cls(row["params"], known, attributes, violations)
+
+    def frozen(self) -> FrozenTrial:
+        """Return Optuna's trial, which it has checked."""
+        return create_trial(
+            state=TrialState.RUNNING,
+            params=dict(self.params),
+            distributions={name: self.distributions[name] for name in self.params},
+            user_attrs=dict(self.attributes),
+            constraints=dict(self.violations) or None,
+        )
 
 
 def storable(outcome: Outcome, objectives: int) -> Outcome:
-    """Return the outcome in plain numbers; a value that is not finite is a failure.
+    """Return the outcome as it reads back; a value that is not finite is a failure.
 
     Optuna would take an infinite value for a result, and refuse a NaN.
     """
@@ -149,7 +165,7 @@ def storable(outcome: Outcome, objectives: int) -> Outcome:
         trial=outcome.trial,
         state=state,
         values=values,
-        curve={int(step): float(value) for step, value in outcome.curve.items()},
+        curve={int(step): float(value) for step, value in sorted(outcome.curve.items())},
         metrics=_plain(outcome.metrics),
         seconds=float(outcome.seconds),
         fidelity=float(outcome.fidelity),
@@ -187,6 +203,8 @@ def _plain(value: Any) -> Any:
     if type(value) in _PLAIN:  # nearly all of them, and the checks below are slow
         return value
     if isinstance(value, Mapping):
+        if type(value) is dict and _PLAIN.issuperset(map(type, value.values())):
+            return {str(key): item for key, item in value.items()}
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]

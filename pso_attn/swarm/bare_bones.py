@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from pso_attn.swarm.bounds import reflect
-from pso_attn.swarm.family import Mover, NeighbourlySwarm, Sight, Turn
+from pso_attn.swarm.family import Mover, NeighbourlySwarm, Sight, Turn, one_by_one
 from pso_attn.swarm.moves import Weights, copied_labels
 from pso_attn.swarm.options import TopologyName, TopologyOptions, read_known
 from pso_attn.types import Array
@@ -66,10 +66,11 @@ class BareBonesSwarm(NeighbourlySwarm):
             stays = rng.random(best.size) < options.exploit
             numbers = np.where(stays, best, drawn)
             chances = Weights(0.0, 1.0, 1.0)
-            labels = copied_labels(best, best, seen, levels, chances, options.jump_rate, rng)
+            draws = rng.random((3, best.size))
+            labels = copied_labels(best, best, seen, levels, chances, options.jump_rate, draws)
             return np.where(space.categorical, labels, numbers)
 
-        return moved
+        return one_by_one(moved)
 
 
 def between(personal: Array, social: Array, rng: np.random.Generator) -> Array:

@@ -1,6 +1,6 @@
 """The textbook swarm as a sampler: a velocity drawn to the personal and the neighbourhood best."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -10,6 +10,7 @@ from pso_attn.swarm.bounds import limit, reflect
 from pso_attn.swarm.family import Mover, NeighbourlySwarm, Sight, Turn
 from pso_attn.swarm.moves import Weights, constricted, copied_labels, inertial, velocity
 from pso_attn.swarm.options import read_options
+from pso_attn.swarm.state import Counts
 from pso_attn.types import Array
 
 
@@ -50,11 +51,13 @@ class ClassicSwarm(NeighbourlySwarm):
         personal, social = state.attractors(), self._social(turn)
         weights, levels = self._weights(turn.generation), np.maximum(space.levels, 1)
 
-        def moved(i: int, rng: np.random.Generator) -> Array:
-            x, best, seen = state.position[i], personal[i], social[i]
-            pulled = velocity(x, state.velocity[i], best, seen, weights, rng)
+        def moved(movers: Counts, rngs: Iterable[np.random.Generator]) -> Array:
+            x, best, seen = state.position[movers], personal[movers], social[movers]
+            draws = np.stack([rng.random((5, space.dimension)) for rng in rngs], axis=1)
+            pulled = velocity(x, state.velocity[movers], best, seen, weights, draws[:2])
             numbers = reflect(x + limit(pulled, self.options.velocity_limit))
-            labels = copied_labels(x, best, seen, levels, weights, self.options.jump_rate, rng)
+            jump_rate = self.options.jump_rate
+            labels = copied_labels(x, best, seen, levels, weights, jump_rate, draws[2:])
             return np.where(space.categorical, labels, numbers)
 
         return moved

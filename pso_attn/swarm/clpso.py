@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pso_attn.seeding import generator
 from pso_attn.swarm.bounds import limit, reflect
-from pso_attn.swarm.family import FoldedSwarm, Mover, Turn
+from pso_attn.swarm.family import FoldedSwarm, Mover, Turn, one_by_one
 from pso_attn.swarm.moves import Weights, copied_labels, inertial
 from pso_attn.swarm.options import SwarmOptions, read_known
 from pso_attn.swarm.slots import slots
@@ -93,10 +93,11 @@ class ClpsoSwarm(FoldedSwarm[Exemplars]):
             )
             numbers = reflect(x + limit(pulled, options.velocity_limit))
             chances = Weights(inertia, 0.0, options.pull)
-            labels = copied_labels(x, x, exemplar, levels, chances, options.jump_rate, rng)
+            draws = rng.random((3, x.size))
+            labels = copied_labels(x, x, exemplar, levels, chances, options.jump_rate, draws)
             return np.where(space.categorical, labels, numbers)
 
-        return moved
+        return one_by_one(moved)
 
 
 def chosen(i: int, ranks: Array, dimension: int, rng: np.random.Generator) -> Exemplars:

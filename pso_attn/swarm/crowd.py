@@ -92,7 +92,8 @@ def _paths(ledger: Ledger, particles: int) -> tuple[Indices, Indices]:
     """Return each particle's latest move and the one before, (P,) trials each; -1 for none."""
     last = np.full(particles, -1)
     before = last.copy()
-    for trial in np.flatnonzero(~ledger.again):
-        i = ledger.particles[trial]
-        before[i], last[i] = last[i], trial
+    moved = np.flatnonzero(~ledger.again)
+    last[ledger.particles[moved]] = moved  # of those of one particle the latest stays
+    earlier = moved[moved != last[ledger.particles[moved]]]
+    before[ledger.particles[earlier]] = earlier
     return last, before

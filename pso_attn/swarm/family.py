@@ -1,7 +1,7 @@
 """What the swarms share: memory folded from history, first places, restarts, and who sees whom."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -19,7 +19,9 @@ from pso_attn.swarm.wide import is_wide, scattered, storable
 from pso_attn.types import Array, History, Proposal
 
 Memory = TypeVar("Memory")
-Mover = Callable[[int, np.random.Generator], Array]
+Mover = Callable[[Counts, Iterable[np.random.Generator]], Array]
+
+AT_ONCE = 1 << 16  # coordinates that are moved at once, so that wide spaces fill no memory
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +69,7 @@ class FoldedSwarm(ABC, Generic[Memory]):
 
     @abstractmethod
     def _mover(self, turn: Turn[Memory]) -> Mover:
-        """Return what tells where a particle goes from its position, (D,), in this turn."""
+        """Return what tells where particles (M,) go in this turn, (M, D), each by its draws."""
 
     def propose(self, space: Space, history: History) -> Proposal:
         """Return where the next `batch` particles go; pure in the seed, space and history."""
@@ -117,20 +119,26 @@ class FoldedSwarm(ABC, Generic[Memory]):
     def _placed(self, turn: Turn[Memory], particles: tuple[int, ...]) -> Array:
         """Return a position for each of the particles, (B, D)."""
         space, state, generation = turn.space, turn.state, turn.generation
-        anew, moved = self._redrawn(turn), self._mover(turn)
+        anew, moved, moving = self._redrawn(turn), self._mover(turn), list[int]()
         design = None
         if not state.evaluated[list(particles)].all():
             design = self._design(space)
         positions = np.empty((len(particles), space.dimension))
         for slot, i in enumerate(particles):
             if design is not None and not state.evaluated[i]:
-                drawn = design[i]
+                positions[slot] = design[i]
             elif anew[i]:
                 rng = generator(self.seed, generation, i, "restart")
                 drawn = scattered(space, rng.random(space.dimension), self._spread)
+                positions[slot] = drawn
             else:
-                drawn = moved(i, generator(self.seed, generation, i, "move"))
-            positions[slot] = drawn
+                moving.append(slot)
+        together = max(1, AT_ONCE // space.dimension)
+        for first in range(0, len(moving), together):
+            block = moving[first : first + together]
+            movers = [particles[slot] for slot in block]
+            rngs = (generator(self.seed, generation, i, "move") for i in movers)
+            positions[block] = moved(np.array(movers), rngs)
         return positions
 
     def _design(self, space: Space) -> Array:
@@ -139,6 +147,13 @@ class FoldedSwarm(ABC, Generic[Memory]):
             return sobol(self.seed, space.dimension, 0, self.particles)
         rng = generator(self.seed, "design")
         return scattered(space, rng.random((self.particles, space.dimension)), self._spread)
+
+
+def one_by_one(moved: Callable[[int, np.random.Generator], Array]) -> Mover:
+    """Return the mover that asks `moved` where each particle goes, (D,), with its generator."""
+    return lambda movers, rngs: np.stack(
+        [moved(int(i), rng) for i, rng in zip(movers, rngs, strict=True)]
+    )
 
 
 @dataclass(frozen=True)

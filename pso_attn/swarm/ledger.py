@@ -20,7 +20,7 @@ class Ledger:
 
     particles: (n,). positions: (n, D), as stored. points: (n, D), as the surrogate sees them.
     losses: (n,), infinity for a failure. fidelities: (n,), 1 for a full training. again: (n,),
-    whether the settings had been evaluated before, which moves no particle.
+    whether the settings had been evaluated before, which moves no particle. names: of all points.
     """
 
     particles: Counts
@@ -29,13 +29,16 @@ class Ledger:
     losses: Array
     fidelities: Array
     again: Flags
+    names: frozenset[bytes]
 
     @classmethod
     def empty(cls, dimension: int) -> "Ledger":
         """Return the ledger of no trials."""
         none = np.empty(0)
         rows = np.empty((0, dimension))
-        return cls(none.astype(np.int64), rows, rows, none, none, none.astype(np.bool_))
+        return cls(
+            none.astype(np.int64), rows, rows, none, none, none.astype(np.bool_), frozenset()
+        )
 
     def __len__(self) -> int:
         """Return the number of trials."""
@@ -44,18 +47,19 @@ class Ledger:
     def extended(self, space: Space, trials: tuple[Trial, ...], history: History) -> "Ledger":
         """Return the ledger with one more generation's trials."""
         positions = np.array([trial.position for trial in trials])
-        points = np.vstack((self.points, modelled(space, positions)))
-        known, again = set(keys(self.points)), []
-        for key in keys(points[len(self) :]):
+        points = modelled(space, positions)
+        known, again = set(self.names), []
+        for key in keys(points):
             again.append(key in known)
             known.add(key)
         return Ledger(
             np.append(self.particles, [trial.candidate.particle for trial in trials]),
             np.vstack((self.positions, positions)),
-            points,
+            np.vstack((self.points, points)),
             np.append(self.losses, [_loss(trial, history) for trial in trials]),
             np.append(self.fidelities, [_fidelity(trial) for trial in trials]),
             np.append(self.again, again),
+            frozenset(known),
         )
 
     def path(self, particle: int) -> Array:

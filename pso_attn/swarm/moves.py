@@ -52,10 +52,10 @@ def velocity(
     personal: Array,
     social: Array,
     weights: Weights,
-    rng: np.random.Generator,
+    draws: Array,
 ) -> Array:
-    """Return the next velocity, (D,), with fresh r1, r2 ~ U(0, 1) for each coordinate."""
-    r1, r2 = rng.random((2, x.size))
+    """Return the next velocity, (…, D) as x is; draws: (2, …, D), r1 and r2 ~ U(0, 1)."""
+    r1, r2 = draws
     to_personal: Array = weights.cognitive * r1 * (personal - x)
     to_social: Array = weights.social * r2 * (social - x)
     return weights.inertia * v + to_personal + to_social
@@ -68,16 +68,16 @@ def copied_labels(
     levels: Array,
     weights: Weights,
     jump_rate: float,
-    rng: np.random.Generator,
+    draws: Array,
 ) -> Array:
     """Return each coordinate copied from x, p or l or, at `jump_rate`, a uniform bin's centre.
 
-    (D,) each. The chances of x, p and l are as inertia : cognitive : social, the weights with
+    (…, D) each. The chances of x, p and l are as inertia : cognitive : social, the weights with
     which a numeric coordinate is drawn to them. No arithmetic touches a label, so no order among
-    labels is invented. levels: bins of each coordinate, at least 1.
+    labels is invented. levels: bins of each coordinate, at least 1. draws: (3, …, D) ~ U(0, 1).
     """
-    source, jump, bins = rng.random((3, x.size))
+    source, jump, bins = draws
     shares = np.cumsum([weights.inertia, weights.cognitive, weights.social])
-    source *= shares[-1]
+    source = source * shares[-1]
     copied = np.where(source < shares[0], x, np.where(source < shares[1], personal, social))
     return np.where(jump < jump_rate, (np.floor(bins * levels) + 0.5) / levels, copied)

@@ -98,7 +98,8 @@ class PooledSwarm(ABC):
         velocity += share * r3 * (pool.mean - x)
         anyone = pool.position[rng.integers(len(pool.position))]
         levels, shares = np.maximum(space.levels, 1), Weights(1.0, 1.0, share)
-        labels = copied_labels(x, shown, anyone, levels, shares, self._jump_rate, rng)
+        drawn = rng.random((3, x.size))
+        labels = copied_labels(x, shown, anyone, levels, shares, self._jump_rate, drawn)
         return np.where(space.categorical, labels, reflect(x + velocity))
 
     def propose(self, space: Space, history: History) -> Proposal:

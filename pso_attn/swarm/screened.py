@@ -102,7 +102,7 @@ class ScreenedSwarm:
             standing = standing_of(ledger, space.categorical, self.particles)
         else:
             standing = self.learned(space, history).current(space, self.particles)
-        known = set(keys(ledger.points))
+        known = set(ledger.names)
         if len(particles) > CROWD:
             return self._swept(space, history, standing, np.array(particles), known)
         drawn = np.stack(

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from pso_attn.swarm.family import Mover, NeighbourlySwarm, Sight, Turn
+from pso_attn.swarm.family import Mover, NeighbourlySwarm, Sight, Turn, one_by_one
 from pso_attn.swarm.moves import Weights, copied_labels
 from pso_attn.swarm.options import TopologyName, TopologyOptions, read_known
 from pso_attn.types import Array
@@ -61,13 +61,14 @@ class Spso2011Swarm(NeighbourlySwarm):
             seen_number = None if leaders[i] == i else seen[numbers]
             centre = gravity(x[numbers], best[numbers], seen_number, options.pull)
             weights = Weights(options.inertia, options.pull, options.pull)
-            to = copied_labels(x, best, seen, levels, weights, options.jump_rate, rng)
+            draws = rng.random((3, x.size))
+            to = copied_labels(x, best, seen, levels, weights, options.jump_rate, draws)
             v = turned_back(x, state.velocity[i])[numbers]
             step = options.inertia * v + on_sphere(centre, x[numbers], rng) - x[numbers]
             to[numbers] = np.clip(x[numbers] + step, 0.0, 1.0)
             return to
 
-        return moved
+        return one_by_one(moved)
 
 
 def gravity(x: Array, personal: Array, social: Array | None, pull: float) -> Array:

@@ -66,9 +66,9 @@ def standing_of(ledger: Ledger, labels: Flags, particles: int) -> Standing:
     full = np.isfinite(ledger.losses) & (ledger.fidelities == 1.0)
     best = float(merits[full].min() if full.any() else merits.min())
     bests, costs = np.zeros(particles, dtype=np.intp), np.full(particles, np.inf)
-    for trial in order[::-1]:  # the last that is written is the best
-        bests[ledger.particles[trial]] = trial
-        costs[ledger.particles[trial]] = ranks[trial]
+    worst_first = order[::-1]  # of those of one particle the last that is written stays
+    bests[ledger.particles[worst_first]] = worst_first
+    costs[ledger.particles[worst_first]] = ranks[worst_first]
     return Standing(surrogate, merits, ranks, best, bests, costs)
 
 

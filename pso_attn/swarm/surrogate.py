@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.linalg import lapack, solve_triangular
 from scipy.optimize import minimize
 
-from pso_attn.swarm.trend import trend, trend_variance
+from pso_attn.swarm.trend import equal_labels, row_blocks, trend, trend_variance
 from pso_attn.types import Array
 
 Flags = NDArray[np.bool_]
@@ -109,12 +109,19 @@ class Surrogate:
         numbers = ~self.labels
         roots = np.sqrt(scaled[numbers])
         a, b = one[:, numbers] * roots, other[:, numbers] * roots
-        squares = np.sum(a * a, axis=1)[:, None] + np.sum(b * b, axis=1) - 2.0 * a @ b.T
-        for column in np.flatnonzero(self.labels):
-            squares += scaled[column] * (one[:, None, column] != other[:, column])
-        correlation = _matern(np.sqrt(np.maximum(5.0 * squares, 0.0)))
-        shared = self.hyperparameters.trend * trend(one, other, self.labels)
-        return self.hyperparameters.variance * correlation + shared
+        sizes, other_sizes = np.sum(a * a, axis=1)[:, None], np.sum(b * b, axis=1)
+        found: Array = 2.0 * a @ b.T
+        shared = trend(one, other, self.labels)
+        weighed = zip(scaled[self.labels], equal_labels(one, other, self.labels), strict=True)
+        tables = [(weight * ~equal, places) for weight, (equal, places) in weighed]
+        for rows in row_blocks(found):
+            squares = sizes[rows] + other_sizes - found[rows]
+            for distances, places in tables:
+                squares += distances[places[rows]]
+            correlation = _matern(np.sqrt(np.maximum(5.0 * squares, 0.0)))
+            found[rows] = self.hyperparameters.variance * correlation
+            found[rows] += self.hyperparameters.trend * shared[rows]
+        return found
 
     def variance(self, points: Array) -> Array:
         """Return the prior variance at points (m, D), (m,)."""
@@ -127,8 +134,12 @@ class Surrogate:
 
     def whitened(self, points: Array) -> Array:
         """Return the factor's inverse times the covariance with points (m, D), (n, m)."""
-        covariance = self.covariance(self.points, points)
-        return np.asarray(solve_triangular(self.factor, covariance, lower=True))
+        covariance = self.covariance(points, self.points).T  # as LAPACK has matrices: no copy
+        return np.asarray(
+            solve_triangular(
+                self.factor, covariance, lower=True, overwrite_b=True, check_finite=False
+            )
+        )
 
 
 def fit(points: Array, labels: Flags, targets: Array) -> Surrogate:

@@ -306,7 +306,7 @@ def test_a_search_killed_at_any_commit_of_a_database_resumes_to_the_same_trials(
     with Commits() as commits:
         history = go_on(folder, url, generations=2)
     whole = contents(history, folder, url)
-    assert commits.count > 10
+    assert commits.count == 10
     for n in range(commits.count):
         cut, url = run(str(n))
         shutil.copyfile(tmp_path / "begun.db", tmp_path / str(n) / "a.db")

@@ -1,5 +1,6 @@
 """Any number that an evaluation may give is stored and read back as itself."""
 
+import json
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from pso_attn.space import Knob, read_space
 from pso_attn.store import OptunaStore, RunFolder
+from pso_attn.store.records import plan_document
 from pso_attn.types import Candidate, Generation, Objective, Outcome, State
 
 LOSS = (Objective("loss", "minimize"),)
@@ -66,6 +68,22 @@ def test_what_is_stored_is_what_was_given(position: list[float], outcome: Outcom
         with OptunaStore.create(None, folder, SPACE, LOSS, {}) as store:
             store.begin(Generation(0, (candidate,), ((0,),)))
             store.record(outcome)
+            (kept,) = store.history().trials
         with OptunaStore.load(None, folder, SPACE, LOSS) as store:
             (trial,) = store.history().trials
     assert described(trial.candidate, trial.outcome) == described(candidate, outcome)
+    assert described(kept.candidate, kept.outcome) == described(candidate, outcome)
+    assert repr(kept.outcome) == repr(trial.outcome)
+
+
+@settings(max_examples=40, deadline=None)
+@given(position=coordinates, amount=st.floats(), seed=st.integers(0, 2**31 - 1))
+def test_a_plan_is_what_its_text_reads_back_as(
+    position: list[float], amount: float, seed: int
+) -> None:
+    point = np.array(position)
+    params = {name: np.asarray(value)[()] for name, value in SPACE.decode(point).items()}
+    nested = {"layers": (1, (np.float64(amount), seed)), "shape": np.arange(3), **params}
+    candidate = Candidate(0, 0, point, params, nested, (seed,), {"lr <= 1": np.float64(amount)})
+    plan = plan_document(Generation(0, (candidate,), ((0,),)), None)
+    assert repr(json.loads(json.dumps(plan))) == repr(plan)

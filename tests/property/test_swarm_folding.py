@@ -120,7 +120,7 @@ def test_moving_labels_commutes_with_renaming_them(seed, renamed):
     x, personal, social = np.random.default_rng(seed).integers(0, 4, size=(3, 6))
     levels, weights = np.full(6, 4), Weights(0.7, 1.5, 1.5)
     moved, moved_renamed = (
-        copied_labels(*bests, levels, weights, 0.0, np.random.default_rng(seed + 1))
+        copied_labels(*bests, levels, weights, 0.0, np.random.default_rng(seed + 1).random((3, 6)))
         for bests in (
             [(bins + 0.5) / 4 for bins in (x, personal, social)],
             [names[bins] for bins in (x, personal, social)],

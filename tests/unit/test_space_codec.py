@@ -90,3 +90,14 @@ def test_a_scale_admits_what_is_in_its_range_alone(
 )
 def test_the_nearest_admitted_value_is_found(knob: Knob, value: float, nearest: float) -> None:
     assert scale_of(knob).nearest(value) == nearest
+
+
+@pytest.mark.parametrize(("low", "high"), [(1, 2), (2, 64), (3, 5_000)])
+def test_points_snap_to_the_centre_of_the_integer_that_they_decode_to(low: int, high: int) -> None:
+    scale = scale_of(Knob("window", "int", "", low=low, high=high, log=True))
+    start, end = np.log(low - 0.5), np.log(high + 0.5)
+    edges = (np.log(np.arange(low, high) + 0.5) - start) / (end - start)
+    nearby = [np.nextafter(edges, 0.0), edges, np.nextafter(edges, 1.0)]
+    points = np.concatenate([*nearby, np.linspace(0, 1, 10_001)]).reshape(-1, 1)
+    expected = [scale.point(scale.value(x)) for x in points.ravel().tolist()]
+    np.testing.assert_array_equal(scale.snap(points), np.reshape(expected, points.shape))

@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 
 from pso_attn.baselines import RandomSearch
-from pso_attn.swarm import ClassicSwarm
+from pso_attn.swarm import ClassicSwarm, family
 from pso_attn.testing import best_loss, drive, finished
 from pso_attn.testing.driving import MINIMISED
+from pso_attn.testing.samplers import roughness
 from pso_attn.testing.spaces import cube, labels, mixed
 from pso_attn.types import History, Objective
 
@@ -204,3 +205,10 @@ def test_a_small_batch_moves_on_what_the_last_one_found():
     moves = [swarm.propose(cube(2), history) for history in (one, two)]
     assert moves[0].particles == moves[1].particles == (1, 2)
     assert not np.array_equal(moves[0].positions, moves[1].positions)
+
+
+def test_particles_go_where_each_would_go_alone(monkeypatch):
+    whole = drive(ClassicSwarm(3, 12, 12, 5), mixed(), roughness, 5)
+    monkeypatch.setattr(family, "AT_ONCE", 1)  # one after another
+    alone = drive(ClassicSwarm(3, 12, 12, 5), mixed(), roughness, 5)
+    np.testing.assert_array_equal(positions_of(whole), positions_of(alone))

@@ -5,7 +5,8 @@ import pytest
 
 from pso_attn.baselines import RandomSearch
 from pso_attn.swarm import ScreenedSwarm
-from pso_attn.swarm.crowd import CROWD, SCREENED, crowd_choice, draws_each
+from pso_attn.swarm.crowd import CROWD, SCREENED, _paths, crowd_choice, draws_each
+from pso_attn.swarm.ledger import Ledger
 from pso_attn.swarm.screening import Forecast
 from pso_attn.swarm.surrogate import fit
 from pso_attn.testing import best_loss, drive
@@ -76,3 +77,20 @@ def test_draws_grow_fewer_with_the_crowd() -> None:
     assert [draws_each(80, slots) for slots in (65, 512, 4096, 65536)] == [80, 32, 4, 4]
     assert draws_each(3, 65) == 3
     assert 512 * draws_each(80, 512) <= SCREENED
+
+
+def test_a_paths_ends_are_the_last_two_moves_and_looking_again_is_none() -> None:
+    rng, moves = np.random.default_rng(0), 40
+    ledger = Ledger(
+        rng.integers(0, 6, size=moves),
+        np.arange(moves)[:, None] / moves,
+        np.zeros((moves, 1)),
+        np.zeros(moves),
+        np.ones(moves),
+        rng.random(moves) < 0.3,
+        frozenset(),
+    )
+    last, before = _paths(ledger, 8)
+    for particle in range(8):
+        path = ledger.path(particle)[:, 0] * moves
+        assert [last[particle], before[particle]] == [*path[::-1][:2], -1, -1][:2]

@@ -36,14 +36,14 @@ def test_velocity_follows_the_equation_with_a_draw_for_each_coordinate():
         0.7 * v[d] + 1.5 * r1[d] * (personal[d] - x[d]) + 1.4 * r2[d] * (social[d] - x[d])
         for d in range(3)
     ]
-    moved = velocity(x, v, personal, social, Weights(0.7, 1.5, 1.4), np.random.default_rng(3))
+    moved = velocity(x, v, personal, social, Weights(0.7, 1.5, 1.4), np.stack([r1, r2]))
     np.testing.assert_allclose(moved, expected, rtol=1e-15)
     assert len(set(np.concatenate([r1, r2]))) == 6
 
 
 def test_nothing_pulls_where_both_bests_are_missing():
     x, v = np.full(4, 0.3), np.full(4, 0.1)
-    moved = velocity(x, v, x, x, Weights(0.7, 1.5, 1.5), np.random.default_rng(0))
+    moved = velocity(x, v, x, x, Weights(0.7, 1.5, 1.5), np.random.default_rng(0).random((2, 4)))
     np.testing.assert_allclose(moved, 0.07)
 
 
@@ -52,7 +52,7 @@ def test_labels_are_copied_with_chances_as_the_weights():
     x, personal, social = np.full(n, 0.1), np.full(n, 0.3), np.full(n, 0.5)
     weights = Weights(1.0, 2.0, 5.0)
     labels = copied_labels(
-        x, personal, social, np.full(n, 5), weights, 0.0, np.random.default_rng(0)
+        x, personal, social, np.full(n, 5), weights, 0.0, np.random.default_rng(0).random((3, n))
     )
     shares = [np.mean(labels == value) for value in (0.1, 0.3, 0.5)]
     np.testing.assert_allclose(shares, [1 / 8, 2 / 8, 5 / 8], atol=0.01)
@@ -62,7 +62,13 @@ def test_a_jump_draws_every_label_alike():
     n = 40_000
     same = np.full(n, 0.125)
     labels = copied_labels(
-        same, same, same, np.full(n, 4), Weights(1, 1, 1), 1.0, np.random.default_rng(0)
+        same,
+        same,
+        same,
+        np.full(n, 4),
+        Weights(1, 1, 1),
+        1.0,
+        np.random.default_rng(0).random((3, n)),
     )
     centres, counts = np.unique(labels, return_counts=True)
     np.testing.assert_array_equal(centres, [0.125, 0.375, 0.625, 0.875])

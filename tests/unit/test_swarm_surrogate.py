@@ -4,6 +4,7 @@ from scipy.optimize import approx_fprime
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, DotProduct, Matern, WhiteKernel
 
+from pso_attn.swarm import trend
 from pso_attn.swarm.screening import Forecast
 from pso_attn.swarm.surrogate import (
     Hyperparameters,
@@ -121,3 +122,14 @@ def test_pretending_is_conditioning_on_the_mean():
     anew = Forecast.of(whole, elsewhere)
     np.testing.assert_allclose(pretended.mean, anew.mean, atol=1e-10)
     np.testing.assert_allclose(pretended.variance, anew.variance, atol=1e-10)
+
+
+def test_a_covariance_is_the_same_in_blocks_of_any_size(monkeypatch):
+    points, targets = data()
+    points[:, 1] = np.round(points[:, 1])
+    surrogate = given(points, np.array([False, True, False]), targets, SHAPE)
+    elsewhere = np.random.default_rng(1).random((40, DIMENSION))
+    elsewhere[:, 1] = np.round(elsewhere[:, 1])
+    whole = surrogate.covariance(elsewhere, points)
+    monkeypatch.setattr(trend, "BLOCK", 3 * len(points) + 1)
+    np.testing.assert_array_equal(surrogate.covariance(elsewhere, points), whole)

@@ -48,3 +48,23 @@ def test_without_common_numbers_a_seed_is_that_of_generation_particle_and_traini
         tuple(training_seed(run, generation, particle, r) for r in range(2))
         for particle in range(2)
     ]
+
+
+def test_another_history_is_counted_from_its_beginning() -> None:
+    parts, _ = twice(common=True)
+    evaluator, run = parts.evaluator(), parts.configuration.seed
+    proposal = Proposal(parts.space.starts[[0, 0]], (0, 1))
+
+    def first(history: History) -> int:
+        return evaluator.plan(proposal, history).candidates[0].seeds[0]
+
+    planned = evaluator.plan(proposal, History(parts.objectives)).candidates
+    generations = tuple(
+        tuple(Trial(n, c, Outcome(c.trial, State.FAIL, None, {}, {}, 0.0, 0.0)) for c in planned)
+        for n in range(3)
+    )
+    for count in (0, 2, 3, 1, 3):
+        history = History(parts.objectives, generations[:count])
+        assert first(history) == training_seed(run, 4 * count)
+    other = History(parts.objectives, (generations[0][:1],))
+    assert first(other) == training_seed(run, 2)
