@@ -80,12 +80,12 @@ class RayExecutor:
             raise
         self._head = ray.get_runtime_context().gcs_address
         self._held = ray.put(self._load)
-        self._task = ray.remote(_serve).options(
+        self._task = ray.remote(
             num_returns="streaming",
             max_retries=0,
             num_cpus=1,
             num_gpus=1 if device.type == "cuda" else 0,
-        )
+        )(_serve)
 
     @property
     def workers(self) -> int:
