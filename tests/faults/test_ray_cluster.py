@@ -186,7 +186,7 @@ def test_a_chunk_that_is_late_on_a_slow_node_is_trained_on_another_as_well(
     assert sum(began[quick]) == sum(ended[quick]) == FEW.batch
 
 
-@pytest.mark.parametrize("factor", [1.0, 3.0])
+@pytest.mark.parametrize("factor", [1.0, 3.0, 20.0])  # with 20, copies end first on the quick
 def test_a_quicker_node_is_given_more_once_it_is_measured_and_equal_ones_are_not(
     cluster: Any, tmp_path: Path, factor: float
 ) -> None:

@@ -16,6 +16,7 @@ def test_nodes_are_equally_quick_until_enough_is_measured() -> None:
     for k in range(MEASURED):
         assert speeds.of(NODES) == dict.fromkeys(NODES, 1.0)
         speeds.measured("a", chunk(8.0), 2.0)
+        speeds.measured("a", chunk(8.0), 2.0)
         speeds.measured("b", chunk(8.0), 6.0 + k / 100)
     found = speeds.of(NODES)
     assert found["a"] / found["b"] == pytest.approx(3.0, rel=0.01)

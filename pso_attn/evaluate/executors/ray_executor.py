@@ -90,26 +90,26 @@ class RayExecutor:
     @property
     def workers(self) -> int:
         """How many chunks may train at once, now; TrainingError where the head has gone."""
-        return len(self.speeds)
-
-    @property
-    def speeds(self) -> tuple[float, ...]:
-        """How quick each worker is, of the quickest that there are now.
-
-        Equal where a chunk cannot be repeated elsewhere: such ones are not sent to a node of ours,
-        which might be busy for others. Raises TrainingError where the head has gone.
-        """
         if time.monotonic() - self._looked_s >= LOOK_EVERY_S:
             self._check_head()
             now = in_time(lambda: slots(self._device), ANSWERS_WITHIN_S)
             if now is None:
                 raise self._headless()
             self._slots, self._looked_s = now, time.monotonic()
-            self._speeds = dict.fromkeys(now, 1.0)
-            if self._is_repeatable:
-                self._speeds = self._measured.of(now)
-        each = [self._speeds[node] for node, count in self._slots.items() for _ in range(count)]
-        return tuple(sorted(each, reverse=True)[: self._most]) or (1.0,)
+        room = sum(self._slots.values())
+        return max(1, min(room, self._most or room))
+
+    @property
+    def speeds(self) -> tuple[float, ...]:
+        """How quick each worker is, as far as it is known now, the quickest first.
+
+        Equal where a chunk cannot be repeated elsewhere: then none is sent to a node that might be
+        busy for others. Raises TrainingError where the head has gone.
+        """
+        workers = self.workers
+        self._speeds = self._measured.of(self._slots) if self._is_repeatable else {}
+        each = [self._speed(node) for node, count in self._slots.items() for _ in range(count)]
+        return tuple(sorted(each, reverse=True)[:workers]) or (1.0,)
 
     @property
     def limit_bytes(self) -> int:
@@ -187,10 +187,13 @@ class RayExecutor:
         taken = Counter(one.node for one in training)
         others = {one.node for one in training if one.attempt.job is attempt.job}
         free = [n for n, count in self._slots.items() if taken[n] < count and n not in others]
-        speeds = {self._speeds[node] for node in free}
-        if not free or (not others and len(speeds) == 1):
+        if not free or (not others and len({self._speed(node) for node in free}) == 1):
             return None
-        return max(free, key=self._speeds.__getitem__)
+        return max(free, key=self._speed)
+
+    def _speed(self, node: str) -> float:
+        """Return how quick a node was when the generation was planned."""
+        return self._speeds.get(node, 1.0)
 
     def _measure(self, one: "_Training", given_up: "Sequence[_Training]") -> None:
         """Take note of how long a chunk took; a copy that began before it takes longer still."""

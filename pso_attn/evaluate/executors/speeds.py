@@ -37,16 +37,18 @@ class Speeds:
 
     def of(self, nodes: Iterable[str]) -> dict[str, float]:
         """Return how quick each node is, where 1 is usual; all 1 where they are alike."""
-        speeds, counts = dict.fromkeys(nodes, 0.0), Counter[str]()
-        cells = list[tuple[str, int, float]]()
-        for (node, kind), rates in self._rates.items():
-            if node in speeds:
-                cells.append((node, kind, median(rates)))
-                counts[node] += len(rates)
+        counts = Counter[str]()
+        for (node, _), rates in self._rates.items():
+            counts[node] += len(rates)
+        speeds = dict.fromkeys(nodes, 0.0)
+        cells = [
+            (node, kind, median(rates))
+            for (node, kind), rates in self._rates.items()
+            if node in speeds and counts[node] >= MEASURED
+        ]
         for _ in range(SWEEPS):
             kinds = _means((kind, rate - speeds[node]) for node, kind, rate in cells)
-            found = _means((node, rate - kinds[kind]) for node, kind, rate in cells)
-            speeds |= {node: speed for node, speed in found.items() if counts[node] >= MEASURED}
+            speeds |= _means((node, rate - kinds[kind]) for node, kind, rate in cells)
         if not speeds or max(speeds.values()) - min(speeds.values()) < log(ALIKE):
             return dict.fromkeys(speeds, 1.0)
         return {node: exp(speed) for node, speed in speeds.items()}
