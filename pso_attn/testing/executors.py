@@ -9,7 +9,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import psutil
+import pytest
 import torch
 from torch import nn
 
@@ -36,6 +37,7 @@ from pso_attn.evaluate.jobs import Trainer
 from pso_attn.models import MODEL_KNOBS
 from pso_attn.space import Space, read_space
 from pso_attn.tasks import Task, make_task
+from pso_attn.testing.short_memory import short_memory
 from pso_attn.types import (
     Budget,
     Candidate,
@@ -53,7 +55,7 @@ CPU = torch.device("cpu")
 LOSS = Objective("loss", "minimize")
 BUDGET = Budget(particles=6, batch=6, generations=2, steps=12, rungs=(0.25, 0.5, 1.0))
 WORKERS, TIMEOUT_S = 2, 3.0
-SLOW_S = 60.0
+SLOW_S, SHORT_BYTES = 60.0, 64 * 2**20
 SILENT = Listener()
 TOLERANCE = 5e-6  # of a float32 loss from one chunking to another
 EXIT_CODE = 7
@@ -69,6 +71,11 @@ def obey(settings: Any, trial: Any) -> float:
         os.kill(os.getpid(), signal.SIGKILL)
     if does == "exits":
         os._exit(EXIT_CODE)
+    if does == "eats memory":
+        with open(settings["door"], "w") as door:
+            door.write(str(os.getpid()))
+        eaten = [b"\1" * SHORT_BYTES, b"\1" * SHORT_BYTES]
+        raise MemoryError(f"nobody minds {len(eaten)} times as much as there is")
     if does == "hangs":
         time.sleep(3600)
     if does == "raises":
@@ -236,6 +243,27 @@ class WorkerContract(ExecutorContract):
             else:
                 assert fact(one) == fact(alike)
         assert again[0].state is State.COMPLETE
+
+    def test_a_worker_that_eats_its_memory_is_killed_by_the_kernel_and_costs_its_own_chunk(
+        self, tmp_path: Path
+    ) -> None:
+        """Skipped where this process cannot make a control group with a limit."""
+        with ExitStack() as stack:
+            try:
+                group = stack.enter_context(short_memory(SHORT_BYTES))
+            except OSError as error:
+                pytest.skip(f"cannot limit a worker's memory here: {error}")
+            settings: list[dict[str, Any]] = [{"x": 0.1 * k} for k in range(4)]
+            settings[1] |= {"does": "eats memory", "door": str(group.door)}
+            trainer = objective()
+            ours = stack.enter_context(closing(self.make(trainer, WORKERS)))
+            found = outcomes(trainer, ours, asked(settings), tmp_path)
+            assert group.killed() == 3
+        states = [one.state for one in found]
+        assert states == [State.COMPLETE, State.FAIL, State.COMPLETE, State.COMPLETE]
+        assert found[1].error is not None
+        assert found[1].error.startswith(self.told["is killed"]), found[1].error
+        assert found[1].error.endswith("in the last of 3 tries")
 
     def test_a_late_chunk_is_trained_by_an_idle_worker_as_well_and_the_first_answer_counts(
         self, tmp_path: Path
