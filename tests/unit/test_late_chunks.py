@@ -3,8 +3,13 @@
 from collections.abc import Sequence
 from math import inf
 
+from pso_attn.assembly import assemble
+from pso_attn.config import read_configuration
+from pso_attn.evaluate import SwarmTrainer
 from pso_attn.evaluate.executors.attempts import LATE, TRIES, WORTH_S, Attempt, Attempts
 from pso_attn.evaluate.jobs import Job, Lost, TooMuch, Trained
+from pso_attn.evaluate.weights import OwnFitness, WeightTrainer
+from pso_attn.testing.executors import BUDGET, CPU, LOSS, digits, objective
 
 TRAINED = Trained([])
 
@@ -61,6 +66,15 @@ def test_a_chunk_that_leaves_something_behind_is_never_copied() -> None:
     attempts, (one, _) = begun([1.0, 1.0], is_repeatable=False)
     attempts.answered(one, TRAINED, 1.0)
     assert attempts.next(1e6) is None
+
+
+def test_what_may_write_files_of_its_own_leaves_something_behind_and_our_models_do_not() -> None:
+    assert not objective().is_repeatable
+    assert SwarmTrainer(digits(), LOSS, BUDGET, CPU).is_repeatable
+    weights = assemble(read_configuration("digits-weights")).weight_trainer()
+    assert weights.is_repeatable
+    own = OwnFitness(lambda model, batch: 0.0, "mine:f")
+    assert not WeightTrainer(weights.start, digits(), LOSS, BUDGET, CPU, own).is_repeatable
 
 
 def test_the_first_answer_counts_and_the_other_copy_is_given_up() -> None:

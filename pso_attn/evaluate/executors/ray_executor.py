@@ -8,7 +8,7 @@ import queue
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from math import inf
 from pathlib import Path
@@ -68,7 +68,7 @@ class RayExecutor:
         self._load = pickled(trainer, ray.cloudpickle.dumps)
         self._device, self._most = device, workers
         self._is_repeatable = trainer.is_repeatable
-        self._slots, self._looked_s = dict[str, int](), -inf
+        self._slots, self._workers, self._looked_s = dict[str, int](), 1, -inf
         self._measured, self._speeds = Speeds(), dict[str, float]()
         self._timeout_s = inf if chunk_timeout_s is None else chunk_timeout_s
         connect(address, code)
@@ -96,8 +96,9 @@ class RayExecutor:
             if now is None:
                 raise self._headless()
             self._slots, self._looked_s = now, time.monotonic()
-        room = sum(self._slots.values())
-        return max(1, min(room, self._most or room))
+            room = sum(now.values())
+            self._workers = max(1, min(room, self._most or room))
+        return self._workers
 
     @property
     def speeds(self) -> tuple[float, ...]:
@@ -132,7 +133,7 @@ class RayExecutor:
                     attempt = attempts.next(time.monotonic())
                     if attempt is None:
                         break
-                    stream, one = self._sent(attempt, list(training.values()))
+                    stream, one = self._sent(attempt, training.values())
                     training[stream] = one
                 if not training:
                     return
@@ -152,7 +153,7 @@ class RayExecutor:
                         raise content
                     if kind == ANSWER:
                         copies = attempts.answered(one.attempt, content, time.monotonic())
-                        given_up = [s for s, t in training.items() if t.attempt in copies]
+                        given_up = [s for s in training if training[s].attempt in copies]
                         if isinstance(content, Trained):
                             self._measure(one, [training[other] for other in given_up])
                         for other in given_up:
@@ -171,7 +172,7 @@ class RayExecutor:
         """Leave the cluster, which ends if it was begun here; not where others had joined it."""
         leave()
 
-    def _sent(self, attempt: Attempt, training: "Sequence[_Training]") -> "tuple[Any, _Training]":
+    def _sent(self, attempt: Attempt, training: "Iterable[_Training]") -> "tuple[Any, _Training]":
         """Return the stream of an attempt that is sent out, and what is known of it."""
         node = self._place(attempt, training)
         where = "DEFAULT" if node is None else on_node(node, soft=True)
@@ -179,17 +180,17 @@ class RayExecutor:
         stream = task.remote([self._held], self._device.type, versions(), attempt.job)
         return stream, _Training(attempt, node)
 
-    def _place(self, attempt: Attempt, training: "Sequence[_Training]") -> str | None:
+    def _place(self, attempt: Attempt, training: "Iterable[_Training]") -> str | None:
         """Return the quickest node that has room and trains no copy of it; None: any will do.
 
         Chunks come in the order of their work, so that the largest meets the quickest.
         """
-        taken = Counter(one.node for one in training)
         others = {one.node for one in training if one.attempt.job is attempt.job}
-        free = [n for n, count in self._slots.items() if taken[n] < count and n not in others]
-        if not free or (not others and len({self._speed(node) for node in free}) == 1):
+        if not others and len(set(self._speeds.values())) <= 1:
             return None
-        return max(free, key=self._speed)
+        taken = Counter(one.node for one in training)
+        free = [n for n, count in self._slots.items() if taken[n] < count and n not in others]
+        return max(free, key=self._speed, default=None)
 
     def _speed(self, node: str) -> float:
         """Return how quick a node was when the generation was planned."""

@@ -12,7 +12,7 @@ K = TypeVar("K")
 
 ALIKE = 1.2  # times as quick: what differs by less counts as equally quick
 MEASURED = 3  # chunks, before which a node counts as usual
-KEPT = 16  # of a node's latest chunks of a kind
+KEPT = 5  # of a node's latest chunks of a kind
 SHORT_S = 1.0  # less says more of messages than of a node
 SWEEPS = 50
 
