@@ -137,6 +137,7 @@ class ExecutorContract:
         task, space = digits(), swarm_space()
         trainer = SwarmTrainer(task, LOSS, BUDGET, CPU)
         with closing(self.make(trainer, WORKERS)) as ours:
+            assert ours.speeds == (1.0,) * ours.workers
             mine = searched(task, space, ours)
         theirs = searched(task, space, LocalExecutor(trainer, CPU, WORKERS))
         assert [len(g.chunks) for g in mine.plans] == [len(g.chunks) for g in theirs.plans]
