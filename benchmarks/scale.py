@@ -15,9 +15,10 @@ take here (`scale_seconds.py`), in units of their median, times a straggler's fa
 Designs, all of as many evaluations, G times --moves:
 
     synchronous  a generation of G; the next is proposed when all of it is finished
-    backups      the same, but once half of a generation is finished, every training that still
-                 runs is begun again on an idle GPU, and the first of the two that ends counts:
-                 the same floats, "backup tasks" (Dean & Ghemawat 2004, MapReduce, section 3.6)
+    backups      the same, but once half of a generation is finished, every training that takes
+                 longer than LATE times their median is begun again on an idle GPU, and the first
+                 of the two that ends counts, as in `evaluate/executors/attempts.py`: the same
+                 floats, "backup tasks" (Dean & Ghemawat 2004, MapReduce, section 3.6)
     overlapped   a swarm of G in batches of G / 8, each proposed once as many GPUs are idle, while
                  stragglers train on. It sees all of every batch but the last 16 (two moves of the
                  swarm), and waits for those it must see. Of the last 16 it sees what is finished;
@@ -50,6 +51,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scale_seconds import measured_seconds
 
+from pso_attn.evaluate.executors.attempts import LATE
 from pso_attn.seeding import generator
 from pso_attn.swarm import ClassicSwarm, ScreenedSwarm
 from pso_attn.testing.driving import MINIMISED, finished
@@ -121,9 +123,9 @@ def synchronous(work: Work, has_backups: bool = False) -> Trace:
     shape = (work.moves, -1)
     for first, second in zip(work.seconds.reshape(shape), work.again.reshape(shape), strict=True):
         history = _after(history, work, swarm.propose(work.problem.space, history))
-        half = np.sort(first)[len(first) // 2 - 1]
-        is_late = has_backups & (half + second < first)
-        took = np.where(is_late, half + second, first)
+        late = LATE * np.sort(first)[len(first) // 2 - 1]
+        is_late = has_backups & (late + second < first)
+        took = np.where(is_late, late + second, first)
         busy += float(np.where(is_late, second, first).sum())
         ends.append(now + took)
         now = float(ends[-1].max())

@@ -99,13 +99,10 @@ class SwarmEvaluator:
     def _chunks(self, trained: Sequence[Candidate]) -> Chunks:
         """Return the trials that share a job, by outer shape and in the order of slots.
 
-        As many as there are workers, if there are as many trials.
+        As many as there are workers, if there are as many trials; larger ones for quicker workers.
         """
         members = [[read_member(c.settings, s, self.task) for s in c.seeds] for c in trained]
         packed = pack(members, self.task, self.device, self._executor.limit_bytes)
-        weights = [
-            self._trainer.costs(c.settings)["flops"] * row[0].recipe.batch_size * len(row)
-            for c, row in zip(trained, members, strict=True)
-        ]
-        shared = shared_out(packed, weights, self._executor.workers)
+        weights = [self._trainer.work(candidate) for candidate in trained]
+        shared = shared_out(packed, weights, self._executor.speeds)
         return tuple(tuple(trained[index].trial for index in chunk) for chunk in shared)

@@ -152,7 +152,8 @@ def evaluate_chunks(
             return None
         chunk = waiting.popleft()
         candidates = tuple(by_trial[trial] for trial in chunk)
-        job = Job(generation.number, candidates, earlier, record, folder)
+        work = sum(trainer.work(candidate) for candidate in candidates)
+        job = Job(generation.number, candidates, earlier, record, folder, work)
         places[job] = plan.index(chunk)
         return job
 

@@ -21,7 +21,8 @@ class Job:
     """One chunk to train.
 
     earlier: step of a rung -> the losses that earlier generations stored there. record: the best
-    so far. folder: where trials of one's own may keep files, or None.
+    so far. folder: where trials of one's own may keep files, or None. work: how long it takes
+    beside others, by `Trainer.work`.
     """
 
     generation: int
@@ -29,6 +30,7 @@ class Job:
     earlier: Mapping[int, Sequence[float]]
     record: Record = NO_RECORD
     folder: Path | None = None
+    work: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,11 @@ Answer = Trained | TooMuch | Lost
 class Trainer(Protocol):
     """Trains chunks wherever it is: it can be pickled, and knows nothing of the run."""
 
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether two workers may train the same chunk at once: it leaves nothing behind."""
+        ...
+
     def train(self, job: Job, hear: Hear) -> Trained:
         """Return what became of a chunk; raises what ends it."""
         ...
@@ -92,6 +99,10 @@ class Trainer(Protocol):
 
     def costs(self, settings: Settings) -> Mapping[str, float]:
         """Return the metrics that are known without a training."""
+        ...
+
+    def work(self, candidate: Candidate) -> float:
+        """Return about how long a candidate takes beside others, in any unit."""
         ...
 
     def on(self, device: torch.device) -> Self:

@@ -90,7 +90,8 @@ class ModuleEvaluator:
     def _chunks(self, trained: Sequence[Candidate]) -> Chunks:
         """Return the trials that are trained together: as many as memory holds, by estimate.
 
-        As many chunks as there are workers, if there are as many trials.
+        As many chunks as there are workers, if there are as many trials; larger ones for quicker
+        workers.
         """
         limit, room, chunks = self._executor.limit_bytes, 0, list[list[int]]()
         for index, candidate in enumerate(trained):
@@ -100,6 +101,6 @@ class ModuleEvaluator:
                 room = limit
             room -= needed
             chunks[-1].append(index)
-        weights = [self.factory.cost(c.settings)["flops"] * len(c.seeds) for c in trained]
-        shared = shared_out(chunks, weights, self._executor.workers)
+        weights = [self._trainer.work(candidate) for candidate in trained]
+        shared = shared_out(chunks, weights, self._executor.speeds)
         return tuple(tuple(trained[index].trial for index in chunk) for chunk in shared)

@@ -17,6 +17,8 @@ from pso_attn.types import Budget, Candidate, Objective, Outcome, Settings
 class ModuleTrainer:
     """Trains the modules that a user's factory makes of each candidate's settings."""
 
+    is_repeatable = True  # modules of one's own are handed no folder
+
     def __init__(
         self, factory: OwnFactory, objective: Objective, budget: Budget, device: torch.device
     ) -> None:
@@ -68,3 +70,7 @@ class ModuleTrainer:
     def costs(self, settings: Settings) -> dict[str, int]:
         """Return `parameters`, `flops` and `memory_bytes` of a stand-alone training."""
         return self.factory.cost(settings)
+
+    def work(self, candidate: Candidate) -> float:
+        """Return the operations of one input in all of a candidate's trainings."""
+        return self.costs(candidate.settings)["flops"] * len(candidate.seeds)

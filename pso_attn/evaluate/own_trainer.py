@@ -56,6 +56,8 @@ class OwnObjective:
 class ObjectiveTrainer:
     """Asks a user's function for each candidate of a chunk, or for all of them at once."""
 
+    is_repeatable = False  # two of the same training would write the same files
+
     def __init__(self, function: OwnObjective, objective: Objective, budget: Budget) -> None:
         """Remember whom to ask."""
         self.function, self.objective, self.budget = function, objective, budget
@@ -110,6 +112,10 @@ class ObjectiveTrainer:
     def costs(self, settings: Settings) -> dict[str, float]:
         """Return nothing: only the function knows what a training costs."""
         return {}
+
+    def work(self, candidate: Candidate) -> float:
+        """Return how many trainings a candidate is: no more is known of a function."""
+        return len(candidate.seeds)
 
     def _outcome(
         self, candidate: Candidate, ladder: Ladder, row: int, answers: list[Any], seconds: float

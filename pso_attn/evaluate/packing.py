@@ -1,6 +1,8 @@
 """Which trainings share a batched job: those of one outer shape, as many as memory holds."""
 
+from bisect import bisect_left
 from collections.abc import Sequence
+from itertools import accumulate
 from math import ceil
 
 import torch
@@ -49,23 +51,45 @@ def pack(
 
 
 def shared_out(
-    chunks: Sequence[Sequence[int]], weights: Sequence[float], workers: int
+    chunks: Sequence[Sequence[int]], weights: Sequence[float], speeds: Sequence[float]
 ) -> list[list[int]]:
-    """Return the chunks cut so that so many workers have about the same to do.
+    """Return the chunks cut so that all workers take about as long.
 
-    weights: about how long each candidate takes. Chunks that take long come first, if several
-    train at once, so that none of them is waited for alone.
+    weights: about how long each candidate takes. speeds: how quick each worker is. Chunks that
+    take long come first, if several train at once, so that none of them is waited for alone.
     """
-    if workers == 1:
+    if len(speeds) == 1:
         return [list(chunk) for chunk in chunks]
     loads = [sum(weights[index] for index in chunk) for chunk in chunks]
-    total = sum(loads) or 1.0
-    parts = [
-        part
-        for chunk, load in zip(chunks, loads, strict=True)
-        for part in even_parts(chunk, max(1, ceil(workers * load / total - ROUNDING)))
-    ]
+    if min(speeds) < max(speeds):
+        largest_first = sorted(zip(loads, chunks, strict=True), key=lambda one: -one[0])
+        parts = _by_speed([chunk for _, chunk in largest_first], weights, speeds)
+    else:
+        total = sum(loads) or 1.0
+        parts = [
+            part
+            for chunk, load in zip(chunks, loads, strict=True)
+            for part in even_parts(chunk, max(1, ceil(len(speeds) * load / total - ROUNDING)))
+        ]
     return sorted(parts, key=lambda part: -sum(weights[index] for index in part))
+
+
+def _by_speed(
+    chunks: Sequence[Sequence[int]], weights: Sequence[float], speeds: Sequence[float]
+) -> list[list[int]]:
+    """Return the chunks, laid end to end, cut where the shares of workers end, quickest first."""
+    unit = sum(weights[index] for chunk in chunks for index in chunk) / sum(speeds)
+    ends = [unit * end for end in accumulate(sorted(speeds, reverse=True))]
+    parts, done = list[list[int]](), 0.0
+    for chunk in chunks:
+        last = None
+        for index in chunk:
+            worker = bisect_left(ends, done + weights[index] / 2)  # whose share its middle is in
+            if worker != last:
+                parts.append([])
+            parts[-1].append(index)
+            last, done = worker, done + weights[index]
+    return parts
 
 
 def memory_bytes(member: Member, info: TaskInfo) -> int:

@@ -30,6 +30,8 @@ def cost(settings: Settings, info: TaskInfo) -> dict[str, int]:
 class SwarmTrainer:
     """Trains built-in models on a task's data."""
 
+    is_repeatable = True
+
     def __init__(
         self, task: Task, objective: Objective, budget: Budget, device: torch.device
     ) -> None:
@@ -96,6 +98,11 @@ class SwarmTrainer:
     def costs(self, settings: Settings) -> dict[str, int]:
         """Return `parameters`, `flops` and `memory_bytes` of a stand-alone training."""
         return cost(settings, self.task.info)
+
+    def work(self, candidate: Candidate) -> float:
+        """Return the operations of one step of all of a candidate's trainings."""
+        a_step = self.costs(candidate.settings)["flops"]
+        return a_step * read_recipe(candidate.settings).batch_size * len(candidate.seeds)
 
     def _check_room(self, members: list[Member]) -> None:
         """Raise MemoryError for a chunk that was planned for a machine with more memory."""

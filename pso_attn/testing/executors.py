@@ -9,13 +9,15 @@ import os
 import signal
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import psutil
+import pytest
 import torch
 from torch import nn
 
@@ -35,6 +37,7 @@ from pso_attn.evaluate.jobs import Trainer
 from pso_attn.models import MODEL_KNOBS
 from pso_attn.space import Space, read_space
 from pso_attn.tasks import Task, make_task
+from pso_attn.testing.short_memory import short_memory
 from pso_attn.types import (
     Budget,
     Candidate,
@@ -52,6 +55,8 @@ CPU = torch.device("cpu")
 LOSS = Objective("loss", "minimize")
 BUDGET = Budget(particles=6, batch=6, generations=2, steps=12, rungs=(0.25, 0.5, 1.0))
 WORKERS, TIMEOUT_S = 2, 3.0
+SLOW_S, SHORT_BYTES = 60.0, 64 * 2**20
+SILENT = Listener()
 TOLERANCE = 5e-6  # of a float32 loss from one chunking to another
 EXIT_CODE = 7
 
@@ -66,6 +71,11 @@ def obey(settings: Any, trial: Any) -> float:
         os.kill(os.getpid(), signal.SIGKILL)
     if does == "exits":
         os._exit(EXIT_CODE)
+    if does == "eats memory":
+        with open(settings["door"], "w") as door:
+            door.write(str(os.getpid()))
+        eaten = [b"\1" * SHORT_BYTES, b"\1" * SHORT_BYTES]
+        raise MemoryError(f"nobody minds {len(eaten)} times as much as there is")
     if does == "hangs":
         time.sleep(3600)
     if does == "raises":
@@ -80,10 +90,37 @@ def obey_all(settings: Sequence[Any], trials: Sequence[Any]) -> list[float]:
 
 
 def perceptron(settings: Any, info: Any) -> nn.Module:
-    """Return a small module for the task digits."""
-    return nn.Sequential(
-        nn.Flatten(), nn.Linear(64, settings["width"]), nn.Linear(settings["width"], info.outputs)
-    )
+    """Return a small module for the task digits, hindered by a `Hurdle` where settings say so."""
+    hurdle = Hurdle(**settings["hurdle"]) if "hurdle" in settings else nn.Identity()
+    width = settings["width"]
+    layers = nn.Flatten(), nn.Linear(64, width), nn.Linear(width, info.outputs)
+    return nn.Sequential(hurdle, *layers)
+
+
+class Hurdle(nn.Module):
+    """Passes inputs on, after doing to the k-th worker where it is used what does[k] says."""
+
+    def __init__(self, folder: str, does: Sequence[str], driver: int) -> None:
+        """folder: where workers leave a file named k. driver: the process that is let alone."""
+        super().__init__()
+        self.folder, self.does, self.driver = Path(folder), does, driver
+        self.is_taken = False
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Return the inputs."""
+        if not self.is_taken and os.getpid() != self.driver:
+            self.is_taken = True
+            for k, what in enumerate(self.does):
+                with suppress(FileExistsError), open(self.folder / str(k), "x") as file:
+                    file.write(str(os.getpid()))
+                    file.flush()
+                    if what == "is killed":
+                        os.kill(os.getpid(), signal.SIGKILL)
+                    if what == "is slow":
+                        time.sleep(SLOW_S)
+                        (self.folder / "was waited for").touch()
+                    break
+        return inputs
 
 
 class ExecutorContract:
@@ -100,6 +137,7 @@ class ExecutorContract:
         task, space = digits(), swarm_space()
         trainer = SwarmTrainer(task, LOSS, BUDGET, CPU)
         with closing(self.make(trainer, WORKERS)) as ours:
+            assert ours.speeds == (1.0,) * ours.workers
             mine = searched(task, space, ours)
         theirs = searched(task, space, LocalExecutor(trainer, CPU, WORKERS))
         assert [len(g.chunks) for g in mine.plans] == [len(g.chunks) for g in theirs.plans]
@@ -207,6 +245,63 @@ class WorkerContract(ExecutorContract):
                 assert fact(one) == fact(alike)
         assert again[0].state is State.COMPLETE
 
+    def test_a_worker_that_eats_its_memory_is_killed_by_the_kernel_and_costs_its_own_chunk(
+        self, tmp_path: Path
+    ) -> None:
+        """Skipped where this process cannot make a control group with a limit."""
+        with ExitStack() as stack:
+            try:
+                group = stack.enter_context(short_memory(SHORT_BYTES))
+            except OSError as error:
+                pytest.skip(f"cannot limit a worker's memory here: {error}")
+            settings: list[dict[str, Any]] = [{"x": 0.1 * k} for k in range(4)]
+            settings[1] |= {"does": "eats memory", "door": str(group.door)}
+            trainer = objective()
+            ours = stack.enter_context(closing(self.make(trainer, WORKERS)))
+            found = outcomes(trainer, ours, asked(settings), tmp_path)
+            assert group.killed() == 3
+        states = [one.state for one in found]
+        assert states == [State.COMPLETE, State.FAIL, State.COMPLETE, State.COMPLETE]
+        assert found[1].error is not None
+        assert found[1].error.startswith(self.told["is killed"]), found[1].error
+        assert found[1].error.endswith("in the last of 3 tries")
+
+    def test_a_late_chunk_is_trained_by_an_idle_worker_as_well_and_the_first_answer_counts(
+        self, tmp_path: Path
+    ) -> None:
+        """Also where the worker of the copy is killed; who is late ends, and floats are the same.
+
+        The progress is one worker's, and the next generation trains as ever.
+        """
+        factory = OwnFactory(perceptron, "testing:perceptron", digits())
+        trainer = ModuleTrainer(factory, LOSS, BUDGET, CPU)
+        with closing(self.make(trainer, WORKERS)) as ours:
+            for does in (("is slow",), ("is slow", "is killed")):
+                folder = tmp_path / str(len(does))
+                folder.mkdir()
+                hurdle = {"folder": str(folder), "does": does, "driver": os.getpid()}
+                settings: list[dict[str, Any]] = [{"width": width} for width in (8, 8, 16, 16)]
+                settings[2] |= {"hurdle": hurdle}
+                generation, said, shown = asked(settings), list[str](), list[Progress]()
+                listener = Listener(shown.append, on_forecast=said.append)
+                mine = outcomes(trainer, ours, generation, listener=listener)
+                theirs = outcomes(trainer, LocalExecutor(trainer, CPU), generation)
+                assert [fact(one) for one in mine] == [fact(one) for one in theirs]
+                assert not (folder / "was waited for").exists()
+                assert len(list(folder.iterdir())) == len(does)
+                ended(int((folder / "0").read_text()))
+                assert len(said) == len(settings)
+                steps = [p.step for p in shown if p.chunk == 2 and p.particles]
+                assert steps == sorted(steps)
+
+
+def ended(process: int) -> None:
+    """Wait for the end of a process that should have been ended."""
+    deadline_s = time.monotonic() + SLOW_S / 4
+    while psutil.pid_exists(process):
+        assert time.monotonic() < deadline_s, f"process {process} is still there"
+        time.sleep(0.1)
+
 
 class Searched:
     """What a few generations gave: the history, the plans, the best weights, the progress."""
@@ -264,20 +359,25 @@ def events(
     generation: Generation,
     folder: Path | None = None,
     stop: Any = lambda: False,
+    listener: Listener = SILENT,
 ) -> Iterator[Event]:
     """Return the events of a generation that has no history."""
     return evaluate_chunks(
-        generation, History((LOSS,)), BUDGET, stop, trainer, executor, Listener(), folder
+        generation, History((LOSS,)), BUDGET, stop, trainer, executor, listener, folder
     )
 
 
 def outcomes(
-    trainer: Trainer, executor: Executor, generation: Generation, folder: Path | None = None
+    trainer: Trainer,
+    executor: Executor,
+    generation: Generation,
+    folder: Path | None = None,
+    listener: Listener = SILENT,
 ) -> list[Outcome]:
     """Return the outcomes of a generation in the order of trials, each there once."""
     found = [
         event
-        for event in events(trainer, executor, generation, folder)
+        for event in events(trainer, executor, generation, folder, listener=listener)
         if isinstance(event, Outcome)
     ]
     numbers = [one.trial for one in found]

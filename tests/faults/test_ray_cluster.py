@@ -19,9 +19,30 @@ import torch
 
 from pso_attn import load_run
 from pso_attn.errors import ConfigurationError, DeviceError
-from pso_attn.evaluate import ObjectiveTrainer, OwnObjective
-from pso_attn.testing.executors import BUDGET, CPU, LOSS, WorkerContract, asked, events, outcomes
-from pso_attn.types import Outcome, State
+from pso_attn.evaluate import (
+    TRAINING_KNOBS,
+    ObjectiveTrainer,
+    OwnObjective,
+    SwarmEvaluator,
+    SwarmTrainer,
+)
+from pso_attn.evaluate.executors import LocalExecutor
+from pso_attn.evaluate.executors.speeds import MEASURED
+from pso_attn.evaluate.jobs import Hear, Job, Trained
+from pso_attn.models import MODEL_KNOBS
+from pso_attn.space import read_space
+from pso_attn.testing.executors import (
+    BUDGET,
+    CPU,
+    LOSS,
+    WorkerContract,
+    asked,
+    digits,
+    events,
+    fact,
+    outcomes,
+)
+from pso_attn.types import Budget, Generation, History, Outcome, Proposal, State
 
 try:
     import ray
@@ -41,6 +62,7 @@ pytestmark = [
 ]
 STORE_BYTES = 100 * 2**20
 LIMIT_S = 60.0
+FEW = Budget(particles=8, batch=8, generations=1, steps=12, rungs=(1.0,))
 SPACE = """
 task = "digits"
 [model]
@@ -146,6 +168,46 @@ def test_a_slow_node_holds_up_its_own_chunk_alone(
     assert 1 <= seen(tmp_path).count(slow) <= 2
 
 
+def test_a_chunk_that_is_late_on_a_slow_node_is_trained_on_another_as_well(
+    cluster: Any, tmp_path: Path
+) -> None:
+    slow, quick = cluster.head_node.node_id, cluster.worker_nodes.copy().pop().node_id
+    trainer = Paced(tmp_path, 1.0, slow, 60.0)
+    with closing(RayExecutor(trainer, CPU)) as ours:
+        (generation,) = generations(trainer, ours, 1)
+        found = outcomes(trainer, ours, generation)
+    plain = SwarmTrainer(digits(), LOSS, FEW, CPU)
+    local = outcomes(plain, LocalExecutor(plain, CPU), generation)
+    assert [fact(one) for one in found] == [fact(one) for one in local]
+    began, ended = noted(tmp_path, "began"), noted(tmp_path, "ended")
+    assert len(began[slow]) == 1
+    assert set(began[slow]) <= set(began[quick])
+    assert slow not in ended
+    assert sum(began[quick]) == sum(ended[quick]) == FEW.batch
+
+
+@pytest.mark.parametrize("factor", [1.0, 3.0, 20.0])  # with 20, copies end first on the quick
+def test_a_quicker_node_is_given_more_once_it_is_measured_and_equal_ones_are_not(
+    cluster: Any, tmp_path: Path, factor: float
+) -> None:
+    slow, quick = cluster.head_node.node_id, cluster.worker_nodes.copy().pop().node_id
+    trainer = Paced(tmp_path, 0.4, slow, factor)
+    with closing(RayExecutor(trainer, CPU)) as ours:
+        *before, last = generations(trainer, ours, MEASURED + 1)
+        for _ in events(trainer, ours, last):
+            pass
+    half = FEW.batch // 2
+    assert all([len(chunk) for chunk in one.chunks] == [half, half] for one in before)
+    large, small = (len(chunk) for chunk in last.chunks)
+    began = noted(tmp_path, "began")
+    if factor == 1.0:
+        assert (large, small) == (half, half)
+    else:
+        assert large in (5, 6, 7)
+        assert large in began[quick]
+        assert small in began[slow]
+
+
 def test_a_trainer_that_the_object_store_lost_is_sent_again(
     cluster: Any, executor: Any, third: Callable[..., Any], tmp_path: Path
 ) -> None:
@@ -249,6 +311,52 @@ def head() -> Any:
 
 def made_of(function: Callable[..., Any]) -> ObjectiveTrainer:
     return ObjectiveTrainer(OwnObjective(function, "tests:f", False, CPU), LOSS, BUDGET)
+
+
+class Paced(SwarmTrainer):
+    """Trains, and takes so many seconds a particle, longer on some node."""
+
+    def __init__(self, folder: Path, seconds: float, slow: str, factor: float) -> None:
+        """folder: where it notes when it began and ended, where, and how many particles."""
+        super().__init__(digits(), LOSS, FEW, CPU)
+        self.folder, self.seconds, self.slow, self.factor = folder, seconds, slow, factor
+
+    def on(self, device: torch.device) -> "Paced":
+        return self
+
+    def train(self, job: Job, hear: Hear) -> Trained:
+        node = ray.get_runtime_context().get_node_id()
+        what = f"{node} {len(job.candidates)} {job.generation} {job.candidates[0].trial}"
+        (self.folder / f"began {what}").touch()
+        trained = super().train(job, hear)
+        longer = self.factor if node == self.slow else 1.0
+        time.sleep(len(job.candidates) * self.seconds * longer)
+        (self.folder / f"ended {what}").touch()
+        return trained
+
+
+def noted(folder: Path, word: str) -> dict[str, list[int]]:
+    """Return for each node how many particles it began or ended with, chunk by chunk."""
+    found: dict[str, list[int]] = {}
+    for path in folder.glob(f"{word} *"):
+        _, node, particles, *_ = path.name.split()
+        found.setdefault(node, []).append(int(particles))
+    return found
+
+
+def generations(trainer: SwarmTrainer, executor: Any, count: int) -> list[Generation]:
+    """Return so many plans at random places, of which all but the last have been trained."""
+    space = read_space({"lr": {}}, {"layers": 1, "d_model": 16}, {**MODEL_KNOBS, **TRAINING_KNOBS})
+    evaluator = SwarmEvaluator(
+        space, digits(), (LOSS,), FEW, 0, CPU, executor=executor, trainer=trainer
+    )
+    rng, plans = numpy.random.default_rng(5), list[Generation]()
+    for _ in range(count):
+        if plans:
+            outcomes(trainer, executor, plans[-1])
+        proposal = Proposal(rng.random((FEW.batch, space.dimension)), tuple(range(FEW.batch)))
+        plans.append(evaluator.plan(proposal, History((LOSS,))))
+    return plans
 
 
 def asked_for(

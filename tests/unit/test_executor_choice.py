@@ -95,9 +95,20 @@ def test_a_resume_keeps_to_the_executor_and_another_takes_over_nothing() -> None
 
 
 def test_what_a_generation_takes_is_shared_evenly_among_workers() -> None:
-    assert shared_out([[0, 1, 2, 3, 4]], [1.0] * 5, 1) == [[0, 1, 2, 3, 4]]
-    assert shared_out([[0, 1, 2, 3, 4]], [1.0] * 5, 2) == [[2, 3, 4], [0, 1]]
-    assert shared_out([[0, 1], [2, 3]], [1.0, 1.0, 4.0, 4.0], 2) == [[2], [3], [0, 1]]
-    assert shared_out([[0], [1]], [1.0, 2.0], 8) == [[1], [0]]
-    assert shared_out([[0, 1, 2]], [0.0] * 3, 4) == [[0, 1, 2]]
-    assert shared_out([], [], 4) == []
+    assert shared_out([[0, 1, 2, 3, 4]], [1.0] * 5, [1.0]) == [[0, 1, 2, 3, 4]]
+    assert shared_out([[0, 1, 2, 3, 4]], [1.0] * 5, [1.0] * 2) == [[2, 3, 4], [0, 1]]
+    assert shared_out([[0, 1], [2, 3]], [1.0, 1.0, 4.0, 4.0], [1.0] * 2) == [[2], [3], [0, 1]]
+    assert shared_out([[0], [1]], [1.0, 2.0], [1.0] * 8) == [[1], [0]]
+    assert shared_out([[0, 1, 2]], [0.0] * 3, [1.0] * 4) == [[0, 1, 2]]
+    assert shared_out([], [], [1.0] * 4) == []
+    assert shared_out([[0, 1, 2, 3, 4]], [1.0] * 5, [0.7] * 2) == [[2, 3, 4], [0, 1]]
+
+
+def test_quicker_workers_are_given_more_and_the_quickest_most() -> None:
+    assert shared_out([list(range(8))], [1.0] * 8, [1.0, 3.0]) == [[0, 1, 2, 3, 4, 5], [6, 7]]
+    assert shared_out([list(range(6))], [1.0] * 6, [1.0, 1.0, 4.0]) == [[0, 1, 2, 3], [4], [5]]
+    assert shared_out([[0, 1], [2]], [1.0, 1.0, 4.0], [2.0, 1.0]) == [[2], [0, 1]]
+    assert shared_out([[0, 1], [2]], [4.0, 4.0, 4.0], [1.0, 2.0]) == [[0, 1], [2]]
+    assert shared_out([[0, 1, 2]], [1.0] * 3, [1.0, 9.0]) == [[0, 1, 2]]  # not worth waiting for
+    assert shared_out([[0, 1]], [0.0] * 2, [1.0, 9.0]) == [[0, 1]]
+    assert shared_out([], [], [1.0, 9.0]) == []

@@ -1,12 +1,9 @@
-"""Where chunks train: the seam, and how often a chunk is tried."""
+"""Where chunks train: the seam."""
 
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
-from pso_attn.evaluate.jobs import Answer, Job, Lost, Said
-
-TRIES = 3  # of a chunk that takes its worker with it
+from pso_attn.evaluate.jobs import Answer, Job, Said
 
 
 class Executor(Protocol):
@@ -20,6 +17,11 @@ class Executor(Protocol):
     @property
     def workers(self) -> int:
         """How many chunks may train at once: a generation is planned in as many at least."""
+        ...
+
+    @property
+    def speeds(self) -> Sequence[float]:
+        """How quick each worker is beside others: equal ones until they are known to differ."""
         ...
 
     @property
@@ -40,21 +42,3 @@ class Executor(Protocol):
     def close(self) -> None:
         """End all workers; does nothing the second time."""
         ...
-
-
-class Tries:
-    """How often each chunk of a run was lost, and with what."""
-
-    def __init__(self) -> None:
-        """Begin with none."""
-        self._lost: Counter[Job] = Counter()
-
-    def lost(self, job: Job, why: str) -> Lost | None:
-        """Take note that a chunk was lost; None where it is to be tried again.
-
-        why: what its worker did, as "was killed by signal 9".
-        """
-        self._lost[job] += 1
-        if self._lost[job] < TRIES:
-            return None
-        return Lost(f"its worker {why}, in the last of {TRIES} tries")

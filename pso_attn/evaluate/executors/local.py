@@ -18,6 +18,11 @@ class LocalExecutor:
         self._trainer, self._device, self.workers = trainer, device, workers
 
     @property
+    def speeds(self) -> tuple[float, ...]:
+        """How quick each worker is: they do not differ."""
+        return (1.0,) * self.workers
+
+    @property
     def limit_bytes(self) -> int:
         """How much memory one chunk may be estimated to need."""
         return memory_budget_bytes(self._device)

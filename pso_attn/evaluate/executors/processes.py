@@ -8,7 +8,6 @@ import os
 import pickle
 import signal
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from math import inf
@@ -19,13 +18,14 @@ import torch
 
 from pso_attn.errors import TrainingError
 from pso_attn.evaluate.device import cores, memory_budget_bytes
-from pso_attn.evaluate.executors.executor import Tries
+from pso_attn.evaluate.executors.attempts import Attempt, Attempts
 from pso_attn.evaluate.executors.portable import pickled
 from pso_attn.evaluate.executors.worker import ANSWER, ERROR, LOST, READY, SAID, serve
 from pso_attn.evaluate.jobs import Answer, Job, Said, Trainer
 
 _spawned = get_context("spawn")  # a fork would inherit threads and a CUDA context
 PATIENCE_S = 2.0  # for a worker to end by itself
+LOOK_EVERY_S = 1.0  # at what is late, while a worker has nothing to do
 ENDING_S = 20.0  # for one that closes its end: on a busy machine its death takes long
 
 
@@ -45,7 +45,7 @@ class ProcessExecutor:
         """
         self.workers = workers
         self._devices = devices(device, workers)
-        self._load = pickled(trainer)
+        self._load, self._is_repeatable = pickled(trainer), trainer.is_repeatable
         self._timeout_s = inf if chunk_timeout_s is None else chunk_timeout_s
         self._started: dict[int, _Worker] = {}  # by place, of which there is one a worker
         self._threads = max(1, cores() // workers)
@@ -56,6 +56,11 @@ class ProcessExecutor:
                 f"{workers} workers share {cores()} cores, and wait for each other; --workers "
                 f"{cores()} is as fast",
             )
+
+    @property
+    def speeds(self) -> tuple[float, ...]:
+        """How quick each worker is: they do not differ."""
+        return (1.0,) * self.workers
 
     @property
     def limit_bytes(self) -> int:
@@ -71,31 +76,29 @@ class ProcessExecutor:
         Raises what a worker raised that fails no particle, and TrainingError where one cannot
         even start.
         """
-        tries, again = Tries(), deque[Job]()
+        attempts = Attempts(take, self._is_repeatable)
         try:
-            while busy := self._given(again, take):
-                for worker in _speaking(busy):
-                    job = worker.job
-                    assert job is not None
+            while busy := self._given(attempts):
+                patience_s = LOOK_EVERY_S if len(busy) < self.workers else inf
+                for worker in _speaking(busy, patience_s):
+                    attempt = worker.attempt
+                    if attempt is None:  # given up since, for another copy has answered
+                        continue
                     kind, content = worker.hear()
                     if kind == ERROR:
                         raise content
-                    if kind == SAID:
-                        hear(job, content)
+                    if kind == SAID and attempts.is_heard(attempt):
+                        hear(attempt.job, content)
                     if kind == ANSWER:
-                        yield job, content
+                        self._end(attempts.answered(attempt, content, time.monotonic()))
+                        yield attempt.job, content
                     if kind == LOST:
                         del self._started[worker.place]
-                        lost = tries.lost(job, content)
-                        if lost is None:
-                            again.append(job)
-                        else:
-                            yield job, lost
+                        lost = attempts.lost(attempt, content)
+                        if lost is not None:
+                            yield attempt.job, lost
         finally:
-            for worker in list(self._started.values()):
-                if worker.job is not None:
-                    del self._started[worker.place]
-                    worker.end()
+            self._end([w.attempt for w in self._started.values() if w.attempt is not None])
 
     def close(self) -> None:
         """End all workers; does nothing the second time."""
@@ -106,30 +109,38 @@ class ProcessExecutor:
         for worker in workers.values():
             worker.end(deadline_s - time.monotonic())
 
-    def _given(self, again: deque[Job], take: Callable[[], Job | None]) -> "list[_Worker]":
-        """Return those who train, after each free place has got a job if there is one."""
+    def _given(self, attempts: Attempts) -> "list[_Worker]":
+        """Return those who train, after each free place has got a chunk if there is one."""
         for place, device in enumerate(self._devices):
             worker = self._started.get(place)
-            if worker is not None and worker.job is not None:
+            if worker is not None and worker.attempt is not None:
                 continue
-            job = again.popleft() if again else take()
-            if job is None:
+            attempt = attempts.next(time.monotonic())
+            if attempt is None:
                 break
             if worker is None:
                 worker = _Worker(place, device, self._load, self._threads, self._timeout_s)
                 self._started[place] = worker
-            worker.give(job)
-        return [worker for worker in self._started.values() if worker.job is not None]
+            worker.give(attempt)
+        return [worker for worker in self._started.values() if worker.attempt is not None]
+
+    def _end(self, attempts: Sequence[Attempt]) -> None:
+        """End the workers that are at these."""
+        for worker in list(self._started.values()):
+            if worker.attempt in attempts:
+                del self._started[worker.place]
+                worker.attempt = None
+                worker.end()
 
 
 class _Worker:
-    """The driver's end of one process, and the job that it trains, if any."""
+    """The driver's end of one process, and what it is at, if anything."""
 
     def __init__(
         self, place: int, device: torch.device, load: bytes, threads: int, timeout_s: float
     ) -> None:
         self.place, self._load, self._timeout_s = place, load, timeout_s
-        self.job: Job | None = None
+        self.attempt: Attempt | None = None
         self._is_ready, self.deadline_s = False, inf
         self.link, theirs = _spawned.Pipe()
         # no daemon, for those may not have children, and code of one's own may want some
@@ -141,9 +152,9 @@ class _Worker:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
             theirs.close()
 
-    def give(self, job: Job) -> None:
-        """Let it train a job, at once or when it has started."""
-        self.job = job
+    def give(self, attempt: Attempt) -> None:
+        """Let it try a chunk, at once or when it has started."""
+        self.attempt = attempt
         if self._is_ready:
             self._send_job()
 
@@ -158,7 +169,7 @@ class _Worker:
                     self.link.send_bytes(self._load)
                     self._send_job()
                 if kind == ANSWER:
-                    self.job, self.deadline_s = None, inf
+                    self.attempt, self.deadline_s = None, inf
                 return kind, content
         if time.monotonic() >= self.deadline_s and self.process.exitcode is None:
             self.end()
@@ -182,9 +193,11 @@ class _Worker:
         self.link.close()
 
     def _send_job(self) -> None:
-        self.deadline_s = time.monotonic() + self._timeout_s
+        assert self.attempt is not None
+        self.attempt.began_s = time.monotonic()
+        self.deadline_s = self.attempt.began_s + self._timeout_s
         with suppress(BrokenPipeError):  # it has ended: the next look at it will tell
-            self.link.send_bytes(pickle.dumps(self.job))
+            self.link.send_bytes(pickle.dumps(self.attempt.job))
 
     def _ended(self) -> str:
         """Return how the process ended, in words; TrainingError where it never began."""
@@ -210,9 +223,9 @@ def devices(device: torch.device, workers: int) -> list[torch.device]:
     return [torch.device("cuda", place % count) for place in range(workers)]
 
 
-def _speaking(busy: "Sequence[_Worker]") -> "list[_Worker]":
-    """Return those who have something to say, ended, or are late; waits for the first."""
-    left_s = min(worker.deadline_s for worker in busy) - time.monotonic()
+def _speaking(busy: "Sequence[_Worker]", patience_s: float) -> "list[_Worker]":
+    """Return those who have something to say, ended, or are late; waits so long for the first."""
+    left_s = min(min(w.deadline_s for w in busy) - time.monotonic(), patience_s)
     handles: list[Any] = [worker.link for worker in busy]
     handles += [worker.process.sentinel for worker in busy]
     ready = connection.wait(handles, None if left_s == inf else max(0.0, left_s))

@@ -40,9 +40,10 @@ __all__ = [
     "is_given_up",
     "leave",
     "listens",
+    "on_node",
     "ray",
     "refusal",
-    "room",
+    "slots",
     "versions",
 ]
 
@@ -148,7 +149,7 @@ def device_there(name: str, address: str | None, code: Path | None) -> str:
     kind, _, number = name.partition(":")
     if kind not in ("auto", "cpu", "cuda") or number:
         raise DeviceError(f'device "{name}" is none that Ray hands out; choose auto, cpu or cuda')
-    has = room(torch.device("cuda")) > 0
+    has = any(slots(torch.device("cuda")).values())
     if kind == "cuda" and not has:
         raise DeviceError(
             "device cuda was asked for, and no node of the Ray cluster has a GPU; use --device "
@@ -157,9 +158,15 @@ def device_there(name: str, address: str | None, code: Path | None) -> str:
     return ("cuda" if has else "cpu") if kind == "auto" else kind
 
 
-def room(device: torch.device) -> int:
-    """Return how many chunks the cluster has CPUs or GPUs for."""
-    return int(ray.cluster_resources().get("GPU" if device.type == "cuda" else "CPU", 0))
+def slots(device: torch.device) -> dict[str, int]:
+    """Return for each node how many chunks it has CPUs or GPUs for."""
+    needed = "GPU" if device.type == "cuda" else "CPU"
+    return {n["NodeID"]: int(n["Resources"].get(needed, 0)) for n in ray.nodes() if n["Alive"]}
+
+
+def on_node(node: str, soft: bool) -> NodeAffinitySchedulingStrategy:
+    """Return what places a task on a node; soft: or elsewhere, where that node has gone."""
+    return NodeAffinitySchedulingStrategy(node, soft=soft)
 
 
 def listens(address: str) -> bool:
@@ -181,16 +188,15 @@ def checked_nodes(device: torch.device) -> int:
     """Return the least memory that a node has for a chunk; ConfigurationError by `_check`."""
     look = ray.remote(_look)
     needed = "GPU" if device.type == "cuda" else "CPU"
-    nodes = {n["NodeID"]: n["Resources"].get(needed, 0) for n in ray.nodes() if n["Alive"]}
     asked = [
         look.options(
-            scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False),
+            scheduling_strategy=on_node(node, soft=False),
             max_retries=0,
             num_cpus=0,
             num_gpus=0.01 if needed == "GPU" else 0,
-        ).remote(device.type, int(slots), versions())
-        for node, slots in nodes.items()
-        if slots >= 1
+        ).remote(device.type, count, versions())
+        for node, count in slots(device).items()
+        if count >= 1
     ]
     if not asked:
         raise ConfigurationError(

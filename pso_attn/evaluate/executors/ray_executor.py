@@ -7,8 +7,8 @@ often whatever ends it.
 import queue
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from math import inf
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from pso_attn.errors import ConfigurationError, TrainingError
-from pso_attn.evaluate.executors.executor import Tries
+from pso_attn.evaluate.executors.attempts import Attempt, Attempts
 from pso_attn.evaluate.executors.portable import pickled, portable, unpickled
 from pso_attn.evaluate.executors.ray_cluster import (
     checked_nodes,
@@ -29,13 +29,15 @@ from pso_attn.evaluate.executors.ray_cluster import (
     is_given_up,
     leave,
     listens,
+    on_node,
     ray,
     refusal,
-    room,
+    slots,
     versions,
 )
+from pso_attn.evaluate.executors.speeds import Speeds
 from pso_attn.evaluate.executors.worker import ANSWER, ERROR, LOST, READY, SAID
-from pso_attn.evaluate.jobs import Answer, Job, Said, Trainer, attempt, seldom
+from pso_attn.evaluate.jobs import Answer, Job, Said, Trained, Trainer, attempt, seldom
 
 ANSWERS_WITHIN_S = 5.0
 LOOK_EVERY_S = 1.0  # at deadlines, at the head, and at what was added to the cluster
@@ -65,7 +67,9 @@ class RayExecutor:
         """
         self._load = pickled(trainer, ray.cloudpickle.dumps)
         self._device, self._most = device, workers
-        self._room, self._looked_s = 1, -inf
+        self._is_repeatable = trainer.is_repeatable
+        self._slots, self._workers, self._looked_s = dict[str, int](), 1, -inf
+        self._measured, self._speeds = Speeds(), dict[str, float]()
         self._timeout_s = inf if chunk_timeout_s is None else chunk_timeout_s
         connect(address, code)
         try:
@@ -76,23 +80,37 @@ class RayExecutor:
             raise
         self._head = ray.get_runtime_context().gcs_address
         self._held = ray.put(self._load)
-        self._task = ray.remote(_serve).options(
+        self._task = ray.remote(
             num_returns="streaming",
             max_retries=0,
             num_cpus=1,
             num_gpus=1 if device.type == "cuda" else 0,
-        )
+        )(_serve)
 
     @property
     def workers(self) -> int:
         """How many chunks may train at once, now; TrainingError where the head has gone."""
         if time.monotonic() - self._looked_s >= LOOK_EVERY_S:
             self._check_head()
-            now = in_time(lambda: room(self._device), ANSWERS_WITHIN_S)
+            now = in_time(lambda: slots(self._device), ANSWERS_WITHIN_S)
             if now is None:
                 raise self._headless()
-            self._room, self._looked_s = now, time.monotonic()
-        return max(1, min(self._room, self._most or self._room))
+            self._slots, self._looked_s = now, time.monotonic()
+            room = sum(now.values())
+            self._workers = max(1, min(room, self._most or room))
+        return self._workers
+
+    @property
+    def speeds(self) -> tuple[float, ...]:
+        """How quick each worker is, as far as it is known now, the quickest first.
+
+        Equal where a chunk cannot be repeated elsewhere: then none is sent to a node that might be
+        busy for others. Raises TrainingError where the head has gone.
+        """
+        workers = self.workers
+        self._speeds = self._measured.of(self._slots) if self._is_repeatable else {}
+        each = [self._speed(node) for node, count in self._slots.items() for _ in range(count)]
+        return tuple(sorted(each, reverse=True)[:workers]) or (1.0,)
 
     @property
     def limit_bytes(self) -> int:
@@ -107,45 +125,84 @@ class RayExecutor:
         Raises what a worker raised that fails no particle, and TrainingError where the head of
         the cluster has gone.
         """
-        tries, again = Tries(), deque[Job]()
+        attempts = Attempts(take, self._is_repeatable)
         training: dict[Any, _Training] = {}
         try:
             while True:
                 while len(training) < self.workers:
-                    job = again.popleft() if again else take()
-                    if job is None:
+                    attempt = attempts.next(time.monotonic())
+                    if attempt is None:
                         break
-                    stream = self._task.remote([self._held], self._device.type, versions(), job)
-                    training[stream] = _Training(job)
+                    stream, one = self._sent(attempt, training.values())
+                    training[stream] = one
                 if not training:
                     return
                 for stream in self._speaking(training):
+                    if stream not in training:  # given up since, for another copy has answered
+                        continue
                     one = training[stream]
-                    kind, content = self._heard(stream, one)
+                    job, kind, content = one.attempt.job, *self._heard(stream, one)
                     if kind == READY:
-                        one.deadline_s = time.monotonic() + self._timeout_s
+                        one.begins(content, self._timeout_s)
                     elif kind == SAID:
-                        hear(one.job, content)
+                        if attempts.is_heard(one.attempt):
+                            hear(job, content)
                     else:
                         del training[stream]
                     if kind == ERROR:
                         raise content
                     if kind == ANSWER:
-                        yield one.job, content
+                        copies = attempts.answered(one.attempt, content, time.monotonic())
+                        given_up = [s for s in training if training[s].attempt in copies]
+                        if isinstance(content, Trained):
+                            self._measure(one, [training[other] for other in given_up])
+                        for other in given_up:
+                            del training[other]
+                            _cancel(other)
+                        yield job, content
                     if kind == LOST:
-                        lost = tries.lost(one.job, content)
-                        if lost is None:
-                            again.append(one.job)
-                        else:
-                            yield one.job, lost
+                        lost = attempts.lost(one.attempt, content)
+                        if lost is not None:
+                            yield job, lost
         finally:
             for stream in () if is_given_up() else training:
-                with suppress(failures.RayError):
-                    ray.cancel(stream, force=True)
+                _cancel(stream)
 
     def close(self) -> None:
         """Leave the cluster, which ends if it was begun here; not where others had joined it."""
         leave()
+
+    def _sent(self, attempt: Attempt, training: "Iterable[_Training]") -> "tuple[Any, _Training]":
+        """Return the stream of an attempt that is sent out, and what is known of it."""
+        node = self._place(attempt, training)
+        where = "DEFAULT" if node is None else on_node(node, soft=True)
+        task = self._task.options(scheduling_strategy=where)
+        stream = task.remote([self._held], self._device.type, versions(), attempt.job)
+        return stream, _Training(attempt, node)
+
+    def _place(self, attempt: Attempt, training: "Iterable[_Training]") -> str | None:
+        """Return the quickest node that has room and trains no copy of it; None: any will do.
+
+        Chunks come in the order of their work, so that the largest meets the quickest.
+        """
+        others = {one.node for one in training if one.attempt.job is attempt.job}
+        if not others and len(set(self._speeds.values())) <= 1:
+            return None
+        taken = Counter(one.node for one in training)
+        free = [n for n, count in self._slots.items() if taken[n] < count and n not in others]
+        return max(free, key=self._speed, default=None)
+
+    def _speed(self, node: str) -> float:
+        """Return how quick a node was when the generation was planned."""
+        return self._speeds.get(node, 1.0)
+
+    def _measure(self, one: "_Training", given_up: "Sequence[_Training]") -> None:
+        """Take note of how long a chunk took; a copy that began before it takes longer still."""
+        now_s = time.monotonic()
+        for each in (one, *given_up):
+            seconds = now_s - each.attempt.began_s
+            if each.node is not None and each.attempt.began_s <= one.attempt.began_s:
+                self._measured.measured(each.node, each.attempt.job, seconds)
 
     def _speaking(self, training: "dict[Any, _Training]") -> list[Any]:
         """Return the streams that have something to say, or are late; waits for the first."""
@@ -170,7 +227,7 @@ class RayExecutor:
             return LOST, _words(error)
         if time.monotonic() < one.deadline_s:
             return SAID, ""
-        ray.cancel(stream, force=True)
+        _cancel(stream)
         return LOST, f"gave no answer within {self._timeout_s:g} s"
 
     def _check_head(self) -> None:
@@ -189,10 +246,21 @@ class RayExecutor:
 
 
 class _Training:
-    """A chunk that trains, or waits for a place where it can."""
+    """A chunk that trains, or waits for a place where it can. node: where, None: not known yet."""
 
-    def __init__(self, job: Job) -> None:
-        self.job, self.deadline_s = job, inf
+    def __init__(self, attempt: Attempt, node: str | None) -> None:
+        self.attempt, self.node, self.deadline_s = attempt, node, inf
+
+    def begins(self, node: str, timeout_s: float) -> None:
+        """Take note of where it is, and that it begins now."""
+        self.node, self.attempt.began_s = node, time.monotonic()
+        self.deadline_s = self.attempt.began_s + timeout_s
+
+
+def _cancel(stream: Any) -> None:
+    """End a task, and its worker."""
+    with suppress(failures.RayError):
+        ray.cancel(stream, force=True)
 
 
 _trainers: dict[tuple[Any, str], Trainer] = {}  # of this worker, which serves many chunks
@@ -210,7 +278,7 @@ def _serve(
     if key not in _trainers:
         _trainers.clear()
         _trainers[key] = unpickled(ray.get(held[0])).on(torch.device(device))
-    yield READY, None
+    yield READY, ray.get_runtime_context().get_node_id()
     said: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
 
     def train() -> None:

@@ -35,6 +35,7 @@ class WeightTrainer(SwarmTrainer):
         """Remember what is searched, and on what."""
         super().__init__(task, objective, budget, device)
         self.start, self.own = start, own
+        self.is_repeatable = own is None  # a fitness of one's own may write files
         self._fitness: Fitness | None = None  # what it keeps belongs to a machine
 
     def __getstate__(self) -> dict[str, object]:
