@@ -186,12 +186,9 @@ def test_a_chunk_that_is_late_on_a_slow_node_is_trained_on_another_as_well(
     assert sum(began[quick]) == sum(ended[quick]) == FEW.batch
 
 
-@pytest.mark.parametrize("factor", [1.0, 3.0, 20.0])  # with 20, copies end first on the quick
-def test_a_quicker_node_is_given_more_once_it_is_measured_and_equal_ones_are_not(
-    cluster: Any, tmp_path: Path, factor: float
-) -> None:
+def test_a_quicker_node_is_given_more_once_it_is_measured(cluster: Any, tmp_path: Path) -> None:
     slow, quick = cluster.head_node.node_id, cluster.worker_nodes.copy().pop().node_id
-    trainer = Paced(tmp_path, 0.4, slow, factor)
+    trainer = Paced(tmp_path, 0.4, slow, 3.0)
     with closing(RayExecutor(trainer, CPU)) as ours:
         *before, last = generations(trainer, ours, MEASURED + 1)
         for _ in events(trainer, ours, last):
@@ -200,12 +197,9 @@ def test_a_quicker_node_is_given_more_once_it_is_measured_and_equal_ones_are_not
     assert all([len(chunk) for chunk in one.chunks] == [half, half] for one in before)
     large, small = (len(chunk) for chunk in last.chunks)
     began = noted(tmp_path, "began")
-    if factor == 1.0:
-        assert (large, small) == (half, half)
-    else:
-        assert large in (5, 6, 7)
-        assert large in began[quick]
-        assert small in began[slow]
+    assert large in (5, 6, 7)
+    assert large in began[quick]
+    assert small in began[slow]
 
 
 def test_a_trainer_that_the_object_store_lost_is_sent_again(
