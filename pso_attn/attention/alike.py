@@ -14,12 +14,12 @@ VECTOR = 32  # floats that PyTorch's loops take at a time: two registers of AVX-
 
 
 def by_gemm(product: Callable[..., Tensor], *stacks: Tensor) -> Tensor:
-    """Return a product of stacks (P, ·, ·), the last of which may have one column.
+    """Return a product of stacks (P, ·, ·), which or whose gradients may have one column.
 
     product: `torch.bmm`, or `torch.baddbmm`. PyTorch hands a stack of one matrix and one column to
     gemv, which rounds otherwise than gemm; so a particle that is alone is computed beside itself.
     """
-    if len(stacks[-1]) > 1 or stacks[-1].shape[-1] > 1:
+    if len(stacks[-1]) > 1 or 1 not in stacks[-1].shape[1:]:
         return product(*stacks)
     return product(*(stack.expand(2, -1, -1) for stack in stacks))[:1]
 

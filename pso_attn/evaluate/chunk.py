@@ -7,9 +7,9 @@ from typing import Protocol
 
 import torch
 
-from pso_attn.evaluate.helpers import Helpers
+from pso_attn.evaluate.remote_tiles import Helpers
 from pso_attn.evaluate.rungs import leavers, rung_steps, scored_steps
-from pso_attn.evaluate.tiles import Cut, TiledTraining
+from pso_attn.evaluate.tiles import Cut, TiledTraining, with_helpers
 from pso_attn.evaluate.training import Member, divergence
 from pso_attn.tasks.task import Task
 from pso_attn.types import Budget, Candidate, Objective, Outcome, State
@@ -118,9 +118,13 @@ def train_chunk(
     the best's objective as well. cut: changes no result. helpers: for a cut that asks for them.
     """
     everyone = [member for members in candidates for member in members]
-    training = TiledTraining(task, everyone, budget.steps, device, cut, helpers=helpers)
     sizes = [len(members) for members in candidates]
-    return run_chunk(training, sizes, budget, objective, earlier, report)
+
+    def train(cut: Cut) -> list[ChunkResult]:
+        training = TiledTraining(task, everyone, budget.steps, device, cut, helpers=helpers)
+        return run_chunk(training, sizes, budget, objective, earlier, report)
+
+    return with_helpers(cut, train)
 
 
 def run_chunk(

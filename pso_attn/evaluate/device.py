@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
+from pathlib import Path
 from threading import Lock
 
 import psutil
@@ -14,6 +15,7 @@ import torch
 from pso_attn.errors import DeviceError
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
+_ALL_OF_MODE = -1  # MKL_CBWR_ALL of mkl_types.h
 BUSY_SECONDS = 0.1  # over which other work is looked at
 MEMORY_SHARE = 0.5  # of the device's whole memory, so that a resumed run plans the same chunks
 
@@ -108,6 +110,21 @@ def idle_threads(device: torch.device) -> int:
     busy -= (time.process_time() - began) / BUSY_SECONDS  # its own: BLAS threads spin for a while
     idle = cores() - round(busy)
     return max(1, min(allowed, idle))
+
+
+@cache
+def rounding() -> int:
+    """Return in which mode MKL rounds, 0 without MKL: processes that agree round alike.
+
+    `pso_attn` sets the mode when it is imported, which comes too late where PyTorch has multiplied
+    before.
+    """
+    library = Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"
+    try:
+        mode = ctypes.CDLL(str(library)).mkl_serv_cbwr_get
+    except (OSError, AttributeError):
+        return 0
+    return int(mode(_ALL_OF_MODE))
 
 
 def end_before_others() -> None:

@@ -1,8 +1,8 @@
 """How a chunk is cut: predicted from a short calibration, which each machine keeps.
 
 The calibration trains the chunk in several cuts, and some of its trainings alone as plain modules,
-for a few steps. It ends when it has taken a twentieth of what the chunk will take. Helpers are
-tried where threads lose so much to each other that starting helpers pays.
+for a few steps. Beyond the first of them it takes a twentieth of what the chunk will take. Helpers
+are tried where threads lose so much to each other that starting helpers pays.
 """
 
 import json
@@ -19,16 +19,16 @@ import torch
 
 from pso_attn.evaluate.alone import AloneTraining
 from pso_attn.evaluate.device import idle_threads
-from pso_attn.evaluate.helpers import Helpers
+from pso_attn.evaluate.remote_tiles import HelperLost, Helpers
 from pso_attn.evaluate.tiles import Cut, TiledTraining
 from pso_attn.evaluate.training import Member
 from pso_attn.tasks.task import Task
 
-TIMINGS, TIMED_S = 3, 0.02  # of a training, after a step that is not timed; the quickest counts
-MOST_STEPS = 10  # of a timing, which takes more than one where steps are short
+TIMINGS = 3  # of a training, after a step that is not timed; the quickest counts
+TIMED_S, MOST_STEPS = 0.01, 5  # of a timing on several threads, each of which is woken for it
 CALIBRATED = 1 + TIMINGS * MOST_STEPS  # steps that a training is begun for
-SAMPLE, ALONE = 8, "alone"  # how many trainings are timed alone; their key in the cache
-SHARE = 0.05  # of a chunk's whole time that its calibration may take
+LEAST, MOST, ALONE = 3, 8, "alone"  # how many trainings are timed alone; their key in the cache
+SHARE = 0.05  # of a chunk's whole time that its calibration may take, but for what decides most
 START_S = 2.0  # that helpers take to start, nearly all of it to load PyTorch
 WORTHWHILE_STEPS = 50  # shorter trainings are cut by cores alone
 CACHE = "pso-attn/calibration.json"
@@ -97,15 +97,16 @@ class Planner:
         machine = self._known.setdefault(_machine(self._device), {})
         key = _signature(members, self._task, threads)
         if ALONE not in machine.get(key, {}):
-            machine[key] = self._measured(members, steps * times, threads)
+            machine[key] = self._measured(members, steps, threads)
             _write(self._cache, self._known)
         known = machine[key]
         cuts, apart = _cuts(count, threads), Cut(threads, threads, apart=True)
         if self._is_worth_helpers(known, cuts, apart, steps * times):
-            if str(apart) not in known:
-                known[str(apart)] = self._step_seconds(members, apart)
-                _write(self._cache, self._known)
-            cuts.append(apart)
+            with suppress(HelperLost):
+                if str(apart) not in known:
+                    known[str(apart)] = self._step_seconds(members, apart)
+                    _write(self._cache, self._known)
+                cuts.append(apart)
         quickest = min(cuts, key=lambda cut: known.get(str(cut), inf))
         alone = known[ALONE] * ceil(count / threads)
         return Forecast(count, quickest, known[str(quickest)], alone)
@@ -132,11 +133,16 @@ class Planner:
         """
         known: dict[str, float] = {}
         began = time.perf_counter()
-        for cut in _cuts(len(members), threads):
-            if time.perf_counter() - began > SHARE * steps * min(known.values(), default=inf):
+
+        def left_s() -> float:
+            whole_s = steps * min(known.values(), default=inf)
+            return SHARE * whole_s - (time.perf_counter() - began)
+
+        for number, cut in enumerate(_cuts(len(members), threads)):
+            if left_s() < 0 and number >= min(threads, 2):  # as tiles, and as one batch
                 break
             known[str(cut)] = self._step_seconds(members, cut)
-        return {**known, ALONE: self._alone_seconds(members)}
+        return {**known, ALONE: self._alone_seconds(members, left_s())}
 
     def _is_worth_helpers(
         self, known: Mapping[str, float], cuts: Sequence[Cut], apart: Cut, steps: int
@@ -150,32 +156,34 @@ class Planner:
 
     def _step_seconds(self, members: Sequence[Member], cut: Cut) -> float:
         task, device = self._task, self._device
-        return _quickest_step(
-            TiledTraining(task, members, CALIBRATED, device, cut, helpers=self.helpers)
-        )
+        training = TiledTraining(task, members, CALIBRATED, device, cut, helpers=self.helpers)
+        return _quickest_step(training, TIMED_S if cut.threads > 1 else 0.0)
 
-    def _alone_seconds(self, members: Sequence[Member]) -> float:
-        chosen = sample(members)
-        times = [
-            _quickest_step(AloneTraining(self._task, member, CALIBRATED, self._device))
-            for member in chosen
-        ]
+    def _alone_seconds(self, members: Sequence[Member], within_s: float) -> float:
+        """Return the mean of as many as can be timed in so long."""
+        chosen, times, began = sample(members, LEAST), list[float](), time.perf_counter()
+        while chosen:
+            training = AloneTraining(self._task, chosen.pop(), CALIBRATED, self._device)
+            times.append(_quickest_step(training, 0.0))
+            if not chosen and len(times) == LEAST:
+                each_s = (time.perf_counter() - began) / LEAST
+                chosen = sample(members, min(MOST, int(within_s / each_s)) - LEAST)
         return sum(times) / len(times)
 
 
-def sample(members: Sequence[Member]) -> list[Member]:
+def sample(members: Sequence[Member], most: int = MOST) -> list[Member]:
     """Return some that take as long, in the mean, as all: of every kind its share."""
     ordered = sorted(members, key=lambda member: member.model.group)
-    count = min(SAMPLE, len(ordered))
+    count = max(0, min(most, len(ordered)))
     return [ordered[(2 * part + 1) * len(ordered) // (2 * count)] for part in range(count)]
 
 
-def _quickest_step(training: TiledTraining | AloneTraining) -> float:
-    """Return the seconds of a step, where calls cost as little as in a search."""
+def _quickest_step(training: TiledTraining | AloneTraining, timed_s: float) -> float:
+    """Return the seconds of a step; timed_s: that one timing takes at least, if steps are few."""
     start = time.perf_counter()
     training.advance(1)
     first_s = time.perf_counter() - start
-    steps, times = min(MOST_STEPS, ceil(TIMED_S / first_s)), list[float]()
+    steps, times = max(1, min(MOST_STEPS, ceil(timed_s / first_s))), list[float]()
     for timing in range(TIMINGS):
         start = time.perf_counter()
         training.advance(1 + (timing + 1) * steps)

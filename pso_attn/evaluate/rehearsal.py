@@ -14,7 +14,7 @@ from pso_attn.evaluate.device import is_out_of_memory
 from pso_attn.evaluate.packing import memory_bytes
 from pso_attn.evaluate.planner import Planner, sample
 from pso_attn.evaluate.rungs import scored_steps
-from pso_attn.evaluate.tiles import TiledTraining
+from pso_attn.evaluate.tiles import Cut, TiledTraining, with_helpers
 from pso_attn.evaluate.training import Member, read_member
 from pso_attn.tasks.task import Task
 from pso_attn.types import Budget, Generation
@@ -68,10 +68,13 @@ def _rehearsed(
         forecast = planner.forecast(members, budget.steps, times=budget.generations)
         plans.append(str(forecast))
         threads = forecast.cut.threads
-        training = TiledTraining(
-            task, members, STEPS + WARM_UP, device, forecast.cut, helpers=planner.helpers
-        )
-        batched += whole_seconds(training, budget, device)
+
+        def seconds(cut: Cut, members: Sequence[Member] = members) -> float:
+            steps, helpers = STEPS + WARM_UP, planner.helpers
+            training = TiledTraining(task, members, steps, device, cut, helpers=helpers)
+            return whole_seconds(training, budget, device)
+
+        batched += with_helpers(forecast.cut, seconds)
         alone += _alone_seconds(task, members, budget, device) * ceil(len(members) / threads)
         memory.append([memory_bytes(member, task.info) for member in members])
     return told(batched, alone, plans, memory, budget)

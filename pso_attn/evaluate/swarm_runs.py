@@ -8,8 +8,8 @@ import torch
 
 from pso_attn.evaluate.packing import pack
 from pso_attn.evaluate.planner import Planner
-from pso_attn.evaluate.tiles import TiledTraining
-from pso_attn.evaluate.training import divergence, read_member
+from pso_attn.evaluate.tiles import Cut, TiledTraining, with_helpers
+from pso_attn.evaluate.training import Member, divergence, read_member
 from pso_attn.tasks.task import Task
 from pso_attn.types import Settings
 
@@ -44,13 +44,19 @@ def train_swarm(
         start = time.perf_counter()
         together = [members[index][0] for index in chunk]
         cut = planner.forecast(together, steps, times=len(chunks)).cut
-        training = TiledTraining(task, together, steps, device, cut, helpers=planner.helpers)
-        for until in sorted({max(1, steps * part // 20) for part in range(1, 21)}):
-            training.advance(until)
-            if report is not None:
-                report(number * steps + until, len(chunks) * steps)
-        rows = zip(training.rows, training.score(split), training.first_bad_steps(), strict=True)
-        found = list(rows)
+
+        def train(
+            cut: Cut, together: Sequence[Member] = together, done: int = number * steps
+        ) -> list[tuple[int, dict[str, float], int | None]]:
+            training = TiledTraining(task, together, steps, device, cut, helpers=planner.helpers)
+            for until in sorted({max(1, steps * part // 20) for part in range(1, 21)}):
+                training.advance(until)
+                if report is not None:
+                    report(done + until, len(chunks) * steps)
+            scores = training.score(split)
+            return list(zip(training.rows, scores, training.first_bad_steps(), strict=True))
+
+        found = with_helpers(cut, train)
         seconds = (time.perf_counter() - start) / len(chunk)
         for row, metrics, bad in found:
             error = divergence(bad, metrics, steps)

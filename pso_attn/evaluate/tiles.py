@@ -9,7 +9,7 @@ share the chunk's layout, and no operation mixes particles.
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from threading import Event
 from typing import TypeVar
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from pso_attn.evaluate.device import one_thread
-from pso_attn.evaluate.helpers import Helpers, RemoteTile
+from pso_attn.evaluate.remote_tiles import HelperLost, Helpers, RemoteTile
 from pso_attn.evaluate.training import Member, SwarmTraining
 from pso_attn.models import Layout, parameters_of
 from pso_attn.tasks.task import Task
@@ -170,6 +170,14 @@ class TiledTraining:
 
 class _Stopped(Exception):
     """Ends a tile because another has failed or the program was interrupted."""
+
+
+def with_helpers(cut: Cut, train: Callable[[Cut], Result]) -> Result:
+    """Return what training by a cut gives; by threads, which is the same, where a helper ends."""
+    try:
+        return train(cut)
+    except HelperLost:
+        return train(replace(cut, apart=False))
 
 
 def dealt(rows: Sequence[int], count: int) -> list[list[int]]:

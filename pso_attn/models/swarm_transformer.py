@@ -181,7 +181,7 @@ class SwarmTransformer(Swarm):
                 self._kernel(index, group, values, keys, next(learned), padding)
                 for group, values in zip(projection.groups, projected, strict=True)
             ]
-            results.append(torch.bmm(_joined(heads), output.value))
+            results.append(by_gemm(torch.bmm, _joined(heads), output.value))
         return _joined(results)
 
     def _kernel(

@@ -1,6 +1,7 @@
 """The built-in spaces: a particle trains to the same floats by itself as among all of a swarm."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -9,7 +10,8 @@ from pso_attn.assembly import assemble
 from pso_attn.attention.alike import by_gemm
 from pso_attn.config import read_configuration
 from pso_attn.evaluate.tiles import Cut, TiledTraining
-from pso_attn.evaluate.training import read_member
+from pso_attn.evaluate.training import Member, read_member
+from pso_attn.tasks import Task, make_task
 from pso_attn.types import History
 
 CPU, STEPS = torch.device("cpu"), 4
@@ -31,19 +33,66 @@ def test_no_float_depends_on_who_trains_beside(space: str, sets: Sequence[str]) 
     plan = parts.evaluator().plan(parts.sampler().propose(parts.space, history), history)
     trained = {one.trial: one.settings for one in plan.candidates}
     for chunk in plan.chunks:
-        members = [read_member(trained[trial], trial, parts.task) for trial in chunk]
-        found = []
-        for cut in (Cut(), Cut(len(members), 1)):
-            training = TiledTraining(parts.task, members, STEPS, CPU, cut)
-            training.advance(STEPS)
-            rows = training.rows
-            weights = [training.true_parameters(position) for position in range(len(rows))]
-            found.append(dict(zip(rows, zip(weights, training.score(), strict=True), strict=True)))
-        together, alone = found
-        for row, (weights, scores) in together.items():
-            assert alone[row][1] == scores, trained[chunk[row]]
-            for name, values in weights.items():
-                assert torch.equal(alone[row][0][name], values), (name, trained[chunk[row]])
+        check_alone(parts.task, [read_member(trained[t], t, parts.task) for t in chunk])
+
+
+def check_alone(task: Task, members: Sequence[Member]) -> None:
+    """Fail where a particle's weights or scores are not what they are in one tile of them all."""
+    found = []
+    for cut in (Cut(), Cut(len(members), 1)):
+        training = TiledTraining(task, members, STEPS, CPU, cut)
+        training.advance(STEPS)
+        rows = training.rows
+        weights = [training.true_parameters(position) for position in range(len(rows))]
+        found.append(dict(zip(rows, zip(weights, training.score(), strict=True), strict=True)))
+    together, alone = found
+    for row, (weights, scores) in together.items():
+        assert alone[row][1] == scores, members[row].model
+        for name, values in weights.items():
+            assert torch.equal(alone[row][0][name], values), (name, members[row].model)
+
+
+ALIKE = [
+    {"mechanism": "linear", "heads": 1, "head_dim": 5},
+    {"mechanism": "linear", "heads": 4, "head_dim": 17},  # too wide to stand side by side
+    {"heads": 1, "head_dim": 1},
+    {"heads": 1, "adaptive_temperature": True},
+    {"heads": 3, "head_dim": 3, "adaptive_temperature": True},
+    {"mechanism": "sparse", "heads": 1, "entmax_alpha": 1.3},
+    *(
+        {"family": "lstm", "hidden": 7, **own}
+        for own in (
+            {"score": "additive", "heads": 1, "attention_dim": 8},
+            {"score": "additive", "heads": 1, "attention_dim": 1},
+            {"score": "self_attentive", "hops": 1, "attention_dim": 1},
+            {"hidden": 40, "score": "general", "local": "predictive", "window_tokens": 3},
+            {"score": "dot", "sentinel": True},
+        )
+    ),
+]
+
+
+@pytest.mark.parametrize("settings", ALIKE, ids=lambda own: " ".join(map(str, own.values())))
+@pytest.mark.parametrize("batch", [3, 16])
+def test_no_float_depends_on_who_shares_a_kernel(
+    settings: dict[str, Any], batch: int, digits: Task, numbers: Task
+) -> None:
+    """Of three particles that differ in nothing but the seed, at sizes that are odd."""
+    tasks = (digits,) if "family" in settings else (digits, numbers)  # ten outputs, and one
+    for task in tasks:
+        given = {"d_model": 10, "batch_size": batch, **settings}
+        members = [read_member(given, seed, task) for seed in range(3)]
+        check_alone(task, members)
+
+
+@pytest.fixture(scope="module")
+def digits() -> Task:
+    return make_task("digits")
+
+
+@pytest.fixture(scope="module")
+def numbers() -> Task:
+    return make_task("table", "sklearn:diabetes")
 
 
 def test_one_column_has_the_floats_and_gradients_that_it_has_among_others() -> None:

@@ -10,7 +10,7 @@ import torch
 
 from pso_attn.evaluate.chunk import train_chunk
 from pso_attn.evaluate.device import one_thread
-from pso_attn.evaluate.helpers import Helpers
+from pso_attn.evaluate.remote_tiles import Helpers
 from pso_attn.evaluate.tiles import Cut, TiledTraining, dealt, even_parts
 from pso_attn.evaluate.training import Member, read_member
 from pso_attn.tasks import Task, make_task

@@ -110,9 +110,10 @@ class Attend:
             products = states * query[:, :, None]
             scores: Tensor = products.unflatten(-1, (first.heads, -1)).sum(-1)
             return scores.transpose(2, 3)
-        inside = (states.flatten(1, 2) @ learned[key][0]).unflatten(1, states.shape[1:3])
+        flat = states.flatten(1, 2)
+        inside = by_gemm(torch.bmm, flat, learned[key][0]).unflatten(1, states.shape[1:3])
         if first.query:
-            inside = inside + (query @ learned["query_map"][0])[:, :, None]
+            inside = inside + by_gemm(torch.bmm, query, learned["query_map"][0])[:, :, None]
         (score,) = learned["score"]  # (P, a), or (P, a, hops)
         rows = score if first.score == "self_attentive" else score[..., None] * self._owners
         scored = by_gemm(torch.bmm, inside.tanh().flatten(1, 2), rows)
@@ -137,7 +138,7 @@ class Attend:
             own = own if given.places is None else torch.minimum(given.places, own)
             near, fade = (own[..., None] - place).abs() <= self._window, None
         else:
-            inside = (query @ learned["place_map"][0]).tanh()
+            inside = by_gemm(torch.bmm, query, learned["place_map"][0]).tanh()
             place_vector = learned["place"][0][..., None]
             asked = by_gemm(torch.bmm, inside, place_vector)
             share = in_vectors(torch.sigmoid, asked)  # (P, B or 1, 1)

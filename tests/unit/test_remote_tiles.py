@@ -15,12 +15,14 @@ import psutil
 import pytest
 import torch
 
+from pso_attn.evaluate.chunk import train_chunk
 from pso_attn.evaluate.device import memory_budget_bytes
-from pso_attn.evaluate.helpers import Helpers
 from pso_attn.evaluate.planner import Planner
+from pso_attn.evaluate.remote_tiles import HelperLost, Helpers
 from pso_attn.evaluate.tiles import Cut, TiledTraining
 from pso_attn.evaluate.training import Member, SwarmTraining, read_member
 from pso_attn.tasks import Split, Task, make_task
+from pso_attn.types import Budget, Objective
 
 CPU = torch.device("cpu")
 STEPS = 100_000  # of which nobody waits for the end
@@ -48,7 +50,9 @@ def helpers(task: Task) -> Iterator[Helpers]:
 
 def children() -> list[psutil.Process]:
     """Return the helpers of this process; other tests may have children too."""
-    return [p for p in psutil.Process().children() if "helpers import serve" in str(p.cmdline())]
+    return [
+        p for p in psutil.Process().children() if "remote_tiles import serve" in str(p.cmdline())
+    ]
 
 
 def apart(task: Task, members: list[Member], helpers: Helpers) -> TiledTraining:
@@ -121,7 +125,7 @@ def test_what_goes_wrong_there_is_raised_here(
     assert len(training.score()) == len(members)
 
 
-def test_one_that_is_killed_is_memory_that_ran_out_and_is_replaced(
+def test_one_that_is_killed_is_replaced(
     task: Task, members: list[Member], helpers: Helpers
 ) -> None:
     training = apart(task, members, helpers)
@@ -130,9 +134,37 @@ def test_one_that_is_killed_is_memory_that_ran_out_and_is_replaced(
     def kill(step: int) -> None:
         process.send_signal(signal.SIGKILL)
 
-    with pytest.raises(MemoryError, match="was ended"):
+    with pytest.raises(HelperLost, match="was ended"):
         training.advance(2_000, kill)
     apart(task, members, helpers).advance(1)
+
+
+def test_a_chunk_whose_helper_is_killed_trains_on_to_the_same_results(
+    task: Task, members: list[Member], helpers: Helpers
+) -> None:
+    (process,) = children()
+    budget, loss = Budget(steps=200), Objective("loss", "minimize")
+
+    def kill(step: int, particles: int, best: float | None = None) -> None:
+        if process.is_running():
+            process.send_signal(signal.SIGKILL)
+
+    def curves(cut: Cut, report: Callable[..., None]) -> list[Any]:
+        each = [[member] for member in members]
+        found = train_chunk(task, each, budget, loss, {}, CPU, report, cut, helpers)
+        return [(one.state, one.curve, one.metrics) for one in found]
+
+    assert curves(APART, kill) == curves(Cut(), lambda *_: None)
+    assert ended(process)
+
+
+def test_none_help_where_they_would_round_otherwise(
+    task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PyTorch may have multiplied before the mode could be set; a helper begins with it."""
+    monkeypatch.setattr("pso_attn.evaluate.remote_tiles.rounding", lambda: -1)
+    assert not Helpers(task).start(1)
+    assert not children()
 
 
 def test_one_ends_with_a_driver_that_is_killed(tmp_path: Path) -> None:
@@ -141,7 +173,7 @@ def test_one_ends_with_a_driver_that_is_killed(tmp_path: Path) -> None:
         textwrap.dedent(
             """
             import torch
-            from pso_attn.evaluate.helpers import Helpers
+            from pso_attn.evaluate.remote_tiles import HelperLost, Helpers
             from pso_attn.evaluate.tiles import Cut, TiledTraining
             from pso_attn.evaluate.training import read_member
             from pso_attn.tasks import make_task

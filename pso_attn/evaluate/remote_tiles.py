@@ -20,17 +20,23 @@ from weakref import finalize
 import torch
 from torch import Tensor
 
-from pso_attn.evaluate.device import end_before_others, memory_budget_bytes
+from pso_attn.evaluate.device import end_before_others, memory_budget_bytes, rounding
 from pso_attn.evaluate.executors.portable import portable
 from pso_attn.evaluate.training import Member, SwarmTraining
 from pso_attn.models import Layout
 from pso_attn.tasks.task import Task
 
 SAID_EVERY_S = 0.1
-DATA_SHARE = 0.05  # of the memory for training, that a task may take to be copied for each helper
+ASKED_EVERY_S = 1.0  # whether the driver is still there
+MEMORY_SHARE = 0.25  # of the memory for training, that all helpers may take before they train
+EMPTY_BYTES = 300 * 2**20  # of a helper without data
 _STEP, _ANSWER, _ERROR = "step", "answer", "error"
 _STOP = pickle.dumps(None)
-_CODE = "from pso_attn.evaluate.helpers import serve; serve(int(__import__('sys').argv[1]))"
+_CODE = "from pso_attn.evaluate.remote_tiles import serve; serve(int(__import__('sys').argv[1]))"
+
+
+class HelperLost(Exception):
+    """A helper has ended; whatever was asked of it can be computed here, to the same floats."""
 
 
 class Helpers:
@@ -48,19 +54,24 @@ class Helpers:
         return bool(self._links)
 
     def start(self, count: int) -> bool:
-        """Tell whether so many are ready; the task may be too large, or of a class found here."""
-        if self._are_refused or not self._fits():
+        """Tell whether so many are ready.
+
+        They are not where memory is short, where they cannot read the task, because its class is
+        to be found here alone, and where they would round otherwise.
+        """
+        if self._are_refused or not self._fit(count):
             return False
+        places = range(1, count + 1)
         try:
             self._load = self._load or pickle.dumps(self._task)
-            places = range(1, count + 1)
-            fresh = {place: _Link(self._load) for place in places if place not in self._links}
-            self._links |= fresh
+            fresh = {place: _Link() for place in places if place not in self._links}
+            self._links |= fresh  # they load PyTorch side by side
             for link in fresh.values():
-                link.wait()
+                self._are_refused |= link.begin(self._load) != rounding()
         except Exception:  # code of somebody else's reads and writes the task: it may be any
-            self.close()
             self._are_refused = True
+        if self._are_refused:
+            self.close()
         return not self._are_refused
 
     def tile(
@@ -77,8 +88,8 @@ class Helpers:
         """
         if not self._links[place].is_free:
             self._links[place].close()
-            self._links[place] = _Link(self._load)
-            self._links[place].wait()
+            self._links[place] = _Link()
+            self._links[place].begin(self._load)
         return RemoteTile(self._links[place], members, steps, dtype, layout)
 
     def close(self) -> None:
@@ -87,15 +98,16 @@ class Helpers:
         for link in links.values():
             link.close()
 
-    def _fits(self) -> bool:
-        """Tell whether each may hold the data once more."""
+    def _fit(self, count: int) -> bool:
+        """Tell whether so many may each hold Python, PyTorch and the data once more."""
         splits = (self._task.train, self._task.validation, self._task.test)
         held = sum(x.untyped_storage().nbytes() for s in splits for x in (s.inputs, s.targets))
-        return held <= DATA_SHARE * memory_budget_bytes(torch.device("cpu"))
+        budget = memory_budget_bytes(torch.device("cpu"))
+        return count * (held + EMPTY_BYTES) <= MEMORY_SHARE * budget
 
 
 class RemoteTile:
-    """A `SwarmTraining` in a helper; MemoryError from any call where the helper has ended."""
+    """A `SwarmTraining` in a helper; HelperLost from any call where the helper has ended."""
 
     def __init__(
         self,
@@ -144,11 +156,12 @@ class RemoteTile:
 class _Link:
     """This end of one helper. One thread at a time may ask."""
 
-    def __init__(self, load: bytes) -> None:
+    def __init__(self) -> None:
         ours, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", _CODE, str(theirs.fileno())],
+                # -P: the folder that one happens to be in is no place for modules
+                [sys.executable, "-P", "-c", _CODE, str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
                 stdout=sys.__stderr__ or subprocess.DEVNULL,  # stdout holds results
                 pass_fds=(theirs.fileno(),),
@@ -158,13 +171,14 @@ class _Link:
         self._connection, self._gone, self._keys = Connection(ours.detach()), list[int](), 0
         self.is_free = False  # no call is under way, as where it is lost or was not heard out
         finalize(self, _end, self._process, self._connection)
-        self._send(load)
 
-    def wait(self) -> None:
-        """Wait until it has the task; raises what kept it from that."""
+    def begin(self, load: bytes) -> int:
+        """Return how MKL rounds there, once the task is read; raises what kept it from that."""
+        self._send(load)
         kind, content = self._answer(None)
         if kind == _ERROR:
             raise content
+        return int(content)
 
     def new_key(self) -> int:
         """Return what the next tile is called there."""
@@ -180,22 +194,22 @@ class _Link:
         gone = [self._gone.pop() for _ in range(len(self._gone))]
         self.is_free = False
         self._send(pickle.dumps((gone, call)))
-        try:
-            kind, content = self._answer(hear)
-        except BaseException:
-            if not self._connection.closed:
-                self._send(_STOP)
-                self._answer(None)
-            raise
+        kind, content = self._answer(hear)
         if kind == _ERROR:
             raise content
         return content
 
     def _answer(self, hear: Callable[[int], None] | None) -> tuple[str, Any]:
+        """Return the answer to a call. Where `hear` raises, the call is stopped first."""
         kind, content = self._read()
         while kind == _STEP:
-            if hear is not None:
-                hear(content)
+            try:
+                if hear is not None:
+                    hear(content)
+            except BaseException:
+                self._send(_STOP)
+                self._answer(None)
+                raise
             kind, content = self._read()
         self.is_free = True
         return kind, content
@@ -218,17 +232,16 @@ class _Link:
             raise self._lost() from error
         return kind, content
 
-    def _lost(self) -> MemoryError:
-        """Return why, as far as one can know: a Linux short of memory ends helpers first."""
+    def _lost(self) -> HelperLost:
         self.close()
-        return MemoryError("a process that trained some of the particles was ended")
+        return HelperLost("a process that trained some of the particles was ended")
 
 
 def serve(descriptor: int) -> None:
     """Read a task, then calls of tiles of it, until whoever sends them has gone."""
     end_before_others()
     torch.set_num_threads(1)
-    link = Connection(descriptor)
+    link, driver = Connection(descriptor), os.getppid()
     tiles: dict[int, SwarmTraining] = {}
     with suppress(EOFError, OSError):
         try:
@@ -236,8 +249,10 @@ def serve(descriptor: int) -> None:
         except Exception as error:  # as where it is started
             link.send_bytes(pickle.dumps((_ERROR, portable(error))))
             return
-        link.send_bytes(pickle.dumps((_ANSWER, None)))
+        link.send_bytes(pickle.dumps((_ANSWER, rounding())))
         while True:
+            while not link.poll(ASKED_EVERY_S):
+                _check(driver)
             message = pickle.loads(link.recv_bytes())
             if message is None:  # to stop what has ended by itself
                 continue
@@ -251,7 +266,7 @@ def serve(descriptor: int) -> None:
                     tiles[key] = SwarmTraining(task, members, steps, cpu, dtype, layout)
                     answer: Any = tiles[key].rows
                 elif name == "advance":
-                    answer = tiles[key].advance(arguments[0], _teller(link))
+                    answer = tiles[key].advance(arguments[0], _teller(link, driver))
                 else:
                     answer = getattr(tiles[key], name)(*arguments)
             except _Stopped:
@@ -262,7 +277,13 @@ def serve(descriptor: int) -> None:
             link.send_bytes(pickle.dumps((_ANSWER, answer)))
 
 
-def _teller(link: Connection) -> Callable[[int], None]:
+def _check(driver: int) -> None:
+    """Raise EOFError where the driver has ended; a child of it may still hold the socket."""
+    if os.getppid() != driver:
+        raise EOFError
+
+
+def _teller(link: Connection, driver: int) -> Callable[[int], None]:
     """Return what says steps now and then, and stops where it is told to."""
     last_s = time.monotonic()
 
@@ -272,6 +293,7 @@ def _teller(link: Connection) -> Callable[[int], None]:
         if now_s - last_s < SAID_EVERY_S:
             return
         last_s = now_s
+        _check(driver)
         if link.poll():
             link.recv_bytes()
             raise _Stopped
