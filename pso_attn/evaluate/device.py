@@ -127,6 +127,12 @@ def rounding() -> int:
     return int(mode(_ALL_OF_MODE))
 
 
+def wait_for(device: torch.device) -> None:
+    """Wait until a device has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
 def end_before_others() -> None:
     """Let Linux, where memory is short, end this process and not the one that waits for it."""
     with suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:

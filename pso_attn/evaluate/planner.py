@@ -18,7 +18,8 @@ from pathlib import Path
 import torch
 
 from pso_attn.evaluate.alone import AloneTraining
-from pso_attn.evaluate.device import idle_threads
+from pso_attn.evaluate.device import idle_threads, wait_for
+from pso_attn.evaluate.graphs import WARM_UP
 from pso_attn.evaluate.remote_tiles import HelperLost, Helpers
 from pso_attn.evaluate.tiles import Cut, TiledTraining
 from pso_attn.evaluate.training import Member
@@ -26,7 +27,7 @@ from pso_attn.tasks.task import Task
 
 TIMINGS = 3  # of a training, after a step that is not timed; the quickest counts
 TIMED_S, MOST_STEPS = 0.01, 5  # of a timing on several threads, each of which is woken for it
-CALIBRATED = 1 + TIMINGS * MOST_STEPS  # steps that a training is begun for
+CALIBRATED = WARM_UP + 1 + TIMINGS * MOST_STEPS  # steps that a training is begun for
 LEAST, MOST, ALONE = 3, 8, "alone"  # how many trainings are timed alone; their key in the cache
 SHARE = 0.05  # of a chunk's whole time that its calibration may take, but for what decides most
 START_S = 2.0  # that helpers take to start, nearly all of it to load PyTorch
@@ -157,14 +158,14 @@ class Planner:
     def _step_seconds(self, members: Sequence[Member], cut: Cut) -> float:
         task, device = self._task, self._device
         training = TiledTraining(task, members, CALIBRATED, device, cut, helpers=self.helpers)
-        return _quickest_step(training, TIMED_S if cut.threads > 1 else 0.0)
+        return _quickest_step(training, device, TIMED_S if cut.threads > 1 else 0.0)
 
     def _alone_seconds(self, members: Sequence[Member], within_s: float) -> float:
         """Return the mean of as many as can be timed in so long."""
         chosen, times, began = sample(members, LEAST), list[float](), time.perf_counter()
         while chosen:
             training = AloneTraining(self._task, chosen.pop(), CALIBRATED, self._device)
-            times.append(_quickest_step(training, 0.0))
+            times.append(_quickest_step(training, self._device, 0.0))
             if not chosen and len(times) == LEAST:
                 each_s = (time.perf_counter() - began) / LEAST
                 chosen = sample(members, min(MOST, int(within_s / each_s)) - LEAST)
@@ -178,17 +179,29 @@ def sample(members: Sequence[Member], most: int = MOST) -> list[Member]:
     return [ordered[(2 * part + 1) * len(ordered) // (2 * count)] for part in range(count)]
 
 
-def _quickest_step(training: TiledTraining | AloneTraining, timed_s: float) -> float:
-    """Return the seconds of a step; timed_s: that one timing takes at least, if steps are few."""
-    start = time.perf_counter()
-    training.advance(1)
-    first_s = time.perf_counter() - start
-    steps, times = max(1, min(MOST_STEPS, ceil(timed_s / first_s))), list[float]()
-    for timing in range(TIMINGS):
+def _quickest_step(
+    training: TiledTraining | AloneTraining, device: torch.device, timed_s: float
+) -> float:
+    """Return the seconds of a step; timed_s: that one timing takes at least, if steps are few.
+
+    On a GPU steps are timed together and once they are recorded.
+    """
+    done = WARM_UP + 1 if device.type == "cuda" else 0
+    training.advance(done)
+
+    def seconds(steps: int) -> float:
+        nonlocal done
+        wait_for(device)
         start = time.perf_counter()
-        training.advance(1 + (timing + 1) * steps)
-        times.append((time.perf_counter() - start) / steps)
-    return min(times)
+        done += steps
+        training.advance(done)
+        wait_for(device)
+        return (time.perf_counter() - start) / steps
+
+    steps = MOST_STEPS
+    if device.type == "cpu":
+        steps = max(1, min(MOST_STEPS, ceil(timed_s / seconds(1))))
+    return min(seconds(steps) for _ in range(TIMINGS))
 
 
 def _cuts(count: int, threads: int) -> list[Cut]:

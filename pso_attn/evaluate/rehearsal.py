@@ -10,7 +10,7 @@ import torch
 from pso_attn.errors import DeviceError
 from pso_attn.evaluate.alone import AloneTraining
 from pso_attn.evaluate.chunk import Training
-from pso_attn.evaluate.device import is_out_of_memory
+from pso_attn.evaluate.device import is_out_of_memory, wait_for
 from pso_attn.evaluate.packing import memory_bytes
 from pso_attn.evaluate.planner import Planner, sample
 from pso_attn.evaluate.rungs import scored_steps
@@ -123,16 +123,11 @@ def whole_seconds(
 ) -> float:
     """Return what the full budget would take, from a few steps and one scoring."""
     training.advance(WARM_UP)
-    _finish(device)
+    wait_for(device)
     start = time.perf_counter()
     training.advance(WARM_UP + STEPS)
-    _finish(device)
+    wait_for(device)
     trained = time.perf_counter()
     training.score()
     scoring = time.perf_counter() - trained
     return (trained - start) / STEPS * budget.steps + scoring * len(scored_steps(budget))
-
-
-def _finish(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

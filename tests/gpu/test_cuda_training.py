@@ -4,7 +4,9 @@ Twins on a CPU: tests/unit/test_steps_on_a_device.py, test_memory_guard.py, test
 and test_swarm_training_compaction.py.
 """
 
+import json
 import logging
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,6 +17,7 @@ import torch
 from pso_attn.attention.scores import Scores
 from pso_attn.attention.softmax import FUSED_TOKENS, Softmax
 from pso_attn.evaluate import TRAINING_KNOBS, SwarmEvaluator
+from pso_attn.evaluate.planner import Planner
 from pso_attn.evaluate.training import SwarmTraining, read_member
 from pso_attn.models import MODEL_KNOBS
 from pso_attn.space import read_space
@@ -130,6 +133,19 @@ def test_a_loss_that_reads_a_value_trains_as_it_is_after_a_warning(
     assert "without a CUDA graph" in caplog.text
     assert_same(refused, eager)
     assert torch.cuda.current_stream() == torch.cuda.default_stream()
+
+
+def test_the_quicker_recurrence_is_measured_there(task: Task, tmp_path: Path) -> None:
+    outer = {"family": "lstm", "hidden": 8, "batch_size": 8}
+    ways = {
+        way: [read_member({**outer, "recurrence": way}, seed, task) for seed in range(3)]
+        for way in ("batched", "one_by_one")
+    }
+    planner = Planner(task, CUDA, tmp_path / "known.json")
+    chosen = planner.quickest(ways)
+    (known,) = json.loads((tmp_path / "known.json").read_text(encoding="utf-8")).values()
+    (seconds,) = known.values()
+    assert chosen == min(seconds, key=seconds.__getitem__)
 
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("tf32", 3e-3), ("bf16", 3e-2)])

@@ -170,6 +170,28 @@ def test_a_cache_that_cannot_be_written_stops_nothing(
     assert planner.forecast(members, 60, 1).gain is not None
 
 
+def test_the_quicker_recurrence_is_measured_and_remembered(
+    tmp_path: Path, task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outer = {"family": "lstm", "hidden": 8, "batch_size": 8}
+    ways = {
+        way: [read_member({**outer, "recurrence": way}, seed, task) for seed in range(3)]
+        for way in ("batched", "one_by_one")
+    }
+    file = tmp_path / "known.json"
+    chosen = Planner(task, CPU, file).quickest(ways)
+    (known,) = json.loads(file.read_text(encoding="utf-8"))[_machine(CPU)].values()
+    assert set(known) == set(ways)
+    assert chosen == min(known, key=known.__getitem__)
+    monkeypatch.setattr("pso_attn.evaluate.planner._quickest_step", None)  # nothing is timed again
+    assert Planner(task, CPU, file).quickest(ways) == chosen
+    slow = {way: 1.0 + (way == chosen) for way in ways}
+    content = json.loads(file.read_text(encoding="utf-8"))
+    content[_machine(CPU)] = dict.fromkeys(content[_machine(CPU)], slow)
+    file.write_text(json.dumps(content), encoding="utf-8")
+    assert Planner(task, CPU, file).quickest(ways) != chosen
+
+
 def test_the_choice_is_said_in_words() -> None:
     assert str(Forecast(16, Cut(2, 2), 1.0, 3.04)) == (
         "16 trainings in 2 batches of 8 on 2 threads: "
