@@ -162,13 +162,16 @@ class Planner:
 
     def _alone_seconds(self, members: Sequence[Member], within_s: float) -> float:
         """Return the mean of as many as can be timed in so long."""
-        chosen, times, began = sample(members, LEAST), list[float](), time.perf_counter()
-        while chosen:
-            training = AloneTraining(self._task, chosen.pop(), CALIBRATED, self._device)
-            times.append(_quickest_step(training, self._device, 0.0))
-            if not chosen and len(times) == LEAST:
-                each_s = (time.perf_counter() - began) / LEAST
-                chosen = sample(members, min(MOST, int(within_s / each_s)) - LEAST)
+
+        def each(timed: Sequence[Member]) -> list[float]:
+            task, device = self._task, self._device
+            trainings = (AloneTraining(task, member, CALIBRATED, device) for member in timed)
+            return [_quickest_step(training, device, 0.0) for training in trainings]
+
+        began = time.perf_counter()
+        times = each(sample(members, LEAST))
+        each_s = (time.perf_counter() - began) / len(times)
+        times += each(sample(members, min(MOST, int(within_s / each_s)) - LEAST))
         return sum(times) / len(times)
 
 
