@@ -12,20 +12,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-# The multipliers of the 32-bit hash "lowbias32" (Wellons). Its first and last shifts are left out:
-# both inputs are mixed already, and only the high bits of the result are compared.
-_FIRST, _SECOND = 0x7FEB352D, -0x7B935975
-
 
 def keys(seeds: NDArray[np.int64], steps: int, sites: int) -> torch.Tensor:
-    """Return one 32-bit key per step, site and particle: int32 (steps, sites, N).
+    """Return one odd 32-bit key per step, site and particle: int32 (steps, sites, N).
 
     seeds: (N,) training seeds in [0, 2**31). Hashed with murmur3's finaliser.
     """
     base = _mix(seeds.astype(np.uint32))[None, None, :]
     step = _mix(np.arange(steps, dtype=np.uint32) + np.uint32(0x9E3779B9))[:, None, None]
     site = _mix(np.arange(sites, dtype=np.uint32) + np.uint32(0x85EBCA6B))[None, :, None]
-    return torch.from_numpy(_mix(_mix(base ^ step) + site).view(np.int32))
+    return torch.from_numpy((_mix(_mix(base ^ step) + site) | np.uint32(1)).view(np.int32))
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,26 +59,30 @@ def dropout_scale(
 ) -> torch.Tensor:
     """Return the factors of inverted dropout: 0 with probability `rate`, else 1 / (1 - rate).
 
-    key: int32 (N,). shape: one particle's own shape; a factor depends on its coordinate in that
-    shape alone. order: its axes from the slowest to the fastest in the memory of the factors.
+    key: int32 (N,), odd. shape: one particle's own shape; a factor depends on its coordinate in
+    that shape alone. order: its axes from the slowest to the fastest in the memory of the factors.
     Returns (N, *shape).
+
+    Multiplicative hashing (Dietzfelbinger et al. 1997, A reliable randomized algorithm for the
+    closest-pair problem, section 2) of words that are mixed already; the high bits decide. Three
+    passes over one piece of memory, as a step's time goes into memory.
     """
     apart = (-1,) + (1,) * len(shape)
-    bits = rates.coordinates(shape, order or tuple(range(len(shape)))) ^ key.view(apart)
-    bits.mul_(_FIRST)
-    bits.bitwise_xor_(bits >> 15)
-    bits.mul_(_SECOND)
-    factors = torch.empty_like(bits, dtype=rates.kept.dtype)
-    torch.ge(bits, rates.below.view(apart), out=factors)  # a quarter of the time of booleans
-    return factors.mul_(rates.kept.view(apart))
+    bits = rates.coordinates(shape, order or tuple(range(len(shape)))) * key.view(apart)
+    torch.ge(bits, rates.below.view(apart), out=bits)  # 1 where kept
+    kept = rates.kept.view(apart)
+    if kept.dtype != torch.float32:
+        return bits * kept
+    return bits.mul_(kept.view(torch.int32)).view(torch.float32)  # 1 times the bits of a number
 
 
 @lru_cache(maxsize=64)
 def _coordinates(
     shape: tuple[int, ...], order: tuple[int, ...], device: torch.device
 ) -> torch.Tensor:
-    """Return well mixed 32-bit words for the coordinates of a shape, int32 of that shape."""
-    words = _mix(np.arange(prod(shape), dtype=np.uint32)).view(np.int32).reshape(shape)
+    """Return well mixed odd 32-bit words for the coordinates of a shape, int32 of that shape."""
+    odd = _mix(np.arange(prod(shape), dtype=np.uint32)) | np.uint32(1)
+    words = odd.view(np.int32).reshape(shape)
     laid = torch.from_numpy(np.ascontiguousarray(words.transpose(order))).to(device)
     return laid.permute(tuple(np.argsort(order)))
 

@@ -9,6 +9,7 @@ paper's: it keeps a query that looks at nothing finite.
 
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch.nn.functional import elu, pad
@@ -51,7 +52,7 @@ class Linear:
         """Return (P, B, H, T, d) from q, k, v of that shape."""
         if self.side_by_side:
             return _side_by_side(q, k, v, padding)
-        q, k = in_vectors(elu, q) + 1, in_vectors(elu, k) + 1
+        q, k = _positive(q), _positive(k)
         k = k if padding is None else k * padding.real
         v = pad(v, (0, 1), value=1.0)  # one more column sums φ(k): the denominator
         out = _scan(q, k, v) if self.causal else q @ (k.transpose(-1, -2) @ v)
@@ -63,10 +64,9 @@ def _side_by_side(
 ) -> torch.Tensor:
     """Return what bidirectional attention by heads does, from products of all heads at once."""
     batch, heads, width = *q.shape[1:3], q.shape[4]
-    q, k, v = (by_token(x) for x in (q, k, v))  # (P, B, T, H·d)
-    # elu is slow on strided memory
-    q, k = (in_vectors(elu, x.contiguous()).flatten(0, 1) + 1 for x in (q, k))  # (P·B, T, H·d)
-    v = v.flatten(0, 1)
+    both = torch.stack((by_token(q), by_token(k)), 2)  # (P, B, 2, T, H·d): one map for the two
+    q, k = _positive(both).flatten(0, 1).unbind(1)  # (P·B, T, H·d)
+    v = by_token(v).flatten(0, 1)
     if padding is not None:
         real = padding.real[:, :, 0].expand(len(k) // batch, -1, -1, -1)  # (P, B, T, 1)
         k = k * real.flatten(0, 1)
@@ -74,6 +74,28 @@ def _side_by_side(
     within = torch.bmm(k.transpose(1, 2), v) * _within_heads(heads, width, q.dtype)
     out, norm = torch.bmm(q, within).chunk(2, -1)
     return by_head(out / (norm + 1e-6), batch, heads)
+
+
+def _positive(x: torch.Tensor) -> torch.Tensor:
+    """Return φ(x), of the shape of x (P, …)."""
+    features: torch.Tensor = _Positive.apply(x)  # type: ignore[no-untyped-call]  # torch's
+    return features
+
+
+class _Positive(torch.autograd.Function):
+    """φ(x) = elu(x) + 1, whose slope is φ where φ is below 1, and 1 elsewhere."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        features = in_vectors(elu, x) + 1
+        ctx.save_for_backward(features)
+        return features
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> torch.Tensor:
+        (features,) = ctx.saved_tensors
+        slope: torch.Tensor = features.clamp(max=1.0)
+        return slope.mul_(gradients[0])
 
 
 @lru_cache(maxsize=64)

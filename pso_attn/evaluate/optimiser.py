@@ -198,7 +198,7 @@ class SwarmAdamW:
         self.second.lerp_(gradients.square_(), self._new2)
         denominator = self.second.sqrt().div_(at(self._root, step)).add_(EPSILON)
         weights.mul_(at(self._shrink, step))
-        weights.sub_(torch.div(self.first, denominator).mul_(at(self._scale, step)))
+        weights.addcdiv_(self.first * at(self._scale, step), denominator, value=-1)
 
     def keep(self, rows: Tensor, weights: Tensor, gradients: Tensor) -> None:
         """Go on with these rows alone, over the new flat tensors."""

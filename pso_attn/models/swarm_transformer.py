@@ -14,7 +14,7 @@ from itertools import groupby
 
 import torch
 from torch import Tensor
-from torch.nn.functional import embedding, gelu, layer_norm
+from torch.nn.functional import embedding, gelu
 
 from pso_attn.attention import MECHANISMS, Kernel, LayerSettings, Noise
 from pso_attn.attention.alike import by_gemm
@@ -24,8 +24,10 @@ from pso_attn.attention.learned import LearnedTensors
 from pso_attn.attention.padding import Padding
 from pso_attn.attention.pairs import side_by_side
 from pso_attn.attention.positions import sinusoids
+from pso_attn.attention.projected import by_heads
 from pso_attn.counter import DropRates, dropout_scale
 from pso_attn.models.info import TaskInfo
+from pso_attn.models.norm import normed
 from pso_attn.models.parameters import parameters_of
 from pso_attn.models.settings import TransformerSettings
 from pso_attn.models.shares import Shares
@@ -99,7 +101,7 @@ class SwarmTransformer(Swarm):
     def forward(self, inputs: Tensor, keys: Tensor | None = None) -> Tensor:
         """Return logits, as `Swarm.forward` does."""
         whole = self.storage.whole
-        batch, width = inputs.shape[1], self.settings[0].d_model
+        batch = inputs.shape[1]
         x = self._embedded(inputs)
         if self._positions is not None:
             learned = [segment.value for segment in self.storage.segments.get("positions", ())]
@@ -109,13 +111,12 @@ class SwarmTransformer(Swarm):
         factors = self._dropped(tuple(x.shape[1:]), keys)
         for index, projections in enumerate(self._layers):
             prefix = f"blocks.{index}"
-            normed = layer_norm(x, (width,))
-            attended = self._attended(index, projections, normed, keys, padding)
+            attended = self._attended(index, projections, normed(x), keys, padding)
             x = x + (attended if factors is None else attended * factors[index, 0])
-            hidden = gelu(torch.bmm(layer_norm(x, (width,)), whole(f"{prefix}.expand")))
+            hidden = gelu(torch.bmm(normed(x), whole(f"{prefix}.expand")))
             contracted = torch.bmm(hidden, whole(f"{prefix}.contract"))
             x = x + (contracted if factors is None else contracted * factors[index, 1])
-        x = layer_norm(x, (width,))
+        x = normed(x)
         if not self.info.per_token:
             x = _mean(x.unflatten(1, (batch, -1)), padding)
         elif self.info.horizon:
@@ -194,13 +195,10 @@ class SwarmTransformer(Swarm):
         padding: Padding | None,
     ) -> Tensor:
         """Return the heads' outputs (P, B·T, H·d) from projected q, k, v (P, B·T, 3·H·d)."""
-        shape = (len(qkv), -1, self.info.length, 3, group.layer.heads, group.layer.head_dim)
-        heads = qkv.view(shape).permute(3, 0, 1, 4, 2, 5)  # (3, P, B, H, T, d)
-        q, k, v = (
-            heads if group.in_token_order else heads.contiguous()
-        )  # one copy for all products
+        layer = group.layer
+        q, k, v = by_heads(qkv, self.info.length, layer.heads, group.in_token_order)
         padding = None if padding is None else padding.part(group.start, group.stop)
-        if group.layer.mechanism == "low_rank":
+        if layer.mechanism == "low_rank":
             if padding is not None:
                 k, v = k * padding.real, v * padding.real
             k = learned["project_keys"][0][:, None, None] @ k

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from pso_attn.attention.alike import in_vectors
 from pso_attn.cli.output import emit
 from pso_attn.config import Configuration
 from pso_attn.counter import dropout_scale
@@ -31,10 +32,10 @@ def test_the_model_stands_alone_and_says_no_word_of_its_package() -> None:
 
 
 def test_a_definition_comes_in_the_words_of_its_file_after_what_it_needs() -> None:
-    source = standalone_source(dropout_scale)
+    source = standalone_source(dropout_scale, in_vectors)
     assert "def _mix(words" in source
-    assert source.index("_FIRST, _SECOND = ") < source.index("def dropout_scale")
-    assert source.count("_FIRST, _SECOND = ") == 1
+    assert source.index("VECTOR = ") < source.index("def in_vectors")
+    assert source.count("VECTOR = ") == 1
     assert "@lru_cache(maxsize=64)\ndef _coordinates" in source
     assert "def keys" not in source
 
