@@ -24,8 +24,8 @@ def resolve_device(name: str) -> torch.device:
     """Return the device of "auto", "cpu", "cuda" or "cuda:i"; DeviceError if it is absent."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    kind, _, index = name.partition(":")
-    if kind not in ("cpu", "cuda") or (index and not index.isdigit()) or name == "cpu:":
+    kind, colon, index = name.partition(":")
+    if kind not in ("cpu", "cuda") or (colon and not index.isdecimal()):
         raise DeviceError(f'device "{name}" is unknown; choose auto, cpu, cuda or cuda:0')
     if kind == "cpu":
         return torch.device("cpu")
@@ -37,7 +37,7 @@ def resolve_device(name: str) -> torch.device:
         )
     if index and int(index) >= count:
         raise DeviceError(f"device {name} was asked for, but there are {count}, from cuda:0")
-    return torch.device(name)
+    return torch.device("cuda", int(index)) if index else torch.device("cuda")
 
 
 def memory_budget_bytes(device: torch.device) -> int:

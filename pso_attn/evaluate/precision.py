@@ -1,7 +1,8 @@
 """In which numbers a training step computes; weights, moments, losses and scores are float32."""
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from typing import Any
 
 import torch
 
@@ -22,6 +23,15 @@ KNOBS = (
     ),
 )
 
+# what says how float32 products round: since torch 2.9 each kind of product has its own
+_NEWER = "fp32_precision"
+_CUDNN: Any = torch.backends.cudnn
+_SWITCHES: list[tuple[Any, str]] = [(_CUDNN, "allow_tf32")]
+if hasattr(torch.backends.cuda.matmul, _NEWER):
+    _SWITCHES += [(kind, _NEWER) for kind in (torch.backends.cuda.matmul, _CUDNN.conv, _CUDNN.rnn)]
+else:
+    _SWITCHES += [(torch.backends.cuda.matmul, "allow_tf32")]
+
 
 def check_precision(precision: str, device: torch.device) -> None:
     """Raise ConfigurationError for an unknown name, DeviceError where the device has none such."""
@@ -37,16 +47,31 @@ def check_precision(precision: str, device: torch.device) -> None:
 
 @contextmanager
 def products_in(precision: str, device: torch.device) -> Iterator[None]:
-    """Let float32 products round to tf32 within the block where asked, and nowhere else."""
+    """Let float32 products round to tf32 within the block where asked, and nowhere else.
+
+    By default PyTorch lets cuDNN's do so everywhere, its LSTM's among them.
+    """
     if device.type != "cuda":
         yield
         return
-    before = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+    before, is_asked = _rounding(), precision == "tf32"
+    newer = "tf32" if is_asked else "ieee"
+    for owner, name in _SWITCHES:
+        setattr(owner, name, newer if name == _NEWER else is_asked)
     try:
         yield
     finally:
-        torch.backends.cuda.matmul.allow_tf32 = before
+        for owner, name, value in before:
+            setattr(owner, name, value)
+
+
+def _rounding() -> list[tuple[Any, str, Any]]:
+    """Return the switches with their values, but for what newer ones have made unreadable."""
+    known = []
+    for owner, name in _SWITCHES:
+        with suppress(RuntimeError):
+            known.append((owner, name, getattr(owner, name)))
+    return known
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:

@@ -45,6 +45,9 @@ class Attention(nn.Module):
 
     bias: Tensor  # (H, T, T)
     temperature: Tensor  # (H, 1, 1)
+    turns: Tensor  # (2, T, d/2)
+    unseen: Tensor  # (T, T + blocks · r)
+    kept: Tensor  # (H, T, T)
     qk_scale: Tensor  # (H,), like the next three
     log_temperature: Tensor
     span: Tensor
@@ -69,6 +72,15 @@ class Attention(nn.Module):
         self.register_buffer("temperature", temperature, persistent=False)
         bias = layer.sight.bias(info.length, info.causal)  # (H, T, T)
         self.register_buffer("bias", bias, persistent=False)
+        if layer.rope_base is not None:
+            turns = _turns(info.length, layer.head_dim, layer.rope_base)
+            self.register_buffer("turns", turns, persistent=False)
+        if layer.block:
+            unseen = ~far_and_near(info.length, layer.block, layer.rank, info.causal)
+            self.register_buffer("unseen", unseen, persistent=False)
+        if layer.mechanism == "retention":
+            kept = retained(layer.forgetting, info.length)
+            self.register_buffer("kept", kept, persistent=False)
 
     def forward(
         self, x: Tensor, noise: BlockNoise | None = None, real: Tensor | None = None
@@ -77,7 +89,7 @@ class Attention(nn.Module):
         layer = self.layer
         q = self.query(x).unflatten(-1, (layer.heads, -1)).transpose(1, 2)  # (B, H, T, d)
         if layer.rope_base is not None:
-            turn = _turns(x.shape[1], layer.head_dim, layer.rope_base, x)
+            turn = torch.complex(*self.turns.to(self.query.weight))
             q = _turned(q, turn)
         repeats = layer.heads // layer.kv_heads
         k, v = (
@@ -165,7 +177,8 @@ class Attention(nn.Module):
         if self.layer.span.learned:
             scores = scores + self._faded(scores.shape[-1])
         if mechanism == "sparse":
-            return _entmax(scores, self.layer.entmax_alpha)
+            precise = torch.promote_types(scores.dtype, torch.float32)  # a threshold needs digits
+            return _entmax(scores.to(precise), self.layer.entmax_alpha).to(scores.dtype)
         if mechanism == "top_k":
             kept = min(self.layer.top_k, scores.shape[-1])
             least = scores.detach().sort(-1, descending=True).values[..., kept - 1, None]
@@ -197,8 +210,7 @@ class Attention(nn.Module):
     ) -> Tensor:
         """Return heads' outputs from near tokens and far blocks' rows."""
         k, v = _real_ones(k, real), _real_ones(v, real)
-        length, block = k.shape[-2], self.layer.block
-        rows = []
+        block, rows = self.layer.block, []
         for values, project in ((k, self.project_keys), (v, self.project_values)):
             parts = [
                 pad(part, (0, 0, 0, block - part.shape[-2])) for part in values.split(block, -2)
@@ -206,13 +218,13 @@ class Attention(nn.Module):
             summed = [project(part.transpose(-1, -2)).transpose(-1, -2) for part in parts]
             rows.append(torch.cat([values, *summed], -2))
         q, k = self._sharpened(x, q, rows[0])
-        seen = far_and_near(length, block, self.layer.rank, self.causal).to(x.device)
-        bias = torch.zeros_like(seen, dtype=x.dtype).masked_fill(~seen, float("-inf"))
+        bias = torch.zeros_like(self.unseen, dtype=x.dtype)
+        bias = bias.masked_fill(self.unseen, float("-inf"))
         return self._weighted(q, k, rows[1], _hiding(bias, real), noise)
 
     def _retained(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        factors = retained(self.layer.forgetting, q.shape[-2]).to(q)
-        out: Tensor = (q @ k.transpose(-1, -2)) / self.layer.head_dim**0.5 * factors @ v
+        products = (q @ k.transpose(-1, -2)) / self.layer.head_dim**0.5
+        out: Tensor = products * self.kept.to(q) @ v
         return out
 
     def _linear(self, q: Tensor, k: Tensor, v: Tensor, real: Tensor | None) -> Tensor:
@@ -239,16 +251,19 @@ def _hiding(bias: Tensor, real: Tensor | None) -> Tensor:
     return bias + pad(hidden, (0, bias.shape[-1] - real.shape[-1]))[:, None, None]
 
 
-def _turns(length: int, width: int, base: float, like: Tensor) -> Tensor:
-    """Return complex (T, d/2): e^(i t base^(−2c/d))."""
+def _turns(length: int, width: int, base: float) -> Tensor:
+    """Return the two parts of e^(i t base^(−2c/d)): cosines and sines, float64 (2, T, d/2)."""
     rate = base ** (-2 * torch.arange(width // 2, dtype=torch.float64) / width)
     angle = torch.outer(torch.arange(length, dtype=torch.float64), rate)
-    return torch.complex(angle.cos().to(like), angle.sin().to(like))
+    return torch.stack([angle.cos(), angle.sin()])
 
 
 def _turned(x: Tensor, turn: Tensor) -> Tensor:
-    """Return (B, H, T, d), columns c and c + d/2 being a complex number's two parts."""
-    pairs = torch.complex(*x.chunk(2, -1)) * turn
+    """Return (B, H, T, d), columns c and c + d/2 being a complex number's two parts.
+
+    In the precision of `turn`, complex (T, d/2): there are no complex numbers in bf16.
+    """
+    pairs = torch.complex(*x.to(turn.real.dtype).chunk(2, -1)) * turn
     return torch.cat([pairs.real, pairs.imag], -1)
 
 

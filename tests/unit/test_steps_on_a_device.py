@@ -4,6 +4,8 @@ PyTorch's "meta" device has shapes and no numbers, and takes the paths that a GP
 would read a value, or move one between host and device, fails on it or is seen.
 """
 
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from pso_attn.errors import DeviceError
-from pso_attn.evaluate.training import SwarmTraining, check_data_fit, read_member
+from pso_attn.evaluate.alone import AloneTraining
+from pso_attn.evaluate.device import resolve_device
+from pso_attn.evaluate.optimiser import read_recipe
+from pso_attn.evaluate.precision import products_in
+from pso_attn.evaluate.training import Member, SwarmTraining, check_data_fit, read_member
 from pso_attn.models import TaskInfo
 from pso_attn.tasks.classification import cross_entropy
 from pso_attn.tasks.forecast_scores import forecast_loss
@@ -100,6 +106,22 @@ def begun_on(info: TaskInfo, device: torch.device = CPU, **more: Any) -> SwarmTr
     return SwarmTraining(task, members, 6, device)
 
 
+def alone(*trainings: SwarmTraining) -> Iterator[tuple[AloneTraining, Tensor]]:
+    """Yield each training's members as plain modules, with inputs of a batch."""
+    for training in trainings:
+        for model in training.swarm.settings:
+            recipe = read_recipe({"batch_size": 4})
+            member = Member(model, recipe, 3)
+            yield (
+                AloneTraining(training.task, member, 6, CPU, swarm_dropout=True),
+                (training.task.train.inputs[:4]),
+            )
+
+
+def flat(training: AloneTraining) -> Tensor:
+    return torch.cat([p.detach().flatten() for p in training.model.parameters()])
+
+
 class OneDevice(TorchDispatchMode):
     """Sees to it that every operation takes and gives tensors of one device alone."""
 
@@ -157,6 +179,32 @@ def test_a_step_on_columns_or_padding_does_not_either(info: TaskInfo) -> None:
     with OneDevice(META) as watching:
         training.train_step(torch.empty(1, dtype=torch.int64, device=META))
     assert watching.seen > 300
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_a_step_of_a_plain_module_does_not_either(causal: bool) -> None:
+    """Else a graph of it could not be recorded, and it would be a weak peer on a GPU."""
+    for training, inputs in alone(begun(causal), begun_lstms(), *map(begun_on, (COLUMNS, PADDED))):
+        model, there = training.model.to(META).train(), inputs.to(META)
+        with OneDevice(META) as watching:
+            logits = model(there)
+            loss = logits.sum() if model.penalty is None else logits.sum() + model.penalty
+            torch.autograd.backward(loss)
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        assert watching.seen > 50
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_plain_modules_train_in_bf16_as_a_swarm_does(causal: bool) -> None:
+    begins = (begun(causal), begun_lstms(), *map(begun_on, (COLUMNS, PADDED, PADDED_WORDS)))
+    for exact, _ in alone(*begins):
+        recipe = replace(exact.member.recipe, precision="bf16")
+        member = replace(exact.member, recipe=recipe)
+        rounded = AloneTraining(exact.task, member, 6, CPU, swarm_dropout=True)
+        rounded.advance(1)
+        exact.advance(1)
+        assert not torch.equal(flat(rounded), flat(exact))
+        torch.testing.assert_close(flat(rounded), flat(exact), rtol=0, atol=3e-3)
 
 
 @pytest.mark.parametrize("recurrence", ["batched", "one_by_one"])
@@ -226,3 +274,28 @@ def test_data_that_take_more_than_their_share_of_a_device_are_refused() -> None:
     check_data_fit(split, 8 * 2**20, torch.device("cuda"))
     with pytest.raises(DeviceError, match="1024 examples take 2 MiB, more than 25% of the 8 MiB"):
         check_data_fit(split, 8 * 2**20 - 4, torch.device("cuda"))
+
+
+@pytest.mark.parametrize("name", ["gpu", "cpu:", "cuda:", "cuda:first", "cuda:-1", ""])
+def test_a_device_that_there_cannot_be_is_named(name: str) -> None:
+    with pytest.raises(DeviceError, match=f'^device "{name}" is unknown; choose auto, cpu, cuda'):
+        resolve_device(name)
+
+
+@pytest.mark.parametrize("theirs", ["none", "tf32"])
+def test_products_on_cuda_round_as_asked_and_afterwards_as_before(theirs: str) -> None:
+    """Those of cuDNN too, which round to tf32 by default; whatever anybody has set before."""
+    cudnn: Any = torch.backends.cudnn
+    kinds = (torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn)
+    before = [kind.fp32_precision for kind in kinds]
+    assert "tf32" in before
+    try:
+        for kind in kinds:
+            kind.fp32_precision = theirs
+        for precision, expected in (("float32", "ieee"), ("tf32", "tf32"), ("bf16", "ieee")):
+            with products_in(precision, torch.device("cuda")):
+                assert {kind.fp32_precision for kind in kinds} == {expected}
+            assert {kind.fp32_precision for kind in kinds} == {theirs}
+    finally:
+        for kind, earlier in zip(kinds, before, strict=True):
+            kind.fp32_precision = earlier

@@ -158,7 +158,8 @@ class ReadOut(nn.Module):
     def _penalty(self, weights: Tensor) -> Tensor | None:
         if not self.settings.penalty:
             return None
-        apart = weights @ weights.mT - torch.eye(self.settings.hops).to(weights)
+        same = torch.eye(self.settings.hops, device=weights.device, dtype=weights.dtype)
+        apart = weights @ weights.mT - same
         norm: Tensor = torch.linalg.matrix_norm(apart).square().mean()
         return self.settings.penalty * norm
 
@@ -274,7 +275,8 @@ class AttentiveLstm(PlainModel):
         padded = [nn.functional.pad(way, (0, 0, back, back)) if back else way for way in ways]
         if lengths is None:
             return [padded[0][:, -1 - 2 * back], *(way[:, 2 * back] for way in padded[1:])]
-        rows, there = torch.arange(len(lengths)), (lengths > back)[:, None]
+        rows = torch.arange(len(lengths), device=lengths.device)
+        there = (lengths > back)[:, None]
         return [padded[0][rows, lengths - 1], *(way[:, 2 * back] * there for way in padded[1:])]
 
     def _dropped(self, states: Tensor, layer: int, keys: Tensor | None) -> Tensor:

@@ -84,6 +84,7 @@ def one_by_one(x: Tensor, weights: Weights, lengths: Tensor | None) -> tuple[Ten
     tensors = (weights.inputs, weights.states, *weights.biases)
     cut = [tensor.split(GATES * hidden, -1) for tensor in tensors]
     found = []
+    lengths = None if lengths is None else lengths.cpu()  # where torch wants them: once for all
     with _unrounded(x.device):
         for row in range(particles):
             own = [part[way][row].t() for way in range(directions) for part in cut]
@@ -104,7 +105,7 @@ def _torch_lstm(
     if lengths is None:
         out, _, cells = torch._VF.lstm(x, (zeros, zeros), weights, *options, False)
     else:
-        packed = pack_padded_sequence(x, lengths.cpu(), enforce_sorted=False)
+        packed = pack_padded_sequence(x, lengths, enforce_sorted=False)
         data, sizes, order, back = packed
         states = (zeros, zeros)
         out, _, cells = torch._VF.lstm(data, sizes, states, weights, *options)
