@@ -7,9 +7,10 @@ from torch.nn.functional import cross_entropy
 from pso_attn.counter import keys
 from pso_attn.evaluate.device import one_thread
 from pso_attn.evaluate.precision import autocast, products_in
+from pso_attn.evaluate.scoring import scores_of
 from pso_attn.evaluate.training import Member, data_order, on_device
 from pso_attn.models import swarm_type
-from pso_attn.tasks.task import Task
+from pso_attn.tasks.task import Split, Task
 
 
 class AloneTraining:
@@ -41,6 +42,7 @@ class AloneTraining:
             fused=True,
         )
         self._train = on_device(task.train, device, dtype)
+        self._splits: dict[str, Split] = {}
         seeds = np.array([member.seed], dtype=np.int64)
         self._order = data_order(seeds, len(task.train), steps, recipe.batch_size).to(device)
         self._keys = keys(seeds, steps, started.sites).to(device) if swarm_dropout else None
@@ -78,9 +80,13 @@ class AloneTraining:
     @one_thread()
     @torch.no_grad()
     def score(self, split: str = "validation") -> dict[str, float]:
-        """Return the task's metrics on a split."""
+        """Return the task's metrics on a split, in batches as a swarm is scored."""
         device, dtype = self._train.inputs.device, next(self.model.parameters()).dtype
-        data = on_device(getattr(self.task, split), device, dtype)
+        if split not in self._splits:
+            self._splits[split] = on_device(getattr(self.task, split), device, dtype)
         self.model.eval()
-        scores = self.task.score(self.model(data.inputs)[None], data.targets[None])
+        with products_in("float32", device):
+            scores = scores_of(
+                lambda inputs: self.model(inputs[0])[None], self.task, self._splits[split], dtype
+            )
         return {name: float(value[0]) for name, value in scores.items()}

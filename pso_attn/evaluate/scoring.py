@@ -1,5 +1,7 @@
 """How well the particles of a swarm do on a split."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -19,14 +21,17 @@ def score_split(
     """
     weights = swarm.storage.weights
     with products_in(precision, weights.device), autocast(precision, weights.device):
-        return _scores(swarm, task, data, weights.dtype)
+        return scores_of(swarm.forward, task, data, weights.dtype)
 
 
-def _scores(swarm: Swarm, task: Task, data: Split, dtype: torch.dtype) -> dict[str, Tensor]:
+def scores_of(
+    forward: Callable[[Tensor], Tensor], task: Task, data: Split, dtype: torch.dtype
+) -> dict[str, Tensor]:
+    """Return every metric (N,) of what `forward` gives, (N, B, …), for inputs (1, B, …)."""
     batches = [
         slice(first, first + SCORED_TOGETHER) for first in range(0, len(data), SCORED_TOGETHER)
     ]
-    answers = (swarm.forward(data.inputs[None, batch]).to(dtype) for batch in batches)
+    answers = (forward(data.inputs[None, batch]).to(dtype) for batch in batches)
     if not task.info.per_token:
         return task.score(torch.cat(list(answers), 1), data.targets[None])
     sums: dict[str, Tensor] = {}

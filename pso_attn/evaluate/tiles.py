@@ -163,8 +163,11 @@ class TiledTraining:
         finally:  # an interrupt may arrive while this waits for the others
             waiting.clear()
             stop.set()
-        if failures:
-            raise failures[0]
+        try:
+            if failures:
+                raise failures[0]
+        finally:  # else the error's frames and this list hold each other, and all tensors
+            failures.clear()
         return [results[index] for index in range(len(self._tiles))]
 
 

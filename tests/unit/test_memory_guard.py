@@ -1,5 +1,8 @@
 """Memory: estimated, probed, chunked, halved when it runs out; no generation is lost."""
 
+import gc
+import weakref
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -8,9 +11,11 @@ import torch
 
 from pso_attn.errors import DeviceError
 from pso_attn.evaluate import TRAINING_KNOBS, SwarmEvaluator, rehearse
+from pso_attn.evaluate.alone import AloneTraining
 from pso_attn.evaluate.packing import memory_bytes, pack
 from pso_attn.evaluate.probe import probed_bytes
-from pso_attn.evaluate.training import read_member
+from pso_attn.evaluate.scoring import SCORED_TOGETHER
+from pso_attn.evaluate.training import SwarmTraining, read_member
 from pso_attn.models import MODEL_KNOBS, SwarmTransformer
 from pso_attn.space import read_space
 from pso_attn.tasks import Task, make_task
@@ -77,6 +82,28 @@ def test_a_chunk_that_runs_out_of_memory_is_halved_until_it_fits_and_gives_the_s
     assert [o.trial for o in outcomes] == [o.trial for o in expected] == list(range(COUNT))
     for one, other in zip(outcomes, expected, strict=True):
         assert (one.state, one.values, one.curve) == (other.state, other.values, other.curve)
+
+
+def test_what_did_not_fit_is_freed_before_its_halves_train(
+    task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a collection of cycles, which a full device does not ask for."""
+    begun, start = list[weakref.ref[SwarmTraining]](), SwarmTraining.__init__
+
+    def counted(self: SwarmTraining, *args: Any, **more: Any) -> None:
+        assert not [one for one in begun if one() is not None]
+        begun.append(weakref.ref(self))
+        start(self, *args, **more)
+
+    monkeypatch.setattr(SwarmTraining, "__init__", counted)
+    room_for(monkeypatch, 2)
+    gc.collect()
+    gc.disable()
+    try:
+        evaluated(task)
+    finally:
+        gc.enable()
+    assert len(begun) == 5
 
 
 def test_a_particle_that_does_not_fit_alone_fails_and_says_how_much_it_needed(
@@ -165,3 +192,58 @@ def test_the_estimate_is_near_what_a_probe_finds(task: Task, settings: dict[str,
     member = read_member(settings, 0, task)
     estimate = memory_bytes(member, task.info)
     assert 0.7 * estimate < probed_bytes(member, task, CPU) < 1.4 * estimate
+
+
+def test_a_probe_on_a_gpu_counts_neither_the_data_nor_what_libraries_keep(
+    task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Told by an allocator of a training that takes what a real one does, one after another."""
+    member = read_member({}, 0, task)
+    weights, data, workspace, found = torch.zeros(1, 250), 10**6, 10**5, 777
+    held = 4 * 4 * weights.numel()
+    now = peak = 0
+
+    def take(count: int) -> None:
+        nonlocal now, peak
+        now += count
+        peak = max(peak, now)
+
+    class Watched:
+        swarm = SimpleNamespace(storage=SimpleNamespace(weights=weights))
+        records = True
+
+        def __init__(self, *_: Any) -> None:
+            self.step = 0
+            take(data + held)
+
+        def advance(self, until: int) -> None:
+            assert not self.records, "recording is no part of a step"
+            for step in range(self.step, until):
+                take(workspace if step == 0 else 0)
+                take(found)
+                take(-found)
+            self.step = until
+
+    def forget(device: torch.device) -> None:
+        nonlocal peak
+        peak = now
+
+    monkeypatch.setattr("pso_attn.evaluate.probe.SwarmTraining", Watched)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: now)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: peak)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", forget)
+    assert probed_bytes(member, task, torch.device("cuda")) == held + found
+
+
+def test_a_training_alone_is_scored_in_batches_as_a_swarm_is(task: Task) -> None:
+    alone = AloneTraining(task, read_member({}, 0, task), 2, CPU)
+    sizes = list[int]()
+    alone.model.register_forward_pre_hook(lambda _, args: sizes.append(len(args[0])))
+    found = alone.score()
+    assert max(sizes) <= SCORED_TOGETHER < len(task.validation)
+    assert sum(sizes) == len(task.validation)
+    with torch.no_grad():
+        whole = task.score(
+            alone.model(task.validation.inputs)[None], task.validation.targets[None]
+        )
+    assert found == pytest.approx({name: float(value) for name, value in whole.items()})
