@@ -109,8 +109,10 @@ class Processes:
         self._barrier.wait()  # they begin
         self._barrier.wait()  # they have ended
 
-    def __exit__(self, *_: object) -> None:
-        """Wait for them."""
+    def __exit__(self, kind: object, *_: object) -> None:
+        """Wait for them; after an error none of them waits for more."""
+        if kind is not None:
+            self._barrier.abort()
         for process in self._all:
             process.join()
 
@@ -125,16 +127,21 @@ def _serve(
     device_name: str,
 ) -> None:
     torch.set_num_threads(1)
-    task, device = make_task(work), torch.device(device_name)
-    members = make_members(work, task)[share::count]
-    trainings = [AloneTraining(task, member, total, device) for member in members]
-    while until.value < total:
-        barrier.wait()
-        for training in trainings:
-            training.advance(until.value)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        barrier.wait()
+    task, device, done = make_task(work), torch.device(device_name), 0
+    try:
+        members = make_members(work, task)[share::count]
+        trainings = [AloneTraining(task, member, total, device) for member in members]
+        while done < total:
+            barrier.wait()
+            done = until.value
+            for training in trainings:
+                training.advance(done)
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            barrier.wait()
+    except BaseException:
+        barrier.abort()  # nobody waits for a process that has ended
+        raise
 
 
 class _Int:

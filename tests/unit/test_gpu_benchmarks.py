@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from threading import BrokenBarrierError
 
 import pytest
 import torch
@@ -34,6 +35,20 @@ def test_the_graphed_peer_trains_as_the_plain_one_does() -> None:
             trained.append(list(training.model.parameters()))
         for one, other in zip(*trained, strict=True):
             torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_beside")
+def test_processes_that_end_by_an_error_are_not_waited_for() -> None:
+    from batched_training import Work
+    from planned_training import Processes
+
+    nowhere = torch.device("meta")  # where torch's fused optimiser does not train
+    with (
+        pytest.raises(BrokenBarrierError),
+        Processes(Work(4, 6, 8, 1, 4), 2, 3, nowhere) as processes,
+    ):
+        processes.advance(3)
 
 
 @pytest.mark.slow
