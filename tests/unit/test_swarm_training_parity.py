@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from pso_attn.evaluate import TRAINING_KNOBS
 from pso_attn.evaluate.alone import AloneTraining
 from pso_attn.evaluate.training import Member, SwarmTraining, on_device, read_member
-from pso_attn.models import TaskInfo, swarm_type
+from pso_attn.models import FAMILIES, TaskInfo, swarm_type
 from pso_attn.seeding import generator
 from pso_attn.tasks import Task, make_task
 from pso_attn.tasks.classification import cross_entropy
@@ -131,12 +132,16 @@ class Case:
 TASKS = ["digits", "text", "classes", "numbers", "padded", "forecast"]
 
 
-@pytest.fixture(params=[*TASKS, *READING, "decoder"], scope="module")
+@pytest.fixture(params=[*TASKS, *READING, "padded states", "decoder"], scope="module")
 def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
     if request.param in READING:
         outer = {"family": "lstm", "hidden": 6, "batch_size": 8, "recurrence": request.param}
         own = STATES if request.param == "batched" else STATES[1::3]  # what attends is the same
         return case_of(make_task("digits"), {**outer, **READING[request.param]}, own)
+    if request.param == "padded states":
+        outer = {"family": "lstm", "hidden": 6, "bidirectional": True, "layers": 2}
+        own = [{"recurrence": "batched", **one} for one in STATES[1::2]]
+        return case_of(padded_series(tmp_path_factory), {**outer, "batch_size": 8}, own)
     if request.param == "decoder":
         outer = {"family": "lstm", "hidden": 4, "bidirectional": True, "batch_size": 8}
         bound = [{**s, "clip_norm": 0.05 * 10**row} for row, s in enumerate(DECODING)]
@@ -144,12 +149,7 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     if request.param == "digits":
         return case_of(make_task("digits"), OUTER, CAUSAL + LOW_RANK)
     if request.param == "padded":
-        path = tmp_path_factory.mktemp("series") / "series.npz"
-        rng = generator(0, "series")
-        values, kinds = rng.normal(size=(80, 2, 11)), rng.integers(3, size=80)
-        values[:, 0] += kinds[:, None]
-        np.savez(path, x=values, y=kinds, lengths=rng.integers(1, 12, size=80))
-        return case_of(make_task("series", str(path)), OUTER, CAUSAL + LOW_RANK)
+        return case_of(padded_series(tmp_path_factory), OUTER, CAUSAL + LOW_RANK)
     if request.param == "forecast":
         path = tmp_path_factory.mktemp("forecast") / "wide.csv"
         waves = generator(0, "waves").normal(size=(80, 2)).cumsum(0)
@@ -245,9 +245,29 @@ def test_an_extracted_particle_computes_what_it_does_in_its_swarm(case: Case) ->
             torch.testing.assert_close(plain(inputs), together[row], rtol=0, atol=1e-12)
 
 
+def test_no_knob_is_left_out() -> None:
+    """But for what a batch shares, and for how its products round."""
+    varied = {"transformer": [*CAUSAL, *LOOKING_BACK, *LOW_RANK], "lstm": [*STATES, *DECODING]}
+    shared = {"layers", "d_model", "feedforward_ratio", "hidden", "bidirectional", "batch_size"}
+    for family, settings in varied.items():
+        declared = {knob.name for knob in FAMILIES[family].knobs} | set(TRAINING_KNOBS)
+        named = {name for own in settings for name in own}
+        assert declared - named <= {*shared, "precision", "recurrence"}
+
+
 def case_of(task: Task, outer: dict[str, Any], own: list[dict[str, Any]]) -> Case:
     members = [read_member({**outer, **s}, 100 + 7 * row, task) for row, s in enumerate(own)]
     return Case(task, members)
+
+
+def padded_series(tmp_path_factory: pytest.TempPathFactory) -> Task:
+    """Return a task of series of 1 to 11 steps, in three classes."""
+    path = tmp_path_factory.mktemp("series") / "series.npz"
+    rng = generator(0, "series")
+    values, kinds = rng.normal(size=(80, 2, 11)), rng.integers(3, size=80)
+    values[:, 0] += kinds[:, None]
+    np.savez(path, x=values, y=kinds, lengths=rng.integers(1, 12, size=80))
+    return make_task("series", str(path))
 
 
 def table() -> str:
