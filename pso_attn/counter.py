@@ -7,10 +7,15 @@ before, so a particle trained in a swarm drops exactly what it would drop alone.
 from dataclasses import dataclass, field
 from functools import lru_cache
 from math import prod
+from weakref import WeakValueDictionary
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+
+LASTING = 2**18  # coordinates, 1 MiB: larger tables would add up to what a device has
+_Table = tuple[tuple[int, ...], tuple[int, ...], torch.device]
+_LARGE: WeakValueDictionary[_Table, torch.Tensor] = WeakValueDictionary()
 
 
 def keys(seeds: NDArray[np.int64], steps: int, sites: int) -> torch.Tensor:
@@ -47,7 +52,7 @@ class DropRates:
         """Return what `_coordinates` does, on the rates' device."""
         key = (shape, order)
         if key not in self._used:
-            self._used[key] = _coordinates(shape, order, self.below.device)
+            self._used[key] = _shared(shape, order, self.below.device)
         return self._used[key]
 
 
@@ -76,7 +81,22 @@ def dropout_scale(
     return bits.mul_(kept.view(torch.int32)).view(torch.float32)  # 1 times the bits of a number
 
 
+def _shared(shape: tuple[int, ...], order: tuple[int, ...], device: torch.device) -> torch.Tensor:
+    """Return what `_coordinates` does; large ones are kept as long as they are in use alone."""
+    if prod(shape) <= LASTING:
+        return _lasting(shape, order, device)
+    key = (shape, order, device)
+    found = _LARGE.get(key)
+    if found is None:
+        found = _LARGE[key] = _coordinates(shape, order, device)
+    return found
+
+
 @lru_cache(maxsize=64)
+def _lasting(shape: tuple[int, ...], order: tuple[int, ...], device: torch.device) -> torch.Tensor:
+    return _coordinates(shape, order, device)
+
+
 def _coordinates(
     shape: tuple[int, ...], order: tuple[int, ...], device: torch.device
 ) -> torch.Tensor:

@@ -1,6 +1,7 @@
 """Dropout by counter: who draws what depends on seed, step, site and coordinate alone."""
 
 import math
+import weakref
 from itertools import combinations
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pso_attn.counter import DropRates, dropout_scale, keys
+from pso_attn.counter import LASTING, DropRates, dropout_scale, keys
 from pso_attn.evaluate.training import data_order
 from pso_attn.seeding import training_seed
 
@@ -49,6 +50,17 @@ def test_factors_laid_out_in_another_order_are_the_same_numbers() -> None:
     laid = dropout_scale(key, rates, (2, 3, 4), (1, 0, 2))
     assert torch.equal(laid, plain)
     assert (plain.stride(), laid.stride()) == ((24, 12, 4, 1), (24, 4, 8, 1))
+
+
+@pytest.mark.parametrize("is_large", [False, True])
+def test_tables_of_coordinates_are_shared_and_large_ones_freed_after_use(is_large: bool) -> None:
+    shape, order = (2, LASTING // 2 + is_large), (0, 1)
+    users = [DropRates.of(torch.tensor([0.1])) for _ in range(2)]
+    one, other = (rates.coordinates(shape, order) for rates in users)
+    assert one is other
+    left = weakref.ref(one)
+    del one, other, users
+    assert (left() is None) == is_large
 
 
 def test_drawing_touches_no_global_generator() -> None:

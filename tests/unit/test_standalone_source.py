@@ -36,7 +36,7 @@ def test_a_definition_comes_in_the_words_of_its_file_after_what_it_needs() -> No
     assert "def _mix(words" in source
     assert source.index("VECTOR = ") < source.index("def in_vectors")
     assert source.count("VECTOR = ") == 1
-    assert "@lru_cache(maxsize=64)\ndef _coordinates" in source
+    assert "@lru_cache(maxsize=64)\ndef _lasting" in source
     assert "def keys" not in source
 
 
