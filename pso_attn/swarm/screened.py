@@ -115,14 +115,13 @@ class ScreenedSwarm:
             finalists = np.argsort(-promise, axis=1, kind="stable")[:, :FINALISTS]
             drawn = np.take_along_axis(drawn, finalists[:, :, None], axis=1)
             drawn, feasible = self._repaired(space, drawn, generation, particles)
-        points = modelled(space, _flat(drawn))
-        forecast = Forecast.of(standing.surrogate, points)
         order = np.argsort(standing.costs[list(particles)], kind="stable")
+        again: set[bytes] = set()
         if standing.is_noisy:  # what led the particles may be looked at again
             moving = [i for i in particles if np.isfinite(standing.costs[i])]
-            known -= set(keys(ledger.points[standing.bests[moving]]))
-        chosen = chosen_moves(forecast, feasible, keys(points), known, standing.best, order)
-        return drawn[np.arange(len(particles)), chosen]
+            again = set(keys(ledger.points[standing.bests[moving]]))
+        rngs = [generator(self.seed, generation, i, "steps") for i in particles]
+        return chosen_moves(space, standing, drawn, feasible, known, again, order, rngs)
 
     def _swept(
         self,
@@ -167,7 +166,7 @@ class ScreenedSwarm:
             drawn[able, -1] = ledger.positions[bests]
             known = known - set(keys(ledger.points[bests]))
         points = modelled(space, _flat(drawn))
-        promise = Forecast.swept(standing.surrogate, points).promise(standing.best)
+        promise = Forecast.of(standing.surrogate, points).promise(standing.best)
         order = np.argsort(standing.costs[particles], kind="stable")
         chosen = crowd_choice(promise.reshape(slots, -1), keys(points), known, order)
         return np.asarray(drawn[np.arange(slots), chosen])
