@@ -19,6 +19,7 @@ from pso_attn.types import Array
 
 ROUNDS, STEPS = 4, 25  # in which a chosen move is improved, and tries in each
 DECADES = 2.5  # that its steps are shorter at most than its draws are apart
+SAME = 1e-6  # logarithms of what promises alike: rounding decides nothing
 FEW = 0.3  # of the numbers are changed by half of the steps
 
 _LOG_ROOT_TAU = 0.5 * math.log(2.0 * math.pi)
@@ -161,8 +162,8 @@ def _climbed(
         inside = reflect(moved) if turn % 2 else np.clip(moved, 0.0, 1.0)
         places = space.snap(np.where(space.categorical, move, inside))
         found = promises(places)
-        highest = int(np.argmax(found))
-        if found[highest] > promise:
+        highest = int(np.argmax(found >= found.max() - SAME))
+        if found[highest] > promise + SAME:
             move, promise = places[highest], float(found[highest])
     return move
 
