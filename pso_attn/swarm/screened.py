@@ -35,12 +35,13 @@ class ScreenedSwarm:
     """Particle swarm that asks a Gaussian process which of many moves each particle makes.
 
     A ring swarm's velocity rule makes the moves, or a learned normal distribution, or both of
-    them; expected improvement chooses among them, and what was chosen for the other particles of
-    the batch is taken into account: the swarm says where to look, the model does not. After a
-    start around the defaults. Where losses are noisy, the model's mean stands for them, and a
-    particle may look again at its personal best. Made for 20 to 2,000 evaluations of mixed and
-    conditional spaces. Where there are more than 256 dimensions no surrogate helps, and
-    `SeparableSwarm`, the best mover of weights, takes over with its own defaults.
+    them; expected improvement chooses among them and improves the chosen one in steps as large as
+    they are apart at most, and what was chosen for the other particles of the batch is taken into
+    account: the swarm says where to look, the model does not. After a start around the defaults.
+    Where losses are noisy, the model's mean stands for them, and a particle may look again at its
+    personal best. Made for 20 to 2,000 evaluations of mixed and conditional spaces. Where there
+    are more than 256 dimensions no surrogate helps, and `SeparableSwarm`, the best mover of
+    weights, takes over with its own defaults.
 
     generations: the budget that the search began with; a small one shortens the start.
     options: see `ScreenedOptions`. Raises ConfigurationError for fewer than two particles, a
