@@ -9,7 +9,6 @@ from pso_attn.space import Space
 from pso_attn.swarm.ledger import Ledger, modelled
 from pso_attn.swarm.screening import Forecast
 from pso_attn.swarm.standing import Standing, standing_of
-from pso_attn.swarm.targets import comparable, normalised
 from pso_attn.types import History, Trial
 
 
@@ -35,7 +34,7 @@ class Belief:
         full = np.isfinite(self.ledger.losses) & (self.ledger.fidelities == 1.0)
         if not full.any() or not len(running):
             return history
-        targets = normalised(comparable(self.ledger.losses, self.ledger.fidelities))
+        targets = self.standing.targets
         order = np.argsort(targets[full], kind="stable")
         rising, losses = targets[full][order], self.ledger.losses[full][order]
         generations = list(history.generations)

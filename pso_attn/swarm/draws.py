@@ -12,6 +12,7 @@ INERTIA = (0.2, 0.9)  # drawn anew for each move
 PULLS = (0.5, 2.2)
 WOBBLE = 0.35  # of a bin: discrete numbers could not leave theirs once a swarm is slow
 START_SPREAD = 0.2  # standard deviation of the start around its centre
+SHORT, DECADES = 0.25, 2.0  # share of the moves that end near l, by up to so many orders
 STOPPING = 0.5  # share of the moves that end at a face where others are mirrored by it
 EDGE = 0.25  # the centre keeps this distance from the ends, so that both are seen
 
@@ -28,7 +29,9 @@ def moves(
     """Return places where a particle may go, one for each row of v, (m, D).
 
     Numbers: x + w v + c1 r1 (p - x) + c2 r2 (l - x), with w, c1 and c2 drawn for each move and
-    r1, r2 ~ U(0, 1) for each coordinate; half of the moves are mirrored at the ends of the range,
+    r1, r2 ~ U(0, 1) for each coordinate. A quarter of the moves end nearer to l than that, by a
+    factor of 1 to 100, of each order of magnitude alike: a swarm of few moves would not contract
+    to where a smooth loss still falls. Half of the moves are mirrored at the ends of the range,
     half stop there, since the best of a knob is often its end. Discrete ones also get a normal
     deviate of a third of a bin. Labels: a copy of x's, p's or, twice as likely, l's; at
     `jump_rate` a uniform one.
@@ -39,6 +42,10 @@ def moves(
     cognitive, social_pull = rng.uniform(*PULLS, (2, count, 1))
     r1, r2, source, jump, bins = rng.random((5, *v.shape))
     pulled = x + inertia * v + cognitive * r1 * (personal - x) + social_pull * r2 * (social - x)
+    short = rng.random((count, 1)) < SHORT
+    pulled = np.where(
+        short, social + 10.0 ** rng.uniform(-DECADES, 0.0, (count, 1)) * (pulled - social), pulled
+    )
     bin_width = np.where(space.levels > 0, 1.0 / np.maximum(space.levels, 1), 0.0)
     pulled += WOBBLE * bin_width * rng.normal(size=pulled.shape)
     copied = np.where(source < 0.25, x, np.where(source < 0.5, personal, social))

@@ -35,12 +35,13 @@ class ScreenedSwarm:
     """Particle swarm that asks a Gaussian process which of many moves each particle makes.
 
     A ring swarm's velocity rule makes the moves, or a learned normal distribution, or both of
-    them; expected improvement chooses among them, and what was chosen for the other particles of
-    the batch is taken into account: the swarm says where to look, the model does not. After a
-    start around the defaults. Where losses are noisy, the model's mean stands for them, and a
-    particle may look again at its personal best. Made for 20 to 2,000 evaluations of mixed and
-    conditional spaces. Where there are more than 256 dimensions no surrogate helps, and
-    `SeparableSwarm`, the best mover of weights, takes over with its own defaults.
+    them; expected improvement chooses among them and improves the chosen one in steps as large as
+    they are apart at most, and what was chosen for the other particles of the batch is taken into
+    account: the swarm says where to look, the model does not. After a start around the defaults.
+    Where losses are noisy, the model's mean stands for them, and a particle may look again at its
+    personal best. Made for 20 to 2,000 evaluations of mixed and conditional spaces. Where there
+    are more than 256 dimensions no surrogate helps, and `SeparableSwarm`, the best mover of
+    weights, takes over with its own defaults.
 
     generations: the budget that the search began with; a small one shortens the start.
     options: see `ScreenedOptions`. Raises ConfigurationError for fewer than two particles, a
@@ -115,14 +116,13 @@ class ScreenedSwarm:
             finalists = np.argsort(-promise, axis=1, kind="stable")[:, :FINALISTS]
             drawn = np.take_along_axis(drawn, finalists[:, :, None], axis=1)
             drawn, feasible = self._repaired(space, drawn, generation, particles)
-        points = modelled(space, _flat(drawn))
-        forecast = Forecast.of(standing.surrogate, points)
         order = np.argsort(standing.costs[list(particles)], kind="stable")
+        again: set[bytes] = set()
         if standing.is_noisy:  # what led the particles may be looked at again
             moving = [i for i in particles if np.isfinite(standing.costs[i])]
-            known -= set(keys(ledger.points[standing.bests[moving]]))
-        chosen = chosen_moves(forecast, feasible, keys(points), known, standing.best, order)
-        return drawn[np.arange(len(particles)), chosen]
+            again = set(keys(ledger.points[standing.bests[moving]]))
+        rngs = [generator(self.seed, generation, i, "steps") for i in particles]
+        return chosen_moves(space, standing, drawn, feasible, known, again, order, rngs)
 
     def _swept(
         self,
@@ -167,7 +167,7 @@ class ScreenedSwarm:
             drawn[able, -1] = ledger.positions[bests]
             known = known - set(keys(ledger.points[bests]))
         points = modelled(space, _flat(drawn))
-        promise = Forecast.swept(standing.surrogate, points).promise(standing.best)
+        promise = Forecast.of(standing.surrogate, points).promise(standing.best)
         order = np.argsort(standing.costs[particles], kind="stable")
         chosen = crowd_choice(promise.reshape(slots, -1), keys(points), known, order)
         return np.asarray(drawn[np.arange(slots), chosen])

@@ -1,28 +1,34 @@
 """Which of many moves promises most: expected improvement, with those already chosen in mind."""
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import solve_triangular
 from scipy.special import erfcx, ndtr
 
+from pso_attn.space import Space
+from pso_attn.swarm.bounds import reflect
+from pso_attn.swarm.ledger import keys, modelled
+from pso_attn.swarm.standing import Standing
 from pso_attn.swarm.surrogate import Surrogate
 from pso_attn.types import Array
+
+ROUNDS, STEPS = 4, 25  # in which a chosen move is improved, and tries in each
+DECADES = 2.5  # that its steps are shorter at most than its draws are apart
+SAME = 1e-6  # logarithms of what promises alike: rounding decides nothing
+FEW = 0.3  # of the numbers are changed by half of the steps
 
 _LOG_ROOT_TAU = 0.5 * math.log(2.0 * math.pi)
 
 
 @dataclass(frozen=True, eq=False)
 class Forecast:
-    """What a surrogate expects at m points, (m,) each; some of them may be taken as evaluated.
+    """What a surrogate expects at m points, (m,) each; whitened: (n, m), see `Surrogate`."""
 
-    whitened: (n + k, m), the Cholesky factor's inverse times the covariance with the n points
-    that were evaluated and the k that are taken to be.
-    """
-
-    surrogate: Surrogate
-    points: Array
     mean: Array
     variance: Array
     whitened: Array
@@ -31,32 +37,9 @@ class Forecast:
     def of(cls, surrogate: Surrogate, points: Array) -> "Forecast":
         """Return the forecast at points (m, D)."""
         whitened = surrogate.whitened(points)
-        variance = surrogate.variance(points) - np.sum(whitened * whitened, axis=0)
-        return cls(surrogate, points, surrogate.mean(points), _positive(variance), whitened)
-
-    @classmethod
-    def swept(cls, surrogate: Surrogate, points: Array) -> "Forecast":
-        """Return the same but for rounding, in half the time for very many points."""
-        whitened = surrogate.whitened(points)
         variance = surrogate.variance(points) - np.einsum("nm,nm->m", whitened, whitened)
         mean = (np.tril(surrogate.factor).T @ surrogate.weights) @ whitened  # L^-1 y = L^T K^-1 y
-        return cls(surrogate, points, mean, _positive(variance), whitened)
-
-    def pretending(self, index: int) -> "Forecast":
-        """Return the forecast as if that point had been evaluated and had met its mean.
-
-        One more row of the Cholesky factor. No mean changes, so only the variances are updated:
-        the "kriging believer" of Ginsbourger, Le Riche & Carraro (2010), eq. 20.
-        """
-        prior = self.surrogate.covariance(self.points[index : index + 1], self.points)[0]
-        covariance = prior - self.whitened[:, index] @ self.whitened
-        deviation = math.sqrt(self.variance[index] + self.surrogate.hyperparameters.noise)
-        row = covariance / deviation
-        return replace(
-            self,
-            variance=_positive(self.variance - row * row),
-            whitened=np.vstack((self.whitened, row)),
-        )
+        return cls(mean, _positive(variance), whitened)
 
     def promise(self, best: float) -> Array:
         """Return the logarithm of the expected improvement on `best` at each point, (m,)."""
@@ -64,32 +47,138 @@ class Forecast:
         return log_improvement((best - self.mean) / deviation) + np.log(deviation)
 
 
-def chosen_moves(
-    forecast: Forecast,
-    feasible: NDArray[np.bool_],
-    names: list[bytes],
-    known: set[bytes],
-    best: float,
-    order: NDArray[np.intp],
-) -> NDArray[np.intp]:
-    """Return which of its m draws each of B slots takes, (B,), choosing in the order given.
+@dataclass(frozen=True, eq=False)
+class Fantasies:
+    """A surrogate, as if k points had been evaluated and had met its mean.
 
-    feasible: (B, m). names: of the B m draws; what is known or taken is only repeated if nothing
-    else is left.
+    No mean changes, so only variances are updated: the "kriging believer" of Ginsbourger, Le Riche
+    & Carraro (2010), eq. 20. points: (k, D). whitened: (n, k), of these points. factor: (k, k),
+    the last rows of the Cholesky factor of all n + k points, less the first n columns.
     """
-    slots, draws = feasible.shape
-    chosen, taken = np.zeros(slots, dtype=np.intp), set(known)
+
+    surrogate: Surrogate
+    points: Array
+    whitened: Array
+    factor: Array
+
+    @classmethod
+    def none(cls, surrogate: Surrogate) -> "Fantasies":
+        """Return the surrogate as it is."""
+        count, dimension = surrogate.points.shape
+        return cls(surrogate, np.empty((0, dimension)), np.empty((count, 0)), np.empty((0, 0)))
+
+    def forecast(self, points: Array) -> Forecast:
+        """Return the forecast at points (m, D)."""
+        plain = Forecast.of(self.surrogate, points)
+        if not len(self.points):
+            return plain
+        rows = self._rows(points, plain)
+        return replace(plain, variance=_positive(plain.variance - np.sum(rows * rows, axis=0)))
+
+    def believing(self, point: Array) -> "Fantasies":
+        """Return the same with one more point (D,)."""
+        points = point[None]
+        plain = Forecast.of(self.surrogate, points)
+        row = self._rows(points, plain)[:, 0]
+        left = float(plain.variance[0] - row @ row)
+        count = len(row)
+        factor = np.zeros((count + 1, count + 1))
+        factor[:count, :count], factor[count, :count] = self.factor, row
+        factor[count, count] = math.sqrt(max(left, 0.0) + self.surrogate.hyperparameters.noise)
+        return Fantasies(
+            self.surrogate,
+            np.vstack((self.points, points)),
+            np.column_stack((self.whitened, plain.whitened)),
+            factor,
+        )
+
+    def _rows(self, points: Array, plain: Forecast) -> Array:
+        """Return what the fantasies add to the whitened covariance with points, (k, m)."""
+        prior = self.surrogate.covariance(self.points, points)
+        left = prior - self.whitened.T @ plain.whitened
+        return np.asarray(solve_triangular(self.factor, left, lower=True, check_finite=False))
+
+
+def chosen_moves(
+    space: Space,
+    standing: Standing,
+    drawn: Array,
+    feasible: NDArray[np.bool_],
+    known: set[bytes],
+    again: set[bytes],
+    order: NDArray[np.intp],
+    rngs: Sequence[np.random.Generator],
+) -> Array:
+    """Return the move of each of B slots, (B, D), choosing in the order given.
+
+    drawn: (B, m, D), what each slot has to choose from. feasible: (B, m). What is known or taken
+    is only repeated if nothing else is left, unless it is in `again`. The draw of the largest
+    expected improvement is taken and then improved in small steps, as large at most as its slot's
+    draws are apart: see `_climbed`. What is looked at again stays as it is, and so does any move
+    where there are constraints, for a step might break one.
+    rngs: one for each slot.
+    """
+    fantasies, best = Fantasies.none(standing.surrogate), standing.best
+    moves, taken = np.empty((len(drawn), space.dimension)), known - again
     for slot in order:
-        own = slice(slot * draws, (slot + 1) * draws)
-        fresh = np.array([name not in taken for name in names[own]])
-        promise = forecast.promise(best)[own]
-        preferred = np.lexsort((-promise, ~fresh, ~feasible[slot]))
-        pick = slot * draws + int(preferred[0])
-        chosen[slot] = preferred[0]
-        taken.add(names[pick])
-        best = min(best, float(forecast.mean[pick]))
-        forecast = forecast.pretending(pick)
-    return chosen
+        own = drawn[slot]
+        points = modelled(space, own)
+        promise = fantasies.forecast(points).promise(best)
+        fresh = _fresh(points, taken)
+        pick = int(np.lexsort((-promise, ~fresh, ~feasible[slot]))[0])
+        move = own[pick]
+        looks_again = keys(points[[pick]])[0] in again
+        if not (looks_again or space.constraints or space.divisors):
+            so_far = float(promise[pick]) if fresh[pick] else -math.inf
+            promises = partial(_promises, space, fantasies, best, taken)
+            move = _climbed(space, move, so_far, np.std(own, axis=0), promises, rngs[slot])
+        moves[slot] = move
+        point = modelled(space, move[None])
+        taken.update(keys(point))
+        best = min(best, float(Forecast.of(standing.surrogate, point).mean[0]))
+        fantasies = fantasies.believing(point[0])
+    return moves
+
+
+def _climbed(
+    space: Space,
+    move: Array,
+    promise: float,
+    spread: Array,
+    promises: Callable[[Array], Array],
+    rng: np.random.Generator,
+) -> Array:
+    """Return a move (D,) improved in numbers, its labels kept.
+
+    In each of some rounds, steps are drawn from the best place so far, normally distributed with
+    a deviation of `spread` (D,), made shorter by a factor that is drawn for each; half of them
+    change a part of the numbers only. Every other round stops at the faces, others are mirrored.
+    """
+    for turn in range(ROUNDS):
+        shape = (STEPS, space.dimension)
+        steps = 10.0 ** rng.uniform(-DECADES, 0.0, (STEPS, 1)) * spread * rng.normal(size=shape)
+        partly = rng.random((STEPS, 1)) < 0.5
+        moved = move + np.where(partly & (rng.random(shape) >= FEW), 0.0, steps)
+        inside = reflect(moved) if turn % 2 else np.clip(moved, 0.0, 1.0)
+        places = space.snap(np.where(space.categorical, move, inside))
+        found = promises(places)
+        highest = int(np.argmax(found >= found.max() - SAME))
+        if found[highest] > promise + SAME:
+            move, promise = places[highest], float(found[highest])
+    return move
+
+
+def _promises(
+    space: Space, fantasies: Fantasies, best: float, taken: set[bytes], places: Array
+) -> Array:
+    """Return the log expected improvement of places (m, D), -infinity for what is taken, (m,)."""
+    points = modelled(space, places)
+    promise = fantasies.forecast(points).promise(best)
+    return np.where(_fresh(points, taken), promise, -np.inf)
+
+
+def _fresh(points: Array, taken: set[bytes]) -> NDArray[np.bool_]:
+    return np.array([key not in taken for key in keys(points)])
 
 
 def log_improvement(z: Array) -> Array:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from pso_attn.swarm.ledger import Ledger
 from pso_attn.swarm.surrogate import Surrogate, fit
-from pso_attn.swarm.targets import comparable, normalised
+from pso_attn.swarm.targets import comparable, regrets
 from pso_attn.types import Array
 
 Flags = NDArray[np.bool_]
@@ -28,12 +28,14 @@ MANY, SLIGHT = (
 class Standing:
     """What the swarm makes of its ledger; P particles.
 
-    merits: (n,), the trials' targets, the less trusted the noisier they are. ranks: (n,), from 0;
-    infinity for a failure. best: what is to be improved on, the least merit of a full trial, or
-    of any. bests: (P,), each particle's best trial. costs: (P,), its rank; infinity without one.
+    targets: (n,), what the surrogate was told of the trials. merits: (n,), the targets, the less
+    trusted the noisier they are. ranks: (n,), from 0; infinity for a failure. best: what is to be
+    improved on, the least that the surrogate expects where a full trial was, or any. bests: (P,),
+    each particle's best trial. costs: (P,), its rank; infinity without one.
     """
 
     surrogate: Surrogate
+    targets: Array
     merits: Array
     ranks: Array
     best: float
@@ -52,9 +54,10 @@ def standing_of(ledger: Ledger, labels: Flags, particles: int) -> Standing:
     Fidelity comes before merit, and a failure is nobody's best. labels: (D,), the coordinates
     that hold one.
     """
-    targets = normalised(comparable(ledger.losses, ledger.fidelities))
-    kept = _kept(targets, ledger.points.shape[1])
-    surrogate = fit(ledger.points[kept], labels, targets[kept])
+    seen = regrets(comparable(ledger.losses, ledger.fidelities))
+    kept = _kept(seen, ledger.points.shape[1])
+    surrogate, warp = fit(ledger.points[kept], labels, seen[kept])
+    targets = warp.targets(seen)
     trust = min(1.0, surrogate.hyperparameters.noise / NOISE_TRUSTED)
     merits = targets
     if len(targets) <= MANY or trust > SLIGHT:
@@ -64,28 +67,29 @@ def standing_of(ledger: Ledger, labels: Flags, particles: int) -> Standing:
     ranks[order] = np.arange(len(order))
     ranks[~np.isfinite(ledger.losses)] = np.inf
     full = np.isfinite(ledger.losses) & (ledger.fidelities == 1.0)
-    best = float(merits[full].min() if full.any() else merits.min())
+    expected = targets[kept] - surrogate.hyperparameters.noise * surrogate.weights
+    best = float(expected[full[kept]].min() if full[kept].any() else expected.min())
     bests, costs = np.zeros(particles, dtype=np.intp), np.full(particles, np.inf)
     worst_first = order[::-1]  # of those of one particle the last that is written stays
     bests[ledger.particles[worst_first]] = worst_first
     costs[ledger.particles[worst_first]] = ranks[worst_first]
-    return Standing(surrogate, merits, ranks, best, bests, costs)
+    return Standing(surrogate, targets, merits, ranks, best, bests, costs)
 
 
-def _kept(targets: Array, dimension: int) -> Indices:
+def _kept(seen: Array, dimension: int) -> Indices:
     """Return which trials the surrogate is fitted to, in order: all of up to 400.
 
-    Of more, half of 400 are the best, a quarter the latest, the rest evenly by target from what
+    Of more, half of 400 are the best, a quarter the latest, the rest evenly by regret from what
     is left, so that it knows where it is bad as well. Fewer than 400 in many dimensions.
     """
-    count = len(targets)
+    count = len(seen)
     most = min(POINTS, int(math.sqrt(2.0 * ENTRIES / dimension)))
     if count <= most:
         return np.arange(count)
-    by_target = np.argsort(targets, kind="stable")
+    by_regret = np.argsort(seen, kind="stable")
     chosen = np.zeros(count, dtype=bool)
-    chosen[by_target[: most // 2]] = True
+    chosen[by_regret[: most // 2]] = True
     chosen[-(most // 4) :] = True
-    left = by_target[~chosen[by_target]]
+    left = by_regret[~chosen[by_regret]]
     chosen[left[np.linspace(0, len(left) - 1, most - chosen.sum()).astype(np.intp)]] = True
     return np.flatnonzero(chosen)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy.linalg import lapack, solve_triangular
 from scipy.optimize import minimize
 
+from pso_attn.swarm.targets import Warp
 from pso_attn.swarm.trend import equal_labels, row_blocks, trend, trend_variance
 from pso_attn.types import Array
 
@@ -24,8 +25,9 @@ SCALE_MEDIAN, SCALE_SPREAD = 0.4, 1.0  # log-normal prior; the median times the 
 VARIANCE_MEDIAN, VARIANCE_SPREAD = 1.0, 1.0
 NOISE_MEDIAN, NOISE_SPREAD = 1e-4, 2.5
 TREND_MEDIAN, TREND_SPREAD = 0.5, 2.0
+SOFTNESS_MEDIAN, SOFTNESS_SPREAD = 1.0, 0.7
 SCALES, VARIANCES = (1e-2, 1e3), (1e-2, 1e2)  # what is admitted
-NOISES, TRENDS = (1e-6, 1.0), (1e-6, 1e2)
+NOISES, TRENDS, SOFTNESSES = (1e-6, 1.0), (1e-6, 1e2), (0.1, 1e2)
 FIRST_NOISE = 1e-2  # every fit begins there and at the other medians
 
 
@@ -142,25 +144,27 @@ class Surrogate:
         )
 
 
-def fit(points: Array, labels: Flags, targets: Array) -> Surrogate:
-    """Return the process of the most probable hyperparameters.
+def fit(points: Array, labels: Flags, regrets: Array) -> tuple[Surrogate, Warp]:
+    """Return the process of the most probable hyperparameters, and how it sees the regrets.
 
-    points: (n, D) in the unit cube. targets: (n,), standardised. L-BFGS from a fixed start, so
-    that the result is a function of the arguments alone.
+    points: (n, D) in the unit cube. regrets: (n,), see `targets.regrets`. L-BFGS from a fixed
+    start, so that the result is a function of the arguments alone.
     """
     dimension = points.shape[1]
     pairs = Pairs.of(points, labels)
-    start = np.log([*_medians(dimension)[:-2], FIRST_NOISE, TREND_MEDIAN])
-    bounds = np.log([*[SCALES] * dimension, VARIANCES, NOISES, TRENDS])
+    start = np.log([*_medians(dimension)[:-2], FIRST_NOISE, TREND_MEDIAN, SOFTNESS_MEDIAN])
+    bounds = np.log([*[SCALES] * dimension, VARIANCES, NOISES, TRENDS, SOFTNESSES])
     found = minimize(
-        lambda at: tuple(-part for part in log_posterior(at, pairs, targets)),
+        lambda at: tuple(-part for part in log_warped_posterior(at, pairs, regrets)),
         start,
         jac=True,
         method="L-BFGS-B",
         bounds=bounds,
         options={"maxiter": ITERATIONS},
     )
-    return given(points, labels, targets, Hyperparameters.of(found.x))
+    warp = Warp.of(regrets, math.exp(found.x[-1]))
+    shape = Hyperparameters.of(found.x[:-1])
+    return given(points, labels, warp.targets(regrets), shape), warp
 
 
 def given(
@@ -175,22 +179,31 @@ def given(
     return Surrogate(points, labels, hyperparameters, factor, weights)
 
 
-def log_posterior(logarithms: Array, pairs: Pairs, targets: Array) -> tuple[float, Array]:
-    """Return the log marginal likelihood plus the log prior, and its gradient (D + 3,).
+def log_warped_posterior(logarithms: Array, pairs: Pairs, regrets: Array) -> tuple[float, Array]:
+    """Return the log posterior of a process of warped regrets (n,), and its gradient (D + 4,).
 
-    logarithms: (D + 3,), see `Hyperparameters.of`. The prior is without the constants.
+    logarithms: (D + 4,), those of `Hyperparameters.of` and of the warp's softness. The priors are
+    without the constants.
     """
-    likelihood, slope = log_marginal_likelihood(logarithms, pairs, targets)
-    dimension = len(logarithms) - 3
-    spreads = [*[SCALE_SPREAD] * dimension, VARIANCE_SPREAD, NOISE_SPREAD, TREND_SPREAD]
-    off = (logarithms - np.log(_medians(dimension))) / spreads
-    return likelihood - 0.5 * float(off @ off), slope - off / spreads
+    warp = Warp.of(regrets, math.exp(logarithms[-1]))
+    targets = warp.targets(regrets)
+    likelihood, slope, by_target = log_marginal_likelihood(logarithms[:-1], pairs, targets)
+    bent, steeper = warp.by_softness(regrets)
+    dimension = len(logarithms) - 4
+    spreads = [SCALE_SPREAD] * dimension
+    spreads += [VARIANCE_SPREAD, NOISE_SPREAD, TREND_SPREAD, SOFTNESS_SPREAD]
+    off = (logarithms - np.log([*_medians(dimension), SOFTNESS_MEDIAN])) / spreads
+    value = likelihood + warp.log_slope(regrets) - 0.5 * float(off @ off)
+    return value, np.append(slope, by_target @ bent + steeper) - off / spreads
 
 
 def log_marginal_likelihood(
     logarithms: Array, pairs: Pairs, targets: Array
-) -> tuple[float, Array]:
-    """Return the log density of the targets (n,) and its gradient (D + 3,): eqs. 5.8 and 5.9."""
+) -> tuple[float, Array, Array]:
+    """Return the log density of the targets (n,) and its gradients: eqs. 5.8 and 5.9.
+
+    By the logarithms, (D + 3,) as in `Hyperparameters.of`, and by the targets, (n,).
+    """
     shape = Hyperparameters.of(logarithms)
     inverse_squares = shape.scales**-2.0
     distances = np.sqrt(5.0 * (pairs.squares @ inverse_squares))
@@ -210,7 +223,7 @@ def log_marginal_likelihood(
     by_variance = float(pulls @ correlated) + 0.5 * shape.variance * float(own.sum())
     by_noise = 0.5 * shape.noise * float(own.sum())
     by_trend = shape.trend * float(pulls @ pairs.trends + 0.5 * own @ pairs.own_trends)
-    return likelihood, np.array([*by_scale, by_variance, by_noise, by_trend])
+    return likelihood, np.array([*by_scale, by_variance, by_noise, by_trend]), -weights
 
 
 def _matern(distances: Array) -> Array:

@@ -5,15 +5,14 @@ else.
 """
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import minimize_scalar
 
 from pso_attn.types import Array
 
 LARGEST = 1e150  # losses beyond are cut, so that their squares stay finite
-REACH = 100.0  # losses above the median, in distances of the best from it, that are told apart
-POWERS = (-3.0, 2.0)  # of the Yeo-Johnson transformation
+REACH = 100.0  # median regrets, that are told apart
 
 
 def comparable(losses: Array, fidelities: Array) -> Array:
@@ -34,52 +33,55 @@ def comparable(losses: Array, fidelities: Array) -> Array:
     return seen
 
 
-def normalised(losses: Array) -> Array:
-    """Return finite losses (n,) as targets of mean 0 and spread 1, near to normal; order is kept.
+def regrets(losses: Array) -> Array:
+    """Return how much worse than the best finite losses (n,) are, (n,): 1 is the median.
 
-    Standardise, transform by the most likely power, standardise again. Equal losses are all 0.
-    Losses that are further above the median than a hundred times the best is below it count alike:
-    next to what a diverged training returns, all others would look equal.
+    The median is that of those which are worse at all. What is worse than a hundred medians counts
+    alike: next to what a diverged training returns, all others would look equal.
     """
-    middle = float(np.median(losses))
-    spread = standardised(np.minimum(losses, middle + REACH * (middle - losses.min())))
-    return standardised(yeo_johnson(spread, likeliest_power(spread)))
+    above = losses - losses.min()
+    worse = above[above > 0.0]
+    if not len(worse):
+        return np.zeros_like(losses)
+    with np.errstate(over="ignore"):  # a median near the least float
+        seen: Array = np.minimum(above / np.median(worse), REACH)
+    return seen
 
 
-def standardised(values: Array) -> Array:
-    """Return values (n,) with mean 0 and standard deviation 1, or 0 where all are equal."""
-    if np.ptp(values) == 0.0:
-        return np.zeros_like(values)
-    centred = values - np.mean(values)
-    centred /= np.abs(centred).max()  # what squares to 0 or infinity would not
-    scaled: Array = centred / np.std(centred)
-    return scaled
+@dataclass(frozen=True)
+class Warp:
+    """How regrets become targets: log(1 + regret / softness), less its middle, over its spread.
 
+    The softer, the more alike are targets and regrets; the less soft, the further apart are those
+    near the best. `surrogate.fit` finds which softness makes the process most likely, after
+    Snelson, Ghahramani & Rasmussen (2004), Warped Gaussian Processes. Order is kept.
+    """
 
-def yeo_johnson(values: Array, power: float) -> Array:
-    """Return the transformed values (n,); it is increasing: Yeo & Johnson (2000), eq. 2.1."""
-    upper, lower = np.log1p(np.maximum(values, 0.0)), np.log1p(np.maximum(-values, 0.0))
-    return _powered(upper, power) - _powered(lower, 2.0 - power)
+    softness: float
+    middle: float
+    spread: float
 
+    @classmethod
+    def of(cls, regrets: Array, softness: float) -> "Warp":
+        """Return the warp under which regrets (n,) have mean 0 and spread 1, or all are 0."""
+        bent = np.log1p(regrets / softness)
+        return cls(softness, float(np.mean(bent)), float(np.std(bent)) or 1.0)
 
-def likeliest_power(values: Array) -> float:
-    """Return the power in [-3, 2] under which values (n,) look most normal: their eq. 3.1."""
-    if np.ptp(values) == 0.0:
-        return 1.0
-    slope = float(np.sum(np.sign(values) * np.log1p(np.abs(values))))
+    def targets(self, regrets: Array) -> Array:
+        """Return the targets of regrets (n,)."""
+        warped: Array = (np.log1p(regrets / self.softness) - self.middle) / self.spread
+        return warped
 
-    def unlikeliness(power: float) -> float:
-        variance = float(np.var(yeo_johnson(values, power)))
-        if variance <= 0.0:  # squeezed beyond what floats can tell apart
-            return math.inf
-        return 0.5 * len(values) * math.log(variance) - (power - 1.0) * slope
+    def log_slope(self, regrets: Array) -> float:
+        """Return the sum of log d target / d regret over the regrets (n,) it was made of."""
+        steep = -float(np.sum(np.log(self.softness + regrets)))
+        return steep - len(regrets) * math.log(self.spread)
 
-    found = minimize_scalar(unlikeliness, bounds=POWERS, method="bounded", options={"xatol": 1e-3})
-    return float(found.x)
-
-
-def _powered(logarithms: Array, power: float) -> Array:
-    """Return ((1 + x)^power - 1) / power from log(1 + x), continuous at power 0."""
-    if abs(power) < 1e-8:
-        return logarithms
-    return np.expm1(power * logarithms) / power
+    def by_softness(self, regrets: Array) -> tuple[Array, float]:
+        """Return the derivatives of targets (n,) and `log_slope` by the softness' logarithm."""
+        bent = -regrets / (self.softness + regrets)
+        bent -= np.mean(bent)
+        targets = self.targets(regrets)
+        widening = float(np.mean(targets * bent)) / self.spread  # of the spread, relative to it
+        steep = -float(np.sum(self.softness / (self.softness + regrets)))
+        return bent / self.spread - targets * widening, steep - len(regrets) * widening

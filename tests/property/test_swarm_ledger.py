@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pso_attn.swarm import ScreenedSwarm
-from pso_attn.swarm.targets import comparable, normalised
+from pso_attn.swarm.targets import Warp, comparable, regrets
 from pso_attn.testing import finished
 from pso_attn.testing.driving import MINIMISED
 from pso_attn.testing.spaces import mixed
@@ -97,7 +97,8 @@ def test_a_cached_distribution_equals_a_fresh_one(runs, visits, moves):
 )
 def test_targets_are_finite_and_no_better_than_what_outlived_them(rows):
     losses, fidelities = np.array(rows).T
-    targets = normalised(comparable(losses, fidelities))
+    seen = regrets(comparable(losses, fidelities))
+    targets = Warp.of(seen, 0.5).targets(seen)
     assert np.all(np.isfinite(targets))
     finite = np.isfinite(losses)
     for i in np.flatnonzero(finite & (fidelities < 1.0)):

@@ -7,8 +7,6 @@ from pso_attn.baselines import RandomSearch
 from pso_attn.swarm import ScreenedSwarm
 from pso_attn.swarm.crowd import CROWD, SCREENED, _paths, crowd_choice, draws_each
 from pso_attn.swarm.ledger import Ledger
-from pso_attn.swarm.screening import Forecast
-from pso_attn.swarm.surrogate import fit
 from pso_attn.testing import best_loss, drive
 from pso_attn.testing.samplers import roughness, stored_positions
 from pso_attn.testing.spaces import cube, four_points, mixed
@@ -60,17 +58,6 @@ def test_a_slot_leaves_what_is_taken_to_whoever_ranks_before_it() -> None:
     names = [b"a", b"b", b"c", b"b", b"b", b"b"]
     chosen = crowd_choice(promise, names, {b"x"}, np.array([1, 0, 2]))
     assert chosen.tolist() == [0, 1, 0]  # b is taken by slot 1; slot 2 has nothing else
-
-
-def test_a_forecast_for_a_crowd_is_the_same_but_for_rounding() -> None:
-    rng = np.random.default_rng(0)
-    points, labels = rng.random((30, 4)), np.array([False, False, False, True])
-    points[:, 3] = np.round(points[:, 3])
-    surrogate = fit(points, labels, np.sin(9.0 * points[:, 0]) + points[:, 3])
-    one = Forecast.of(surrogate, rng.random((50, 4)))
-    other = Forecast.swept(surrogate, one.points)
-    np.testing.assert_allclose(other.mean, one.mean, atol=1e-8)
-    np.testing.assert_allclose(other.variance, one.variance, atol=1e-8)
 
 
 def test_draws_grow_fewer_with_the_crowd() -> None:

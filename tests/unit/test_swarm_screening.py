@@ -5,8 +5,18 @@ import pytest
 from scipy.integrate import quad
 from scipy.stats import norm
 
-from pso_attn.swarm.screening import Forecast, chosen_moves, log_improvement
+from pso_attn.space import Knob
+from pso_attn.swarm.ledger import keys
+from pso_attn.swarm.screening import (
+    Fantasies,
+    Forecast,
+    _climbed,
+    chosen_moves,
+    log_improvement,
+)
+from pso_attn.swarm.standing import Standing
 from pso_attn.swarm.surrogate import Hyperparameters, given
+from pso_attn.testing.spaces import labels, space_of
 
 
 @pytest.mark.parametrize("z", [-8.0, -3.0, -1.001, -0.999, 0.0, 1.5, 6.0])
@@ -36,45 +46,74 @@ def test_improvement_is_sought_where_the_mean_is_low_or_unsure():
 def test_what_was_chosen_makes_its_surroundings_less_promising():
     points = np.array([[0.1], [0.5]])
     shape = Hyperparameters(np.array([0.2]), 1.0, 1e-6, 0.0)
-    surrogate = given(points, np.array([False]), np.array([0.0, 1.0]), shape)
-    before = Forecast.of(surrogate, np.array([[0.89], [0.9], [0.3]]))
-    after = before.pretending(1)
-    fall = before.promise(0.0) - after.promise(0.0)
+    fantasies = Fantasies.none(given(points, np.array([False]), np.array([0.0, 1.0]), shape))
+    places = np.array([[0.89], [0.9], [0.3]])
+    before = fantasies.forecast(places).promise(0.0)
+    fall = before - fantasies.believing(places[1]).forecast(places).promise(0.0)
     assert fall[0] > 1.0
     assert fall[2] < 0.05
 
 
-def forecast_at(*places, noise=1e-6):
-    points = np.array([[0.1], [0.5]])
+def chosen(drawn, *, feasible=None, known=(), again=(), order=(0, 1), space=None, noise=1e-6):
+    """Return the moves of two slots on a line, evaluated at .1 and .5."""
+    space = space or TAKEN_AS_DRAWN
+    points, targets = np.array([[0.1], [0.5]]), np.array([0.0, 1.0])
     shape = Hyperparameters(np.array([0.2]), 1.0, noise, 0.0)
-    surrogate = given(points, np.array([False]), np.array([0.0, 1.0]), shape)
-    return Forecast.of(surrogate, np.array(places)[:, None])
+    surrogate = given(points, np.array([False]), targets, shape)
+    standing = Standing(surrogate, targets, targets, targets, 0.0, np.zeros(2), np.zeros(2))
+    drawn = np.array(drawn)[:, :, None]
+    feasible = np.ones(drawn.shape[:2], dtype=bool) if feasible is None else np.array(feasible)
+    rngs = [np.random.default_rng(slot) for slot in range(len(drawn))]
+    names, twice = ({keys(np.array([[x]]))[0] for x in places} for places in (known, again))
+    moves = chosen_moves(space, standing, drawn, feasible, names, twice, np.array(order), rngs)
+    return moves[:, 0]
 
 
-NAMES = [b"a", b"b", b"c", b"d"]
-BOTH = np.array([[True, True], [True, True]])
+LINE = [Knob("x", "float", "A number.", low=0.0, high=1.0)]
+TAKEN_AS_DRAWN = space_of(LINE, constraints=["x >= 0"])  # where there are constraints
+DRAWN = [[0.9, 0.3], [0.9001, 0.85]]
 
 
 def test_the_second_particle_does_not_go_where_the_first_went():
-    forecast = forecast_at(0.9, 0.3, 0.9001, 0.85)
-    alone = chosen_moves(forecast, BOTH, NAMES, set(), 0.0, np.array([1, 0]))
-    assert alone[1] == 0  # .9001 promises more than .85
-    both = chosen_moves(forecast, BOTH, NAMES, set(), 0.0, np.array([0, 1]))
-    np.testing.assert_array_equal(both, [0, 1])
+    assert chosen(DRAWN, order=(1, 0))[1] == 0.9001  # promises more than .85
+    np.testing.assert_array_equal(chosen(DRAWN), [0.9, 0.85])
 
 
 def test_two_particles_do_not_train_the_same_settings():
-    forecast = forecast_at(0.9, 0.45, 0.9, 0.5, noise=1.0)  # .9 stays uncertain
-    names, order = [b"a", b"b", b"a", b"d"], np.array([0, 1])
-    np.testing.assert_array_equal(chosen_moves(forecast, BOTH, names, set(), 0.0, order), [0, 1])
-    assert forecast.pretending(0).promise(0.0)[2] > forecast.pretending(0).promise(0.0)[3]
+    drawn = [[0.9, 0.45], [0.9, 0.5]]  # so noisy that .9 stays the most uncertain
+    np.testing.assert_array_equal(chosen(drawn, noise=1.0), [0.9, 0.5])
 
 
 def test_what_cannot_be_trained_or_is_known_comes_last():
-    forecast = forecast_at(0.9, 0.3, 0.9001, 0.85)
-    order = np.array([0, 1])
-    feasible = np.array([[False, True], [True, True]])
-    assert chosen_moves(forecast, feasible, NAMES, set(), 0.0, order)[0] == 1
-    assert chosen_moves(forecast, BOTH, NAMES, {b"a"}, 0.0, order)[0] == 1
-    assert chosen_moves(forecast, feasible, NAMES, {b"b"}, 0.0, order)[0] == 1
-    assert chosen_moves(forecast, BOTH, NAMES, {b"a", b"b"}, 0.0, order)[0] == 0
+    feasible = [[False, True], [True, True]]
+    assert chosen(DRAWN, feasible=feasible)[0] == 0.3
+    assert chosen(DRAWN, known=[0.9])[0] == 0.3
+    assert chosen(DRAWN, feasible=feasible, known=[0.3])[0] == 0.3
+    assert chosen(DRAWN, known=[0.9, 0.3])[0] == 0.9
+
+
+def test_a_chosen_move_is_improved_as_far_as_its_draws_are_apart():
+    free = space_of(LINE)
+    assert chosen([[0.3, 0.3], [0.5, 0.5]], space=free)[0] == 0.3  # a swarm that stands still
+    near = chosen([[0.3, 0.301], [0.5, 0.5]], space=free)[0]
+    assert 0.0 < abs(near - 0.3) < 0.01
+    far = chosen([[0.3, 0.7], [0.5, 0.5]], space=free)[0]
+    assert 0.8 < far <= 1.0  # where the surrogate knows least
+
+
+def test_what_is_looked_at_again_is_not_moved():
+    drawn = [[0.1001, 0.85], [0.5, 0.55]]
+    assert chosen(drawn, space=space_of(LINE), known=[0.85], again=[0.85])[0] == 0.85
+    assert chosen(drawn, space=space_of(LINE), known=[0.85])[0] != 0.85
+
+
+def test_an_improved_move_keeps_its_labels_and_is_nothing_known():
+    free = space_of([Knob("count", "int", "A count.", low=0, high=4)])
+    drawn = [[0.1, 0.7], [0.5, 0.7]]
+    moves = chosen(drawn, space=free, known=[0.1, 0.3, 0.5, 0.7])
+    assert moves[0] == 0.9  # the only one that is left
+    labelled = labels(3)
+    rng = np.random.default_rng(0)
+    place = labelled.snap(np.full(3, 0.5))
+    found = _climbed(labelled, place, 0.0, np.ones(3), lambda x: np.ones(len(x)), rng)
+    np.testing.assert_array_equal(found, place)

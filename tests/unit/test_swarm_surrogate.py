@@ -5,15 +5,16 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, DotProduct, Matern, WhiteKernel
 
 from pso_attn.swarm import trend
-from pso_attn.swarm.screening import Forecast
+from pso_attn.swarm.screening import Fantasies, Forecast
 from pso_attn.swarm.surrogate import (
     Hyperparameters,
     Pairs,
     fit,
     given,
     log_marginal_likelihood,
-    log_posterior,
+    log_warped_posterior,
 )
+from pso_attn.swarm.targets import regrets
 
 COUNT, DIMENSION = 25, 3
 SHAPE = Hyperparameters(np.array([0.3, 0.7, 1.6]), 1.7, 0.02, 0.6)
@@ -59,10 +60,15 @@ def test_the_likelihood_and_its_gradient_are_scikit_learns():
     reference = scikit(features(points), targets)
     theta = np.log([SHAPE.variance, *SHAPE.scales * SPREAD, SHAPE.trend, SHAPE.noise])
     expected, slope = reference.log_marginal_likelihood(theta, eval_gradient=True)
-    found, gradient = log_marginal_likelihood(LOGARITHMS, Pairs.of(points, NUMBERS), targets)
+    pairs = Pairs.of(points, NUMBERS)
+    found, gradient, by_target = log_marginal_likelihood(LOGARITHMS, pairs, targets)
     assert found == pytest.approx(expected, abs=1e-9)
     expected_slope = [*slope[1:4], slope[0], slope[5], slope[4]]
     np.testing.assert_allclose(gradient, expected_slope, atol=1e-8)
+    steps = approx_fprime(
+        targets, lambda x: log_marginal_likelihood(LOGARITHMS, pairs, x)[0], 1e-6
+    )
+    np.testing.assert_allclose(by_target, steps, rtol=1e-4, atol=1e-4)
 
 
 def test_labels_count_as_one_hot_vectors_divided_by_the_root_of_two():
@@ -87,10 +93,15 @@ def test_the_posterior_has_the_gradient_that_differences_show():
     points, targets = data(3)
     labels = np.array([False, True, False])
     pairs = Pairs.of(np.round(points * 4) / 4, labels)
-    for at in (LOGARITHMS, LOGARITHMS + 0.4):
-        _, gradient = log_posterior(at, pairs, targets)
-        steps = approx_fprime(at, lambda x: log_posterior(x, pairs, targets)[0], 1e-6)
+    seen = regrets(targets)
+    for at in (np.append(LOGARITHMS, 0.3), np.append(LOGARITHMS + 0.4, -1.0)):
+        _, gradient = log_warped_posterior(at, pairs, seen)
+        steps = approx_fprime(at, lambda x: log_warped_posterior(x, pairs, seen)[0], 1e-6)
         np.testing.assert_allclose(gradient, steps, rtol=1e-3, atol=1e-3)
+
+
+def fitted(points, losses):
+    return fit(points, NUMBERS, regrets(losses))
 
 
 def test_a_fit_finds_what_matters_and_how_noisy_it_is():
@@ -98,30 +109,41 @@ def test_a_fit_finds_what_matters_and_how_noisy_it_is():
     points = rng.random((120, DIMENSION))
     truth = np.sin(6 * points[:, 0])
     truth /= truth.std()
-    shape = fit(points, NUMBERS, truth + 0.3 * rng.normal(size=120)).hyperparameters
+    shape = fitted(points, truth + 0.3 * rng.normal(size=120))[0].hyperparameters
     assert shape.scales[0] < 0.5 * min(shape.scales[1:])
     assert 0.04 < shape.noise < 0.16
-    assert fit(points, NUMBERS, truth).hyperparameters.noise < 1e-4
+    assert fitted(points, truth)[0].hyperparameters.noise < 1e-4
+
+
+def test_a_fit_finds_how_losses_were_bent():
+    points = np.random.default_rng(4).random((80, DIMENSION))
+    bowl = np.sum((points - 0.4) ** 2, axis=1)
+    straight, bent = (fitted(points, losses)[1].softness for losses in (bowl, np.exp(20 * bowl)))
+    assert straight > 5.0
+    assert bent < 0.5
 
 
 def test_points_that_coincide_do_no_harm():
     points = np.repeat(data()[0][:4], 5, axis=0)
-    surrogate = fit(points, NUMBERS, np.tile([1.0, -1.0], 10))
+    surrogate, _ = fitted(points, np.tile([1.0, -1.0], 10))
     assert np.all(np.isfinite(surrogate.mean(points)))
-    assert np.all(np.isfinite(fit(points[:1], NUMBERS, np.zeros(1)).weights))
+    assert np.all(np.isfinite(fitted(points[:1], np.zeros(1))[0].weights))
 
 
-def test_pretending_is_conditioning_on_the_mean():
+def test_believing_is_conditioning_on_the_mean():
     points, targets = data(5)
     elsewhere = np.random.default_rng(6).random((12, DIMENSION))
     surrogate = given(points, NUMBERS, targets, SHAPE)
-    forecast = Forecast.of(surrogate, elsewhere)
-    pretended = forecast.pretending(3).pretending(7)
-    more = np.vstack((points, elsewhere[[3, 7]]))
-    whole = given(more, NUMBERS, np.append(targets, forecast.mean[[3, 7]]), SHAPE)
+    fantasies = Fantasies.none(surrogate)
+    for index in (3, 7, 9):
+        fantasies = fantasies.believing(elsewhere[index])
+    forecast = fantasies.forecast(elsewhere)
+    means = surrogate.mean(elsewhere[[3, 7, 9]])
+    more = np.vstack((points, elsewhere[[3, 7, 9]]))
+    whole = given(more, NUMBERS, np.append(targets, means), SHAPE)
     anew = Forecast.of(whole, elsewhere)
-    np.testing.assert_allclose(pretended.mean, anew.mean, atol=1e-10)
-    np.testing.assert_allclose(pretended.variance, anew.variance, atol=1e-10)
+    np.testing.assert_allclose(forecast.mean, anew.mean, atol=1e-10)
+    np.testing.assert_allclose(forecast.variance, anew.variance, atol=1e-10)
 
 
 def test_a_covariance_is_the_same_in_blocks_of_any_size(monkeypatch):

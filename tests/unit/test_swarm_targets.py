@@ -1,35 +1,54 @@
 import numpy as np
 import pytest
-from scipy.stats import yeojohnson, yeojohnson_llf
+from scipy.optimize import approx_fprime
 
-from pso_attn.swarm.targets import (
-    comparable,
-    likeliest_power,
-    normalised,
-    standardised,
-    yeo_johnson,
-)
+from pso_attn.swarm.targets import Warp, comparable, regrets
+
+SKEWED = np.random.default_rng(1).lognormal(sigma=2.0, size=50)
 
 
-@pytest.mark.parametrize("power", [-3.0, -0.5, 0.0, 1.0, 2.0])
-def test_the_transformation_is_yeos_and_johnsons(power):
-    values = np.linspace(-4, 4, 81)
-    np.testing.assert_allclose(yeo_johnson(values, power), yeojohnson(values, power), atol=1e-12)
+def normalised(losses):
+    seen = regrets(losses)
+    return Warp.of(seen, 1.0).targets(seen)
 
 
-def test_the_power_is_the_likeliest():
-    values = standardised(np.random.default_rng(0).lognormal(size=200))
-    powers = np.linspace(-3, 2, 501)
-    likelihoods = [yeojohnson_llf(power, values) for power in powers]
-    assert likeliest_power(values) == pytest.approx(powers[np.argmax(likelihoods)], abs=0.02)
+def test_regrets_are_counted_in_the_median_of_what_is_worse_than_the_best():
+    np.testing.assert_array_equal(regrets(np.array([4.0, 2.0, 3.0, 2.0, 8.0])), [1, 0, 0.5, 0, 3])
 
 
-def test_targets_keep_the_order_and_are_standard():
-    losses = np.random.default_rng(1).lognormal(sigma=2.0, size=50)
-    targets = normalised(losses)
-    np.testing.assert_array_equal(np.argsort(targets), np.argsort(losses))
+@pytest.mark.parametrize("softness", [0.1, 1.0, 100.0])
+def test_targets_keep_the_order_and_are_standard(softness):
+    seen = regrets(SKEWED)
+    targets = Warp.of(seen, softness).targets(seen)
+    kept = seen < seen.max()  # what is too bad to be told apart
+    np.testing.assert_array_equal(np.argsort(targets[kept]), np.argsort(SKEWED[kept]))
     assert targets.mean() == pytest.approx(0.0, abs=1e-12)
     assert targets.std() == pytest.approx(1.0)
+
+
+def test_the_softer_the_more_alike_are_targets_and_regrets():
+    seen = np.linspace(0.0, 4.0, 9)
+    gaps = [np.diff(Warp.of(seen, softness).targets(seen)) for softness in (0.1, 1.0, 1e4)]
+    ratios = [gap[0] / gap[-1] for gap in gaps]
+    assert ratios[0] > 5.0 > ratios[1] > 1.5 > 1.001 > ratios[2]
+
+
+def test_slopes_of_a_warp_are_what_differences_show():
+    seen = regrets(SKEWED)
+
+    def warp(logarithm):
+        return Warp.of(seen, float(np.exp(logarithm[0])))
+
+    at = np.log([0.7])
+    by_target, by_slope = warp(at).by_softness(seen)
+    steps = approx_fprime(at, lambda x: warp(x).targets(seen), 1e-7)[:, 0]
+    np.testing.assert_allclose(by_target, steps, atol=1e-5)
+    assert by_slope == pytest.approx(
+        approx_fprime(at, lambda x: warp(x).log_slope(seen), 1e-7)[0], abs=1e-4
+    )
+    fixed = warp(at)
+    nudged = (fixed.targets(seen + 1e-7) - fixed.targets(seen)) / 1e-7
+    assert fixed.log_slope(seen) == pytest.approx(np.log(nudged).sum(), abs=1e-4)
 
 
 def test_targets_do_not_depend_on_the_unit_of_the_losses():
