@@ -4,6 +4,7 @@ PyTorch's "meta" device has shapes and no numbers, and takes the paths that a GP
 would read a value, or move one between host and device, fails on it or is seen.
 """
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -22,6 +23,7 @@ from pso_attn.evaluate.optimiser import read_recipe
 from pso_attn.evaluate.precision import products_in
 from pso_attn.evaluate.training import Member, SwarmTraining, check_data_fit, read_member
 from pso_attn.models import TaskInfo
+from pso_attn.models.lstm.recurrence import _unadvised
 from pso_attn.tasks.classification import cross_entropy
 from pso_attn.tasks.forecast_scores import forecast_loss
 from pso_attn.tasks.task import Split
@@ -205,6 +207,16 @@ def test_plain_modules_train_in_bf16_as_a_swarm_does(causal: bool) -> None:
         exact.advance(1)
         assert not torch.equal(flat(rounded), flat(exact))
         torch.testing.assert_close(flat(rounded), flat(exact), rtol=0, atol=3e-3)
+
+
+def test_cudnn_does_not_advise_to_keep_weights_that_particles_cannot_keep_together() -> None:
+    said = "RNN module weights are not part of single contiguous chunk of memory."
+    with _unadvised(torch.device("cuda")):
+        warnings.warn(said, UserWarning, stacklevel=1)
+        with pytest.warns(UserWarning, match="something else"):
+            warnings.warn("something else", UserWarning, stacklevel=1)
+    with _unadvised(CPU), pytest.warns(UserWarning, match=said):
+        warnings.warn(said, UserWarning, stacklevel=1)
 
 
 @pytest.mark.parametrize("recurrence", ["batched", "one_by_one"])
