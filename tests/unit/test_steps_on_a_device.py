@@ -92,7 +92,9 @@ ON_FILES = pytest.mark.parametrize(
 )
 
 
-def begun_on(info: TaskInfo, device: torch.device = CPU, **more: Any) -> SwarmTraining:
+def begun_on(
+    info: TaskInfo, device: torch.device = CPU, lstms: bool = False, **more: Any
+) -> SwarmTraining:
     """Return trainings on columns of a table, or on sequences of which half is padding."""
     task: Any = RandomTask(causal=False, length=9)
     task.info, drawn = info, torch.Generator().manual_seed(0)
@@ -104,7 +106,8 @@ def begun_on(info: TaskInfo, device: torch.device = CPU, **more: Any) -> SwarmTr
         inputs[::2, 4:] = 0
     task.train = Split(inputs, task.train.targets)
     kinds = [kind for kind in EVERYWHERE + BOTH_WAYS if "positions" not in kind]
-    members = [read_member({**OUTER, **kind, **more}, 3, task) for kind in kinds]
+    own = [{**LSTM, **kind} for kind in LSTMS] if lstms else [{**OUTER, **kind} for kind in kinds]
+    members = [read_member({**settings, **more}, 3, task) for settings in own]
     return SwarmTraining(task, members, 6, device)
 
 
@@ -174,9 +177,15 @@ def test_a_step_of_lstms_neither_reads_a_value_nor_leaves_the_device() -> None:
     assert watching.seen > 300
 
 
-@ON_FILES
-def test_a_step_on_columns_or_padding_does_not_either(info: TaskInfo) -> None:
-    training = begun_on(info, META)
+@pytest.mark.parametrize(
+    ("info", "lstms"),
+    [
+        (COLUMNS, False),
+        *[(info, lstms) for info in (PADDED, PADDED_WORDS) for lstms in (False, True)],
+    ],
+)
+def test_a_step_on_columns_or_padding_does_not_either(info: TaskInfo, lstms: bool) -> None:
+    training = begun_on(info, META, lstms)
     training.train_step(0)
     with OneDevice(META) as watching:
         training.train_step(torch.empty(1, dtype=torch.int64, device=META))
