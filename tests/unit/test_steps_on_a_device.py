@@ -208,7 +208,7 @@ def test_a_step_of_a_plain_module_does_not_either(causal: bool) -> None:
 @pytest.mark.parametrize("causal", [False, True])
 def test_plain_modules_train_in_bf16_as_a_swarm_does(causal: bool) -> None:
     begins = (begun(causal), begun_lstms(), *map(begun_on, (COLUMNS, PADDED, PADDED_WORDS)))
-    for exact, _ in alone(*begins):
+    for exact, inputs in alone(*begins):
         recipe = replace(exact.member.recipe, precision="bf16")
         member = replace(exact.member, recipe=recipe)
         rounded = AloneTraining(exact.task, member, 6, CPU, swarm_dropout=True)
@@ -216,6 +216,8 @@ def test_plain_modules_train_in_bf16_as_a_swarm_does(causal: bool) -> None:
         exact.advance(1)
         assert not torch.equal(flat(rounded), flat(exact))
         torch.testing.assert_close(flat(rounded), flat(exact), rtol=0, atol=3e-3)
+        cast = inputs.bfloat16() if inputs.is_floating_point() else inputs
+        assert rounded.model.bfloat16()(cast).isfinite().all(), "whole in bf16, as a person may"
 
 
 def test_cudnn_does_not_advise_to_keep_weights_that_particles_cannot_keep_together() -> None:
