@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf
 from pathlib import Path
 from typing import Protocol, Self
@@ -111,9 +111,14 @@ class Trainer(Protocol):
 
 
 def attempt(trainer: Trainer, job: Job, hear: Hear) -> Trained | TooMuch:
-    """Return what a trainer makes of a chunk, where its failures are described too."""
+    """Return what a trainer makes of a chunk, where its failures are described too.
+
+    Weights come in the host's memory: who hears of them may have no such device.
+    """
     try:
-        return trainer.train(job, hear)
+        trained = trainer.train(job, hear)
+        weights = {name: tensor.cpu() for name, tensor in trained.weights.items()}
+        return replace(trained, weights=weights)
     except Exception as error:
         if not trainer.asks_for_less(error):
             raise

@@ -229,7 +229,8 @@ def _signature(members: Sequence[Member], task: Task, threads: int) -> str:
 
 
 def _machine(device: torch.device) -> str:
-    return f"{platform.node()}, {platform.machine()}, {device}, torch {torch.__version__}"
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    return f"{platform.node()}, {name}, {device}, torch {torch.__version__}"
 
 
 def _cache_file() -> Path:

@@ -89,7 +89,7 @@ class Attention(nn.Module):
         layer = self.layer
         q = self.query(x).unflatten(-1, (layer.heads, -1)).transpose(1, 2)  # (B, H, T, d)
         if layer.rope_base is not None:
-            turn = torch.complex(*self.turns.to(self.query.weight))
+            turn = torch.complex(*self.turns.to(_precise(q)))
             q = _turned(q, turn)
         repeats = layer.heads // layer.kv_heads
         k, v = (
@@ -177,8 +177,8 @@ class Attention(nn.Module):
         if self.layer.span.learned:
             scores = scores + self._faded(scores.shape[-1])
         if mechanism == "sparse":
-            precise = torch.promote_types(scores.dtype, torch.float32)  # a threshold needs digits
-            return _entmax(scores.to(precise), self.layer.entmax_alpha).to(scores.dtype)
+            alpha = self.layer.entmax_alpha  # whose threshold needs digits
+            return _entmax(scores.to(_precise(scores)), alpha).to(scores.dtype)
         if mechanism == "top_k":
             kept = min(self.layer.top_k, scores.shape[-1])
             least = scores.detach().sort(-1, descending=True).values[..., kept - 1, None]
@@ -261,10 +261,15 @@ def _turns(length: int, width: int, base: float) -> Tensor:
 def _turned(x: Tensor, turn: Tensor) -> Tensor:
     """Return (B, H, T, d), columns c and c + d/2 being a complex number's two parts.
 
-    In the precision of `turn`, complex (T, d/2): there are no complex numbers in bf16.
+    turn: complex (T, d/2), of at least float32: there are no complex numbers in bf16.
     """
     pairs = torch.complex(*x.to(turn.real.dtype).chunk(2, -1)) * turn
-    return torch.cat([pairs.real, pairs.imag], -1)
+    return torch.cat([pairs.real, pairs.imag], -1).to(x.dtype)
+
+
+def _precise(x: Tensor) -> torch.dtype:
+    """Return the type of x, or float32 where that has fewer digits."""
+    return torch.promote_types(x.dtype, torch.float32)
 
 
 def _entmax(scores: Tensor, alpha: float) -> Tensor:

@@ -1,7 +1,8 @@
 """A swarm on a CUDA device: the floats of a CPU, recorded steps, lower precision, no memory left.
 
-Twins on a CPU: tests/unit/test_steps_on_a_device.py, test_memory_guard.py, test_fused_softmax.py
-and test_swarm_training_compaction.py.
+Twins on a CPU, in tests/unit: test_steps_on_a_device, test_step_graphs, test_memory_guard,
+test_planner, test_fused_softmax, test_full_training, test_lstm_neutral and
+test_swarm_training_compaction.
 """
 
 import json
@@ -47,6 +48,13 @@ KINDS: list[dict[str, Any]] = [
     {"mechanism": "talking_heads", "heads": 2},
 ]
 SHARED: dict[str, Any] = {"heads": 4, "kv_heads": 1}
+LSTM = {"family": "lstm", "hidden": 8, "layers": 2, "bidirectional": True, "batch_size": 16}
+STATES: list[dict[str, Any]] = [
+    {"heads": 2, "dropout": 0.1},
+    {"score": "dot", "sentinel": True},
+    {"score": "general", "local": "predictive", "window_tokens": 3},
+    {"score": "self_attentive", "hops": 2, "hop_penalty": 0.1},
+]
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +91,17 @@ def test_a_swarm_loses_what_it_loses_on_a_cpu(task: Task) -> None:
     there.advance(STEPS)
     assert is_recorded(there)
     torch.testing.assert_close(there._losses.cpu(), here._losses, rtol=TOLERANCE, atol=0)
+
+
+@pytest.mark.parametrize("recurrence", ["batched", "one_by_one"])
+def test_lstms_lose_what_they_lose_on_a_cpu(task: Any, recurrence: str) -> None:
+    settings = [{**LSTM, **own, "recurrence": recurrence} for own in STATES]
+    members = [read_member(own, 3, task) for own in settings]
+    here, there = (SwarmTraining(task, members, STEPS, device) for device in (CPU, CUDA))
+    here.advance(STEPS)
+    there.advance(STEPS)
+    assert is_recorded(there)
+    torch.testing.assert_close(there._losses.cpu(), here._losses, rtol=10 * TOLERANCE, atol=0)
 
 
 def test_recorded_steps_move_weights_to_the_floats_of_steps_as_they_are(task: Task) -> None:

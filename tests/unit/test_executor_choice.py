@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from pso_attn.config import Execution, execution_from
 from pso_attn.errors import ConfigurationError
 from pso_attn.evaluate import ObjectiveTrainer, OwnObjective
 from pso_attn.evaluate.executors import ProcessExecutor, make_executor
+from pso_attn.evaluate.jobs import Trained, attempt
 from pso_attn.evaluate.packing import shared_out
 from pso_attn.testing.executors import BUDGET, CPU, LOSS, objective
 
@@ -112,3 +114,14 @@ def test_quicker_workers_are_given_more_and_the_quickest_most() -> None:
     assert shared_out([[0, 1, 2]], [1.0] * 3, [1.0, 9.0]) == [[0, 1, 2]]  # not worth waiting for
     assert shared_out([[0, 1]], [0.0] * 2, [1.0, 9.0]) == [[0, 1]]
     assert shared_out([], [], [1.0, 9.0]) == []
+
+
+def test_weights_come_in_the_hosts_memory_for_a_driver_without_the_device() -> None:
+    here = torch.ones(2)
+    there: Any = SimpleNamespace(cpu=lambda: here)  # a tensor of some other device
+    trainer: Any = SimpleNamespace(train=lambda job, hear: Trained([], 3, {"part": there}))
+    job: Any = None
+    answer = attempt(trainer, job, lambda said: None)
+    assert isinstance(answer, Trained)
+    assert answer.best == 3
+    assert answer.weights["part"] is here

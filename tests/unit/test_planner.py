@@ -202,3 +202,13 @@ def test_the_choice_is_said_in_words() -> None:
         "4 trainings in 2 batches of 2 on 2 processes"
     )
     assert "batches of 3" in str(Forecast(5, Cut(2, 1), 0.0, 0.0))
+
+
+def test_what_was_measured_on_another_gpu_of_the_machine_is_measured_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def of(name: str) -> str:
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: name)
+        return _machine(torch.device("cuda"))
+
+    assert of("one") == of("one") != of("another")

@@ -4,6 +4,7 @@ PyTorch's "meta" device has shapes and no numbers, and takes the paths that a GP
 would read a value, or move one between host and device, fails on it or is seen.
 """
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -22,6 +23,7 @@ from pso_attn.evaluate.optimiser import read_recipe
 from pso_attn.evaluate.precision import products_in
 from pso_attn.evaluate.training import Member, SwarmTraining, check_data_fit, read_member
 from pso_attn.models import TaskInfo
+from pso_attn.models.lstm.recurrence import _unadvised
 from pso_attn.tasks.classification import cross_entropy
 from pso_attn.tasks.forecast_scores import forecast_loss
 from pso_attn.tasks.task import Split
@@ -90,7 +92,9 @@ ON_FILES = pytest.mark.parametrize(
 )
 
 
-def begun_on(info: TaskInfo, device: torch.device = CPU, **more: Any) -> SwarmTraining:
+def begun_on(
+    info: TaskInfo, device: torch.device = CPU, lstms: bool = False, **more: Any
+) -> SwarmTraining:
     """Return trainings on columns of a table, or on sequences of which half is padding."""
     task: Any = RandomTask(causal=False, length=9)
     task.info, drawn = info, torch.Generator().manual_seed(0)
@@ -102,7 +106,8 @@ def begun_on(info: TaskInfo, device: torch.device = CPU, **more: Any) -> SwarmTr
         inputs[::2, 4:] = 0
     task.train = Split(inputs, task.train.targets)
     kinds = [kind for kind in EVERYWHERE + BOTH_WAYS if "positions" not in kind]
-    members = [read_member({**OUTER, **kind, **more}, 3, task) for kind in kinds]
+    own = [{**LSTM, **kind} for kind in LSTMS] if lstms else [{**OUTER, **kind} for kind in kinds]
+    members = [read_member({**settings, **more}, 3, task) for settings in own]
     return SwarmTraining(task, members, 6, device)
 
 
@@ -172,9 +177,15 @@ def test_a_step_of_lstms_neither_reads_a_value_nor_leaves_the_device() -> None:
     assert watching.seen > 300
 
 
-@ON_FILES
-def test_a_step_on_columns_or_padding_does_not_either(info: TaskInfo) -> None:
-    training = begun_on(info, META)
+@pytest.mark.parametrize(
+    ("info", "lstms"),
+    [
+        (COLUMNS, False),
+        *[(info, lstms) for info in (PADDED, PADDED_WORDS) for lstms in (False, True)],
+    ],
+)
+def test_a_step_on_columns_or_padding_does_not_either(info: TaskInfo, lstms: bool) -> None:
+    training = begun_on(info, META, lstms)
     training.train_step(0)
     with OneDevice(META) as watching:
         training.train_step(torch.empty(1, dtype=torch.int64, device=META))
@@ -197,7 +208,7 @@ def test_a_step_of_a_plain_module_does_not_either(causal: bool) -> None:
 @pytest.mark.parametrize("causal", [False, True])
 def test_plain_modules_train_in_bf16_as_a_swarm_does(causal: bool) -> None:
     begins = (begun(causal), begun_lstms(), *map(begun_on, (COLUMNS, PADDED, PADDED_WORDS)))
-    for exact, _ in alone(*begins):
+    for exact, inputs in alone(*begins):
         recipe = replace(exact.member.recipe, precision="bf16")
         member = replace(exact.member, recipe=recipe)
         rounded = AloneTraining(exact.task, member, 6, CPU, swarm_dropout=True)
@@ -205,6 +216,18 @@ def test_plain_modules_train_in_bf16_as_a_swarm_does(causal: bool) -> None:
         exact.advance(1)
         assert not torch.equal(flat(rounded), flat(exact))
         torch.testing.assert_close(flat(rounded), flat(exact), rtol=0, atol=3e-3)
+        cast = inputs.bfloat16() if inputs.is_floating_point() else inputs
+        assert rounded.model.bfloat16()(cast).isfinite().all(), "whole in bf16, as a person may"
+
+
+def test_cudnn_does_not_advise_to_keep_weights_that_particles_cannot_keep_together() -> None:
+    said = "RNN module weights are not part of single contiguous chunk of memory."
+    with _unadvised(torch.device("cuda")):
+        warnings.warn(said, UserWarning, stacklevel=1)
+        with pytest.warns(UserWarning, match="something else"):
+            warnings.warn("something else", UserWarning, stacklevel=1)
+    with _unadvised(CPU), pytest.warns(UserWarning, match=said):
+        warnings.warn(said, UserWarning, stacklevel=1)
 
 
 @pytest.mark.parametrize("recurrence", ["batched", "one_by_one"])

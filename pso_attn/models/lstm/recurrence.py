@@ -7,7 +7,9 @@ and in its order of gates: i, f, g, o. Both directions of a bidirectional layer 
 Schmidhuber 2005) go side by side; the backward one reads each example from its own last token.
 """
 
-from contextlib import AbstractContextManager, nullcontext
+import warnings
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,7 +87,7 @@ def one_by_one(x: Tensor, weights: Weights, lengths: Tensor | None) -> tuple[Ten
     cut = [tensor.split(GATES * hidden, -1) for tensor in tensors]
     found = []
     lengths = None if lengths is None else lengths.cpu()  # where torch wants them: once for all
-    with _unrounded(x.device):
+    with _unrounded(x.device), _unadvised(x.device):
         for row in range(particles):
             own = [part[way][row].t() for way in range(directions) for part in cut]
             found.append(_torch_lstm(x[row], own, hidden, directions, _row(lengths, row)))
@@ -121,6 +123,17 @@ def _unrounded(device: torch.device) -> AbstractContextManager[object]:
     if not torch.amp.is_autocast_available(device.type):
         return nullcontext()
     return torch.autocast(device.type, enabled=False)
+
+
+@contextmanager
+def _unadvised(device: torch.device) -> Iterator[None]:
+    """Let cuDNN not warn that weights are copied for each call: those of particles have to be."""
+    if device.type != "cuda":
+        yield
+        return
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "RNN module weights are not part of single contiguous")
+        yield
 
 
 def _row(lengths: Tensor | None, row: int) -> Tensor | None:
