@@ -38,7 +38,7 @@ class Forecast:
         """Return the forecast at points (m, D)."""
         whitened = surrogate.whitened(points)
         variance = surrogate.variance(points) - np.einsum("nm,nm->m", whitened, whitened)
-        mean = (np.tril(surrogate.factor).T @ surrogate.weights) @ whitened  # L^-1 y = L^T K^-1 y
+        mean = surrogate.whitened_targets @ whitened
         return cls(mean, _positive(variance), whitened)
 
     def promise(self, best: float) -> Array:
@@ -115,8 +115,7 @@ def chosen_moves(
     is only repeated if nothing else is left, unless it is in `again`. The draw of the largest
     expected improvement is taken and then improved in small steps, as large at most as its slot's
     draws are apart: see `_climbed`. What is looked at again stays as it is, and so does any move
-    where there are constraints, for a step might break one.
-    rngs: one for each slot.
+    where there are constraints, for a step might break one. rngs: one for each slot.
     """
     fantasies, best = Fantasies.none(standing.surrogate), standing.best
     moves, taken = np.empty((len(drawn), space.dimension)), known - again

@@ -8,6 +8,7 @@ is invented.
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -104,6 +105,11 @@ class Surrogate:
     hyperparameters: Hyperparameters
     factor: Array
     weights: Array
+
+    @cached_property
+    def whitened_targets(self) -> Array:
+        """The factor's inverse times the targets, (n,): L^-1 y = L^T K^-1 y."""
+        return np.asarray(np.tril(self.factor).T @ self.weights)
 
     def covariance(self, one: Array, other: Array) -> Array:
         """Return the prior covariance of points (m, D) and (k, D), (m, k)."""
