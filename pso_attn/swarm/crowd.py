@@ -18,6 +18,7 @@ Indices = NDArray[np.intp]
 
 CROWD = 64  # slots: beyond them a batch is one
 SCREENED = 16_384  # draws of all its particles together
+POINTS, FITTED = 300, 150  # of the surrogate, and of its fit: half the time of 400 and 400
 LEAST_DRAWS = 4  # of each, where there is a choice at all
 
 

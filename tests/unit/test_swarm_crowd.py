@@ -1,13 +1,24 @@
 """A batch of hundreds moves in one sweep, and is still a swarm: pure, inside, and better so."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from pso_attn.baselines import RandomSearch
-from pso_attn.swarm import ScreenedSwarm
-from pso_attn.swarm.crowd import CROWD, SCREENED, _paths, crowd_choice, draws_each
+from pso_attn.swarm import ScreenedSwarm, screened
+from pso_attn.swarm.crowd import (
+    CROWD,
+    FITTED,
+    POINTS,
+    SCREENED,
+    _paths,
+    crowd_choice,
+    draws_each,
+)
 from pso_attn.swarm.ledger import Ledger
 from pso_attn.swarm.screening import Forecast
+from pso_attn.swarm.standing import Standing, standing_of
 from pso_attn.swarm.surrogate import fit
 from pso_attn.testing import best_loss, drive
 from pso_attn.testing.samplers import roughness, stored_positions
@@ -71,6 +82,32 @@ def test_a_forecast_for_a_crowd_is_the_same_but_for_rounding() -> None:
     other = Forecast.swept(surrogate, one.points)
     np.testing.assert_allclose(other.mean, one.mean, atol=1e-8)
     np.testing.assert_allclose(other.variance, one.variance, atol=1e-8)
+
+
+def test_a_crowd_has_a_surrogate_of_fewer_trials(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = []
+
+    def watched(*asked: Any) -> Standing:
+        found.append(standing_of(*asked))
+        return found[-1]
+
+    monkeypatch.setattr(screened, "standing_of", watched)
+    drive(swarm(draws=9), cube(3), bowl, 6)
+    assert len(found[-1].surrogate.points) == POINTS < 5 * MANY
+
+
+def test_a_fit_to_fewer_points_is_given_all_of_them() -> None:
+    points = np.random.default_rng(0).random((2 * FITTED, 3))
+    targets, labels = np.sin(9.0 * points[:, 0]) - points[:, 1], np.zeros(3, dtype=bool)
+    found = fit(points, labels, targets, FITTED)
+    alone = fit(points[::2], labels, targets[::2])
+    assert len(found.weights) == len(points)
+    np.testing.assert_array_equal(found.hyperparameters.scales, alone.hyperparameters.scales)
+    few = fit(points[:FITTED], labels, targets[:FITTED])
+    same = fit(points[:FITTED], labels, targets[:FITTED], FITTED)
+    np.testing.assert_array_equal(same.weights, few.weights)
 
 
 def test_draws_grow_fewer_with_the_crowd() -> None:
