@@ -18,13 +18,22 @@ Indices = NDArray[np.intp]
 
 CROWD = 64  # slots: beyond them a batch is one
 SCREENED = 16_384  # draws of all its particles together
-POINTS, FITTED = 300, 150  # of the surrogate, and of its fit: half the time of 400 and 400
+MANY = 2_048  # slots: beyond them devices would wait for the surrogate
+POINTS, FITTED = 300, 150  # it is given, and fitted to, there: half the time of all of its own
 LEAST_DRAWS = 4  # of each, where there is a choice at all
 
 
 def draws_each(draws: int, slots: int) -> int:
     """Return how many draws each of so many slots has, at most `draws`."""
     return min(draws, max(LEAST_DRAWS, SCREENED // slots))
+
+
+def points_for(slots: int) -> tuple[()] | tuple[int, int]:
+    """Return how many points so many slots let the surrogate have, and be fitted to, at most.
+
+    Nothing where it may have its own number of them. See `standing_of`.
+    """
+    return (POINTS, FITTED) if slots > MANY else ()
 
 
 def crowd_moves(

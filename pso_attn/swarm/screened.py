@@ -10,14 +10,7 @@ from numpy.typing import NDArray
 from pso_attn.seeding import generator
 from pso_attn.space import Space
 from pso_attn.swarm.covariance import Learned
-from pso_attn.swarm.crowd import (
-    CROWD,
-    FITTED,
-    POINTS,
-    crowd_choice,
-    crowd_moves,
-    draws_each,
-)
+from pso_attn.swarm.crowd import CROWD, crowd_choice, crowd_moves, draws_each, points_for
 from pso_attn.swarm.draws import moves, start, start_length, varied
 from pso_attn.swarm.fold import Fold, folded
 from pso_attn.swarm.ledger import Ledger, keys, modelled
@@ -107,14 +100,13 @@ class ScreenedSwarm:
     def _moved(self, space: Space, history: History, particles: tuple[int, ...]) -> Array:
         """Return the most promising move of each of the particles, (B, D)."""
         generation, ledger = len(history), self.ledger(space, history)
-        is_crowd = len(particles) > CROWD
         if self.options.moves == "velocity":
-            fewer = (POINTS, FITTED) if is_crowd else ()
-            standing = standing_of(ledger, space.categorical, self.particles, *fewer)
+            few = points_for(len(particles))
+            standing = standing_of(ledger, space.categorical, self.particles, *few)
         else:
             standing = self.learned(space, history).current(space, self.particles)
         known = set(ledger.names)
-        if is_crowd:
+        if len(particles) > CROWD:
             return self._swept(space, history, standing, np.array(particles), known)
         drawn = np.stack(
             [self._drawn(space, history, standing, i, known) for i in particles]

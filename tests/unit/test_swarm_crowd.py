@@ -16,6 +16,7 @@ from pso_attn.swarm.crowd import (
     crowd_choice,
     draws_each,
 )
+from pso_attn.swarm.crowd import MANY as MOST
 from pso_attn.swarm.ledger import Ledger
 from pso_attn.swarm.screening import Forecast
 from pso_attn.swarm.standing import Standing, standing_of
@@ -84,8 +85,9 @@ def test_a_forecast_for_a_crowd_is_the_same_but_for_rounding() -> None:
     np.testing.assert_allclose(other.variance, one.variance, atol=1e-8)
 
 
-def test_a_crowd_has_a_surrogate_of_fewer_trials(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(("slots", "points"), [(MOST, 400), (MOST + 1, POINTS)])
+def test_very_many_particles_have_a_surrogate_of_fewer_trials(
+    slots: int, points: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = []
 
@@ -94,8 +96,8 @@ def test_a_crowd_has_a_surrogate_of_fewer_trials(
         return found[-1]
 
     monkeypatch.setattr(screened, "standing_of", watched)
-    drive(swarm(draws=9), cube(3), bowl, 6)
-    assert len(found[-1].surrogate.points) == POINTS < 5 * MANY
+    drive(ScreenedSwarm(3, slots, slots, 2), cube(2), bowl, 2)
+    assert [len(standing.surrogate.points) for standing in found] == [points]
 
 
 def test_a_fit_to_fewer_points_is_given_all_of_them() -> None:
