@@ -17,7 +17,7 @@ from pso_attn.testing.spaces import mixed
 from pso_attn.types import Budget, Objective
 
 LOSSES = (Objective("loss", "minimize"),)
-SWARM = 10
+SWARM, FEW, MANY = 10, 10, 60  # particles; generations
 
 
 def loss(settings: Any, trial: Any) -> float:
@@ -51,9 +51,8 @@ def test_a_driver_keeps_its_history_and_counts_of_trainings_and_nothing_else(
     tmp_path: Path,
 ) -> None:
     kept(1, tmp_path)  # what is loaded and remembered once
-    early, late = kept(10, tmp_path), kept(40, tmp_path)
-    grown, left = (
-        (after - before) / SWARM / 30 for before, after in zip(early, late, strict=True)
-    )
+    early, late = kept(FEW, tmp_path), kept(MANY, tmp_path)
+    trials = SWARM * (MANY - FEW)
+    grown, left = ((b - a) / trials for a, b in zip(early, late, strict=True))
     assert grown > 1_000  # bytes a trial
-    assert left < 50
+    assert left < 70  # tables grow by steps; one entry for each trial would be over 100
