@@ -95,7 +95,7 @@ class Parts:
                 executor,
             )
         if self.weights is not None:
-            begin = partial(self.weights.begin, device, checkpoints)
+            begin = partial(self.weights.begin, self._device_here, checkpoints)
             return WeightEvaluator(
                 self.space,
                 self.task,
@@ -171,12 +171,22 @@ class Parts:
         is_elsewhere = self.configuration.execution.executor == "ray"
         return torch.device(name) if is_elsewhere else resolve_device(name)
 
-    def weight_trainer(self, device: "torch.device | None" = None) -> "WeightTrainer":
-        """Return who scores positions of weights, by default on the configuration's device."""
+    @property
+    def _device_here(self) -> "torch.device":
+        """The device of what this process trains: its CPU where other machines alone have GPUs."""
+        import torch
+
         from pso_attn.evaluate import resolve_device
 
+        is_elsewhere = self.configuration.execution.executor == "ray"
+        if is_elsewhere and not torch.cuda.is_available():
+            return torch.device("cpu")
+        return resolve_device(self.configuration.device)
+
+    def weight_trainer(self, device: "torch.device | None" = None) -> "WeightTrainer":
+        """Return who scores positions of weights, by default in this process."""
         assert self.weights is not None
-        device = device or resolve_device(self.configuration.device)
+        device = device or self._device_here
         return self.weights.trainer(self.objectives[0], self.configuration.budget, device)
 
     def own_objective(self, device: "torch.device | None" = None) -> "OwnObjective":
