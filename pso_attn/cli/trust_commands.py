@@ -246,4 +246,5 @@ def _confirmation(document: dict[str, Any], report_command: str) -> list[Any]:
         over = count(len(gain["per_seed"]), gain["unit"])
         noise = f" (seed noise {number(gain['seed_noise'])})" if document["seeds"] else ""
         lines.append(f"gain in test {metric}: {spread} over {over}{noise}")
-    return [*lines, document["verdict"], f"report:   {report_command}"]
+    said = textwrap.wrap(document["verdict"], 80)
+    return [*lines, *said, f"report:   {report_command}"]
