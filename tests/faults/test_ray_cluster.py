@@ -51,6 +51,7 @@ try:
     from ray.cluster_utils import Cluster
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+    from pso_attn.evaluate.executors import ray_executor
     from pso_attn.evaluate.executors.ray_executor import RayExecutor
 except ModuleNotFoundError:
     if os.environ.get("CI"):
@@ -228,6 +229,36 @@ def test_a_gpu_that_no_node_has_is_refused(cluster: Any) -> None:
         RayExecutor(made_of(node_of), torch.device("cuda"))
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="PyTorch sees a CUDA device here")
+def test_a_gpu_that_pytorch_does_not_see_is_refused(
+    cluster: Any, third: Callable[..., Any]
+) -> None:
+    third(num_gpus=1)
+    until(lambda: ray.cluster_resources().get("GPU") == 1)
+    said = r"has a GPU for Ray, and its PyTorch, .*, sees no CUDA device; install a CUDA build"
+    with pytest.raises(ConfigurationError, match=said):
+        RayExecutor(made_of(node_of), torch.device("cuda"))
+
+
+def test_each_chunk_is_given_a_gpu_of_its_own(
+    cluster: Any, third: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray hands out GPUs that are not there, to a trainer that does not use them."""
+    for _ in range(2):
+        third(num_gpus=1)
+    until(lambda: ray.cluster_resources().get("GPU") == 2)
+    monkeypatch.setattr(ray_executor, "checked_nodes", lambda device: 2**30)
+    trainer = Placed(tmp_path)
+    with closing(RayExecutor(trainer, torch.device("cuda"))) as executor:
+        assert executor.workers == 2
+        (plan,) = generations(trainer, executor, 1)
+        assert [len(chunk) for chunk in plan.chunks] == [4, 4]
+        outcomes(trainer, executor, plan)
+    given = [path.read_text() for path in tmp_path.iterdir()]
+    assert len({line.split()[0] for line in given}) == 2  # nodes
+    assert {line.split(maxsplit=1)[1] for line in given} == {"cuda 1"}
+
+
 def test_a_node_with_other_packages_is_refused_with_both_versions(
     cluster: Any, third: Callable[..., Any], tmp_path: Path
 ) -> None:
@@ -377,6 +408,26 @@ class Paced(SwarmTrainer):
         time.sleep(len(job.candidates) * self.seconds * longer)
         (self.folder / f"ended {what}").touch()
         return trained
+
+
+class Placed(SwarmTrainer):
+    """Trains on a CPU, and notes on which node, for which device and with how many GPUs."""
+
+    def __init__(self, folder: Path, device: torch.device = CPU) -> None:
+        super().__init__(digits(), LOSS, FEW, CPU)
+        self.folder, self.meant = folder, device
+
+    def on(self, device: torch.device) -> "Placed":
+        return Placed(self.folder, device)
+
+    def train(self, job: Job, hear: Hear) -> Trained:
+        context = ray.get_runtime_context()
+        gpus = context.get_accelerator_ids()["GPU"]
+        note = self.folder / str(job.candidates[0].trial)
+        note.write_text(f"{context.get_node_id()} {self.meant} {len(gpus)}")
+        while len(list(self.folder.iterdir())) < 2:  # both at once
+            time.sleep(0.05)
+        return super().train(job, hear)
 
 
 def noted(folder: Path, word: str) -> dict[str, list[int]]:

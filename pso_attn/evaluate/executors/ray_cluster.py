@@ -232,6 +232,12 @@ def _look(device: str, slots: int, driver: dict[str, str]) -> int | str:
     said = refusal(driver)
     if said is not None:
         return said
+    if device == "cuda" and not torch.cuda.is_available():
+        return (
+            f"node {ray.util.get_node_ip_address()} has a GPU for Ray, and its PyTorch, "
+            f"{torch.__version__}, sees no CUDA device; install a CUDA build there, or use "
+            "--device cpu"
+        )
     share = 1 if device == "cuda" else slots
     return memory_budget_bytes(torch.device(device)) // share
 
