@@ -101,8 +101,8 @@ class ScreenedSwarm:
         """Return the most promising move of each of the particles, (B, D)."""
         generation, ledger = len(history), self.ledger(space, history)
         if self.options.moves == "velocity":
-            few = points_for(len(particles))
-            standing = standing_of(ledger, space.categorical, self.particles, *few)
+            most = points_for(len(particles))
+            standing = standing_of(ledger, space.categorical, self.particles, most)
         else:
             standing = self.learned(space, history).current(space, self.particles)
         known = set(ledger.names)

@@ -15,7 +15,7 @@ Flags = NDArray[np.bool_]
 Indices = NDArray[np.intp]
 
 NOISE_TRUSTED = 0.05  # share of the spread that is noise from which on only the model counts
-POINTS = 400  # that the surrogate is given at most,
+POINTS = 400  # that the surrogate is fitted to at most,
 ENTRIES = 4_000_000  # and what their pairs may take, times D: less than 400 points from D = 50 on
 
 MANY, SLIGHT = (
@@ -46,17 +46,15 @@ class Standing:
         return self.surrogate.hyperparameters.noise >= NOISE_TRUSTED
 
 
-def standing_of(
-    ledger: Ledger, labels: Flags, particles: int, points: int = POINTS, most: int | None = None
-) -> Standing:
+def standing_of(ledger: Ledger, labels: Flags, particles: int, points: int = POINTS) -> Standing:
     """Return where a swarm of so many particles stands after at least one trial.
 
     Fidelity comes before merit, and a failure is nobody's best. labels: (D,), the coordinates
-    that hold one. points: that the surrogate is given at most. most: of them, see `fit`.
+    that hold one. points: that the surrogate is fitted to at most.
     """
     targets = normalised(comparable(ledger.losses, ledger.fidelities))
     kept = _kept(targets, ledger.points.shape[1], points)
-    surrogate = fit(ledger.points[kept], labels, targets[kept], most)
+    surrogate = fit(ledger.points[kept], labels, targets[kept])
     trust = min(1.0, surrogate.hyperparameters.noise / NOISE_TRUSTED)
     merits = targets
     if len(targets) <= MANY or trust > SLIGHT:
@@ -75,7 +73,7 @@ def standing_of(
 
 
 def _kept(targets: Array, dimension: int, points: int) -> Indices:
-    """Return which trials the surrogate is given, in order: all of up to so many points.
+    """Return which trials the surrogate is fitted to, in order: all of up to so many points.
 
     Of more, half are the best, a quarter the latest, the rest evenly by target from what is left,
     so that it knows where it is bad as well. Fewer points in many dimensions.

@@ -142,20 +142,18 @@ class Surrogate:
         )
 
 
-def fit(points: Array, labels: Flags, targets: Array, most: int | None = None) -> Surrogate:
+def fit(points: Array, labels: Flags, targets: Array) -> Surrogate:
     """Return the process of the most probable hyperparameters.
 
     points: (n, D) in the unit cube. targets: (n,), standardised. L-BFGS from a fixed start, so
-    that the result is a function of the arguments alone. most: of how many points, evenly chosen,
-    the hyperparameters are the most probable; by default of all.
+    that the result is a function of the arguments alone.
     """
     dimension = points.shape[1]
-    every = 1 if most is None else math.ceil(len(points) / most)
-    pairs = Pairs.of(points[::every], labels)
+    pairs = Pairs.of(points, labels)
     start = np.log([*_medians(dimension)[:-2], FIRST_NOISE, TREND_MEDIAN])
     bounds = np.log([*[SCALES] * dimension, VARIANCES, NOISES, TRENDS])
     found = minimize(
-        lambda at: tuple(-part for part in log_posterior(at, pairs, targets[::every])),
+        lambda at: tuple(-part for part in log_posterior(at, pairs, targets)),
         start,
         jac=True,
         method="L-BFGS-B",

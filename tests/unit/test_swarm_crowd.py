@@ -9,28 +9,27 @@ from pso_attn.baselines import RandomSearch
 from pso_attn.swarm import ScreenedSwarm, screened
 from pso_attn.swarm.crowd import (
     CROWD,
-    FITTED,
-    POINTS,
+    FEWER,
+    MANY,
     SCREENED,
     _paths,
     crowd_choice,
     draws_each,
 )
-from pso_attn.swarm.crowd import MANY as MOST
 from pso_attn.swarm.ledger import Ledger
 from pso_attn.swarm.screening import Forecast
-from pso_attn.swarm.standing import Standing, standing_of
+from pso_attn.swarm.standing import POINTS, Standing, standing_of
 from pso_attn.swarm.surrogate import fit
 from pso_attn.testing import best_loss, drive
 from pso_attn.testing.samplers import roughness, stored_positions
 from pso_attn.testing.spaces import cube, four_points, mixed
 from pso_attn.types import Params
 
-MANY = CROWD + 8
+SLOTS = CROWD + 8
 
 
 def swarm(**options: object) -> ScreenedSwarm:
-    return ScreenedSwarm(3, MANY, MANY, 6, options)
+    return ScreenedSwarm(3, SLOTS, SLOTS, 6, options)
 
 
 def bowl(params: Params) -> float:
@@ -49,7 +48,7 @@ def test_a_crowd_resumes_to_the_same_positions(moves: str) -> None:
 def test_a_crowd_comes_nearer_than_random_search() -> None:
     space = cube(6)
     ours = drive(swarm(), space, bowl, 4)
-    other = drive(RandomSearch(3, MANY, MANY, 4), space, bowl, 4)
+    other = drive(RandomSearch(3, SLOTS, SLOTS, 4), space, bowl, 4)
     assert best_loss(ours) < 0.2 * best_loss(other)
 
 
@@ -85,7 +84,7 @@ def test_a_forecast_for_a_crowd_is_the_same_but_for_rounding() -> None:
     np.testing.assert_allclose(other.variance, one.variance, atol=1e-8)
 
 
-@pytest.mark.parametrize(("slots", "points"), [(MOST, 400), (MOST + 1, POINTS)])
+@pytest.mark.parametrize(("slots", "points"), [(MANY, POINTS), (MANY + 1, FEWER)])
 def test_very_many_particles_have_a_surrogate_of_fewer_trials(
     slots: int, points: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -98,18 +97,6 @@ def test_very_many_particles_have_a_surrogate_of_fewer_trials(
     monkeypatch.setattr(screened, "standing_of", watched)
     drive(ScreenedSwarm(3, slots, slots, 2), cube(2), bowl, 2)
     assert [len(standing.surrogate.points) for standing in found] == [points]
-
-
-def test_a_fit_to_fewer_points_is_given_all_of_them() -> None:
-    points = np.random.default_rng(0).random((2 * FITTED, 3))
-    targets, labels = np.sin(9.0 * points[:, 0]) - points[:, 1], np.zeros(3, dtype=bool)
-    found = fit(points, labels, targets, FITTED)
-    alone = fit(points[::2], labels, targets[::2])
-    assert len(found.weights) == len(points)
-    np.testing.assert_array_equal(found.hyperparameters.scales, alone.hyperparameters.scales)
-    few = fit(points[:FITTED], labels, targets[:FITTED])
-    same = fit(points[:FITTED], labels, targets[:FITTED], FITTED)
-    np.testing.assert_array_equal(same.weights, few.weights)
 
 
 def test_draws_grow_fewer_with_the_crowd() -> None:
