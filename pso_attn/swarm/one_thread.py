@@ -8,15 +8,36 @@ where others use these as well. What they round also depends on how many there a
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from threading import Lock
+from typing import Any
 
 from threadpoolctl import ThreadpoolController
 
 
+class _Inside:
+    """How many blocks there are now, of all of this process's threads, and what ends the limit."""
+
+    lock, count = Lock(), 0
+    limit: Any = None
+
+
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Solve and multiply on one thread inside the block, in all of this process."""
-    with _libraries().limit(limits=1, user_api="blas"):
+    """Solve and multiply on one thread inside the block, in all of this process.
+
+    The last of several blocks at once puts the libraries back as the first found them.
+    """
+    with _Inside.lock:
+        if not _Inside.count:
+            _Inside.limit = _libraries().limit(limits=1, user_api="blas")
+        _Inside.count += 1
+    try:
         yield
+    finally:
+        with _Inside.lock:
+            _Inside.count -= 1
+            if not _Inside.count:
+                _Inside.limit.restore_original_limits()
 
 
 @cache

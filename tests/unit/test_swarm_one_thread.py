@@ -9,6 +9,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from pso_attn import PSOSampler
 from pso_attn.swarm import ScreenedSwarm, believing, screened
+from pso_attn.swarm.one_thread import one_thread
 from pso_attn.swarm.standing import standing_of
 from pso_attn.testing import drive
 from pso_attn.testing.samplers import roughness
@@ -49,3 +50,16 @@ def test_it_fits_on_one_thread_and_leaves_the_others_as_they_were(
     assert seen
     assert all(one == {1} for one in seen)
     assert after == {2}
+
+
+def test_blocks_that_overlap_leave_the_others_as_the_first_found_them() -> None:
+    """As two threads that share a study have them: the first to begin is the first to end."""
+    one, other = one_thread(), one_thread()
+    with threadpool_limits(2, "blas"):
+        one.__enter__()
+        other.__enter__()
+        one.__exit__(None, None, None)
+        between = threads()
+        other.__exit__(None, None, None)
+        after = threads()
+    assert (between, after) == ({1}, {2})
