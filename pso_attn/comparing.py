@@ -8,7 +8,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -162,12 +162,13 @@ def _with_sampler(configuration: Configuration, sampler: str) -> Configuration:
 @contextmanager
 def _held(planned: Comparison, sampler: str, seed: int) -> Iterator[DrivenRun]:
     """Begin a cell's run or take it up again, and hold it inside the block."""
-    name = planned.run_name(sampler, seed)
+    name, wanted = planned.run_name(sampler, seed), planned.configuration(sampler, seed)
     with ExitStack() as stack:
         if is_run(planned.folder / name):
-            yield stack.enter_context(resume_run(name, planned.folder))
+            where = asdict(wanted.execution)
+            yield stack.enter_context(resume_run(name, planned.folder, execution=where))
         else:
-            parts = replace(planned.parts, configuration=planned.configuration(sampler, seed))
+            parts = replace(planned.parts, configuration=wanted)
             yield stack.enter_context(begin_run(parts, name, planned.folder))
 
 
@@ -197,14 +198,20 @@ def _read(
 
 
 def _refuse_other(planned: Comparison, sampler: str, seed: int) -> None:
-    """Raise RunError where a cell was begun with another space, budget, data or device."""
+    """Raise RunError where a cell was begun with another space, budget, data or device.
+
+    Where chunks train counts as well: it decides whom a particle is compared with at a rung.
+    """
     name = planned.run_name(sampler, seed)
     if not is_run(planned.folder / name):
         return
     began = _flat(load_run(name, planned.folder).started.document())
     wanted = _flat(planned.configuration(sampler, seed).document())
+    free = {"run.source", "run.ray_address", "run.chunk_timeout_s"}
+    if "run.workers" not in wanted:
+        free.add("run.workers")  # as many as there was room for
     for key in (*wanted, *began):
-        if key != "run.source" and began.get(key) != wanted.get(key):
+        if key not in free and began.get(key) != wanted.get(key):
             then, now = began.get(key, "absent"), wanted.get(key, "absent")
             raise RunError(
                 f"{planned.folder} was begun with {key} = {then}, and now it is {now}; compare "

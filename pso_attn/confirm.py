@@ -2,13 +2,16 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from pso_attn.config import execution_from
 from pso_attn.confirm_weights import UNIT, score_finalists
+from pso_attn.imports import refuse_imports
 from pso_attn.parts import Parts
 from pso_attn.runs import CONFIRMATION, LoadedRun
 from pso_attn.seeding import training_seed
@@ -31,13 +34,15 @@ def confirm_run(
     device: str | None = None,
     allow_import: bool = True,
     report: Report | None = None,
+    execution: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Confirm a run, leave `confirm.json` in its folder, and return the document.
 
-    That the test split is used is logged in the study before it is looked at. Raises RunError
-    while the run is being driven, and where no trial completed.
+    execution: where settings are trained, by the names of `config.Execution`; what is not given
+    is as in the search. That the test split is used is logged in the study before it is looked
+    at. Raises RunError while the run is being driven, and where no trial completed.
     """
-    parts = run.assembled(device, allow_import)
+    parts = _parts_there(run, device, allow_import, execution or {})
     with OptunaStore.load(run.started.storage, run.folder, parts.space, parts.objectives) as store:
         history = store.history()
         ranked = finalists(history, top, parts.weights is not None)
@@ -51,6 +56,24 @@ def confirm_run(
         document = confirm(run.name, parts, history, top, seeds, report, checkpoints)
         run.folder.write_json(CONFIRMATION, document)
     return document
+
+
+def _parts_there(
+    run: LoadedRun, device: str | None, allow_import: bool, execution: Mapping[str, Any]
+) -> Parts:
+    """Return the parts of a run, to be trained where `execution` says."""
+    from pso_attn.evaluate.executors import device_for
+
+    started = run.started
+    if started.weights:  # which are scored in this process
+        return run.assembled(device, allow_import)
+    where = execution_from(execution, "confirm", started.execution)
+    if not allow_import:
+        refuse_imports(started)  # before code of one's own is sent anywhere
+    name, code = device or started.device, started.code_folder
+    chosen = device_for(name, where.executor, where.ray_address, code)
+    parts = run.assembled_on(chosen, allow_import)
+    return replace(parts, configuration=replace(parts.configuration, execution=where))
 
 
 def confirm(

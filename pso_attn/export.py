@@ -47,7 +47,7 @@ def export_run(run: LoadedRun, out: Path, allow_import: bool = True) -> Exported
     _refuse_own_code(run)
     _refuse_taken(out)
     source, checkpoint = _model(run)
-    parts = run.assembled("cpu", allow_import)
+    parts = run.assembled_on("auto", allow_import)
     settings = checkpoint.about["settings"]
     expected, written = exported_files(parts.task, settings, checkpoint.tensors)
     try:

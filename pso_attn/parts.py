@@ -1,6 +1,7 @@
 """What a search is made of, and what is done with it: trained, rehearsed, scored."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,7 @@ if TYPE_CHECKING:  # what loads torch would slow down --help
 
     from pso_attn.evaluate import LongTraining, OwnFactory, OwnObjective, Scored
     from pso_attn.evaluate.executors import Executor
+    from pso_attn.evaluate.full_length import Searched as SearchedTrainer
     from pso_attn.evaluate.jobs import Trainer
     from pso_attn.evaluate.weights import WeightTrainer
 
@@ -93,7 +95,7 @@ class Parts:
                 executor,
             )
         if self.weights is not None:
-            begin = partial(self.weights.begin, device, checkpoints)
+            begin = partial(self.weights.begin, self._device_here, checkpoints)
             return WeightEvaluator(
                 self.space,
                 self.task,
@@ -128,30 +130,35 @@ class Parts:
 
         Raises ConfigurationError where what is trained cannot be sent there.
         """
-        from pso_attn.evaluate import ModuleTrainer, ObjectiveTrainer, SwarmTrainer
+        if self.weights is not None:
+            return self._executor_of(self.weight_trainer(self._device_there))
+        return self._executor_of(self._searched_trainer())
+
+    def _executor_of(self, trainer: "Trainer") -> "Executor":
         from pso_attn.evaluate.executors import make_executor
 
-        objective, budget = self.objectives[0], self.configuration.budget
-        device = self._device_there
-        trainer: Trainer
-        if self.function is not None:
-            trainer = ObjectiveTrainer(self.own_objective(device), objective, budget)
-        elif self.factory is not None:
-            trainer = ModuleTrainer(self.factory, objective, budget, device)
-        elif self.weights is not None:
-            trainer = self.weight_trainer(device)
-        else:
-            trainer = SwarmTrainer(self.task, objective, budget, device)
         where = self.configuration.execution
         return make_executor(
             where.executor,
             trainer,
-            device,
+            self._device_there,
             where.workers,
             where.chunk_timeout_s,
             where.ray_address,
             self.configuration.code_folder,
         )
+
+    def _searched_trainer(self) -> "SearchedTrainer":
+        """Return who trains a chunk of settings."""
+        from pso_attn.evaluate import ModuleTrainer, ObjectiveTrainer, SwarmTrainer
+
+        objective, budget = self.objectives[0], self.configuration.budget
+        device = self._device_there
+        if self.function is not None:
+            return ObjectiveTrainer(self.own_objective(device), objective, budget)
+        if self.factory is not None:
+            return ModuleTrainer(self.factory, objective, budget, device)
+        return SwarmTrainer(self.task, objective, budget, device)
 
     @property
     def _device_there(self) -> "torch.device":
@@ -164,12 +171,22 @@ class Parts:
         is_elsewhere = self.configuration.execution.executor == "ray"
         return torch.device(name) if is_elsewhere else resolve_device(name)
 
-    def weight_trainer(self, device: "torch.device | None" = None) -> "WeightTrainer":
-        """Return who scores positions of weights, by default on the configuration's device."""
+    @property
+    def _device_here(self) -> "torch.device":
+        """The device of what this process trains: its CPU where other machines alone have GPUs."""
+        import torch
+
         from pso_attn.evaluate import resolve_device
 
+        is_elsewhere = self.configuration.execution.executor == "ray"
+        if is_elsewhere and not torch.cuda.is_available():
+            return torch.device("cpu")
+        return resolve_device(self.configuration.device)
+
+    def weight_trainer(self, device: "torch.device | None" = None) -> "WeightTrainer":
+        """Return who scores positions of weights, by default in this process."""
         assert self.weights is not None
-        device = device or resolve_device(self.configuration.device)
+        device = device or self._device_here
         return self.weights.trainer(self.objectives[0], self.configuration.budget, device)
 
     def own_objective(self, device: "torch.device | None" = None) -> "OwnObjective":
@@ -235,15 +252,12 @@ class Parts:
         split: str,
         report: Callable[[int, int], None] | None = None,
     ) -> "list[Scored]":
-        """Return each (settings, seed) pair's training at full length, scored on a split."""
-        from pso_attn.evaluate import resolve_device, score_objective, train_modules, train_swarm
+        """Return each (settings, seed) pair's training at full length, scored on a split.
 
-        budget = self.configuration.budget
-        if self.function is not None:
-            function, objective = self.own_objective(), self.objectives[0]
-            return score_objective(function, settings, seeds, budget, objective, split, report)
-        device = resolve_device(self.configuration.device)
-        if self.factory is not None:
-            own = self.factory
-            return train_modules(own, settings, seeds, budget.steps, device, split, report)
-        return train_swarm(self.task, settings, seeds, budget.steps, device, split, report)
+        They train where chunks do.
+        """
+        from pso_attn.evaluate.full_length import FullLengthTrainer, score_apart
+
+        trainer = FullLengthTrainer(self._searched_trainer(), split)
+        with closing(self._executor_of(trainer)) as executor:
+            return score_apart(trainer, executor, settings, seeds, report)

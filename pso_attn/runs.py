@@ -84,7 +84,7 @@ class LoadedRun:
         """
         if self.started.objective is not None:
             return make_space(self.started, None)
-        return self.assembled().space
+        return self.assembled_on("auto").space
 
     def assembled(
         self,
@@ -110,7 +110,10 @@ class LoadedRun:
         allow_import: bool = True,
         function: Callable[..., Any] | None = None,
     ) -> Parts:
-        """Return the parts on a device that is there, if not here, then where chunks train."""
+        """Return the parts on a device that is there, if not here, then where chunks train.
+
+        "auto" will do where nothing is trained: a run's GPUs may be another machine's.
+        """
         parts = assemble(replace(self.started, device=device), allow_import, function)
         return same_data(self.name, parts, self.started)
 
@@ -118,7 +121,7 @@ class LoadedRun:
         """Return what a report is made from."""
         from pso_attn.report import ReportInput
 
-        searched, weights = self.assembled() if self.started.weights else None, None
+        searched, weights = self.assembled_on("auto") if self.started.weights else None, None
         if searched is not None:
             weights = before_and_after(searched, self.folder, self.folder.read_json(CONTROL))
         return ReportInput(

@@ -1,7 +1,8 @@
 """Hold samplers against each other."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,14 +13,19 @@ from pso_attn.cli.guard import guarded, interruptible, say, this_command
 from pso_attn.cli.options import (
     RUNS,
     Batch,
+    ChunkTimeout,
     Device,
+    Executor,
     Json,
     NoImport,
     Particles,
     Quiet,
+    RayAddress,
     RunsDir,
     Sets,
     SpaceFile,
+    Workers,
+    execution_flags,
 )
 from pso_attn.cli.output import emit, table
 
@@ -55,6 +61,10 @@ def compare(
         int | None, typer.Option(min=0, metavar="N", help="The first seed; the others follow it.")
     ] = None,
     device: Device = None,
+    executor: Executor = None,
+    workers: Workers = None,
+    ray_address: RayAddress = None,
+    chunk_timeout: ChunkTimeout = None,
     runs_dir: RunsDir = RUNS,
     sets: Sets = None,
     out: Annotated[
@@ -75,6 +85,7 @@ def compare(
         "generations": generations,
         "seed": seed,
         "device": device,
+        **execution_flags(executor, workers, ray_address, chunk_timeout),
     }
     named = [name.strip() for name in samplers.split(",") if name.strip()]
     with interruptible(this_command):
@@ -83,11 +94,13 @@ def compare(
 
         configuration = read_configuration(space, sets or (), flags)
         planned = plan_comparison(configuration, named, seeds, runs_dir, run, not no_import)
-        for note in () if quiet else planned.notes:
-            say(f"note: {note}")
-        contest = run_comparison(
-            planned, lambda held: _shown(planned, held, quiet), this_command()
-        )
+        said = list[str]()
+        _say_notes(planned.notes, said, quiet)
+        # Ray prints what it has to say, and stdout is for results
+        with redirect_stdout(sys.stderr):
+            contest = run_comparison(
+                planned, lambda held: _shown(planned, held, said, quiet), this_command()
+            )
         page = _written(contest, planned.folder / "report" if out is None else out)
     document = _document(contest, planned.folder, page)
     emit(
@@ -112,11 +125,22 @@ def _written(contest: "Contest", folder: Path) -> Path:
         raise StorageError(f"{folder} cannot be written: {error.strerror}") from error
 
 
+def _say_notes(notes: Sequence[str], said: list[str], quiet: bool) -> None:
+    """Say each note once; said: those that were said before."""
+    for note in () if quiet else notes:
+        if note not in said:
+            said.append(note)
+            say(f"note: {note}")
+
+
 @contextmanager
-def _shown(planned: "Comparison", driven: "DrivenRun", quiet: bool) -> Iterator[Mapping[str, Any]]:
-    """Show a search's progress, and yield what tells of it."""
+def _shown(
+    planned: "Comparison", driven: "DrivenRun", said: list[str], quiet: bool
+) -> Iterator[Mapping[str, Any]]:
+    """Show a search's progress, and yield what tells of it; said: the notes of searches before."""
     from pso_attn.cli.progress import SearchProgress
 
+    _say_notes(driven.executor.notes, said, quiet)
     configuration = driven.parts.configuration
     cell = planned.seeds.index(configuration.seed) * len(planned.samplers)
     cell += planned.samplers.index(configuration.sampler) + 1

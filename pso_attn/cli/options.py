@@ -1,7 +1,7 @@
 """The flags that several commands share, as types."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -54,3 +54,15 @@ BreakLock = Annotated[
 ]
 
 RUNS = Path("runs")
+
+
+def execution_flags(
+    executor: str | None, workers: int | None, address: str | None, chunk_timeout_s: float | None
+) -> dict[str, Any]:
+    """Return the flags that say where chunks train, by their names in `config.FLAGS`."""
+    return {
+        "executor": executor,
+        "workers": workers,
+        "ray_address": address,
+        "chunk_timeout_s": chunk_timeout_s,
+    }

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -29,6 +29,7 @@ from pso_attn.cli.options import (
     SpaceFile,
     Timeout,
     Workers,
+    execution_flags,
 )
 from pso_attn.cli.output import emit
 
@@ -91,7 +92,7 @@ def search(
         "device": device,
         "storage": storage,
         "precision": precision,
-        **_execution_flags(executor, workers, ray_address, chunk_timeout),
+        **execution_flags(executor, workers, ray_address, chunk_timeout),
     }
     configuration = read_configuration(space, sets or (), flags)
     if warm_start is not None:
@@ -141,7 +142,7 @@ def resume(
             runs_dir,
             generations=generations,
             device=device,
-            execution=_execution_flags(executor, workers, ray_address, chunk_timeout),
+            execution=execution_flags(executor, workers, ray_address, chunk_timeout),
             break_lock=break_lock,
             allow_import=not no_import,
         ) as driven:
@@ -226,18 +227,6 @@ def _rehearse(parts: "Parts", as_json: bool, quiet: bool) -> None:
     document, lines = rehearsal(parts)
     essence = [f"{document['search_seconds']:.0f}"]
     emit(document, as_json=as_json, quiet=quiet, lines=lines, essence=essence)
-
-
-def _execution_flags(
-    executor: str | None, workers: int | None, address: str | None, chunk_timeout_s: float | None
-) -> dict[str, Any]:
-    """Return the flags that say where chunks train, by their names in `config.FLAGS`."""
-    return {
-        "executor": executor,
-        "workers": workers,
-        "ray_address": address,
-        "chunk_timeout_s": chunk_timeout_s,
-    }
 
 
 def _deadline(began_s: float, timeout: float | None) -> float:

@@ -1,15 +1,29 @@
 """Whether to believe a run: its report, its confirmation, its verification."""
 
+import sys
 import textwrap
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from pso_attn.cli.guard import guarded
-from pso_attn.cli.options import RUNS, Device, Json, NoImport, Quiet, Run, RunsDir
+from pso_attn.cli.options import (
+    RUNS,
+    ChunkTimeout,
+    Device,
+    Executor,
+    Json,
+    NoImport,
+    Quiet,
+    RayAddress,
+    Run,
+    RunsDir,
+    Workers,
+    execution_flags,
+)
 from pso_attn.cli.output import emit, table
 
 if TYPE_CHECKING:  # pandas and matplotlib would slow down --help
@@ -130,20 +144,29 @@ def confirm(
     top: Annotated[int, typer.Option(min=1, metavar="K", help="How many finalists.")] = 3,
     seeds: Annotated[int, typer.Option(min=1, metavar="N", help="Fresh seeds each.")] = 5,
     device: Device = None,
+    executor: Executor = None,
+    workers: Workers = None,
+    ray_address: RayAddress = None,
+    chunk_timeout: ChunkTimeout = None,
     runs_dir: RunsDir = RUNS,
     no_import: NoImport = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Score RUN's finalists and the defaults on fresh seeds and the test split."""
+    """Score RUN's finalists and the defaults on fresh seeds and the test split.
+
+    They are trained where the search's chunks were, unless flags say otherwise.
+    """
     from pso_attn.cli.progress import steps_shown
     from pso_attn.confirm import confirm_run
     from pso_attn.runs import load_run
 
     loaded = load_run(run, runs_dir)
     unit = "steps" if loaded.started.objective is None else "trainings"
-    with steps_shown("confirming", quiet, unit) as progress:
-        document = confirm_run(loaded, top, seeds, device, not no_import, progress)
+    where = execution_flags(executor, workers, ray_address, chunk_timeout)
+    # Ray prints what it has to say, and stdout is for results
+    with steps_shown("confirming", quiet, unit) as progress, redirect_stdout(sys.stderr):
+        document = confirm_run(loaded, top, seeds, device, not no_import, progress, where)
     emit(
         document,
         as_json=as_json,
@@ -223,4 +246,5 @@ def _confirmation(document: dict[str, Any], report_command: str) -> list[Any]:
         over = count(len(gain["per_seed"]), gain["unit"])
         noise = f" (seed noise {number(gain['seed_noise'])})" if document["seeds"] else ""
         lines.append(f"gain in test {metric}: {spread} over {over}{noise}")
-    return [*lines, document["verdict"], f"report:   {report_command}"]
+    said = textwrap.wrap(document["verdict"], 80)
+    return [*lines, *said, f"report:   {report_command}"]

@@ -5,13 +5,13 @@ from pso_attn.evaluate.device import resolve_device
 from pso_attn.evaluate.evaluator import SwarmEvaluator
 from pso_attn.evaluate.generations import Progress
 from pso_attn.evaluate.module_evaluator import ModuleEvaluator
-from pso_attn.evaluate.module_runs import rehearse_modules, train_modules
+from pso_attn.evaluate.module_runs import rehearse_modules
 from pso_attn.evaluate.module_trainer import ModuleTrainer
 from pso_attn.evaluate.module_training import ModuleMember, ModuleTraining
 from pso_attn.evaluate.optimiser import KNOBS, check_batch
 from pso_attn.evaluate.own_factory import OwnFactory
 from pso_attn.evaluate.own_objective import ObjectiveEvaluator
-from pso_attn.evaluate.own_scoring import rehearse_objective, score_objective, train_objective
+from pso_attn.evaluate.own_scoring import rehearse_objective, train_objective
 from pso_attn.evaluate.own_trainer import ObjectiveTrainer, OwnObjective
 from pso_attn.evaluate.planner import Forecast
 from pso_attn.evaluate.rehearsal import rehearse
@@ -45,8 +45,6 @@ __all__ = [
     "rehearse_modules",
     "rehearse_objective",
     "resolve_device",
-    "score_objective",
-    "train_modules",
     "train_objective",
     "train_swarm",
 ]

@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 
 from pso_attn.evaluate.remote_tiles import Helpers
-from pso_attn.evaluate.rungs import leavers, rung_steps, scored_steps
+from pso_attn.evaluate.rungs import Earlier, leavers, rung_steps, scored_steps
 from pso_attn.evaluate.tiles import Cut, TiledTraining, with_helpers
 from pso_attn.evaluate.training import Member, divergence
 from pso_attn.tasks.task import Task
@@ -105,7 +105,7 @@ def train_chunk(
     candidates: Sequence[Sequence[Member]],
     budget: Budget,
     objective: Objective,
-    earlier: Mapping[int, Sequence[float]],
+    earlier: Mapping[int, Earlier],
     device: torch.device,
     report: Report,
     cut: Cut = ONE_TILE,
@@ -113,7 +113,7 @@ def train_chunk(
 ) -> list[ChunkResult]:
     """Return each candidate's result; candidates: their trainings, one per seed.
 
-    earlier: step of a rung -> the losses that earlier generations stored there. report: called
+    earlier: step of a rung -> what earlier generations lost there. report: called
     with (step, candidates still training) a hundred times or less, and where they were scored with
     the best's objective as well. cut: changes no result. helpers: for a cut that asks for them.
     """
@@ -132,7 +132,7 @@ def run_chunk(
     sizes: Sequence[int],
     budget: Budget,
     objective: Objective,
-    earlier: Mapping[int, Sequence[float]],
+    earlier: Mapping[int, Earlier],
     report: Report,
 ) -> list[ChunkResult]:
     """Return each candidate's result; sizes: how many of the training's members are its seeds."""
@@ -145,7 +145,7 @@ def run_chunk(
         _score(training, owner, results, objective, until)
         alive = [row for row in sorted(going) if results[row].state is State.COMPLETE]
         if until in rungs and alive:
-            _prune(results, alive, objective, earlier.get(until, ()), until)
+            _prune(results, alive, objective, earlier.get(until, Earlier()), until)
         staying = {row for row in alive if results[row].state is State.COMPLETE}
         if not staying:
             break
@@ -192,7 +192,7 @@ def _prune(
     results: Sequence[ChunkResult],
     alive: Sequence[int],
     objective: Objective,
-    earlier: Sequence[float],
+    earlier: Earlier,
     step: int,
 ) -> None:
     losses = [objective.loss(results[row].curve[step]) for row in alive]

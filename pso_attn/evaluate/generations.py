@@ -21,7 +21,7 @@ from pso_attn.evaluate.jobs import (
     failed,
     record_of,
 )
-from pso_attn.evaluate.rungs import losses_at, rung_steps
+from pso_attn.evaluate.rungs import Earlier, losses_at, rung_steps
 from pso_attn.evaluate.trainings import Identity, Trainings, identity
 from pso_attn.seeding import training_seed
 from pso_attn.space import Space
@@ -142,7 +142,7 @@ def evaluate_chunks(
     objective, known = history.objectives[0], generation.outcomes
     plan = list(generation.chunks)
     waiting = deque(chunk for chunk in plan if any(trial not in known for trial in chunk))
-    earlier = {rung: losses_at(history, rung) for rung in rung_steps(budget)}
+    past = {rung: losses_at(history, rung) for rung in rung_steps(budget)}
     before = (*(trial.outcome for trial in history.trials), *known.values())
     record = min((record_of(outcome, objective) for outcome in before), default=NO_RECORD)
     places: dict[Job, int] = {}  # of those that train now
@@ -153,6 +153,7 @@ def evaluate_chunks(
         chunk = waiting.popleft()
         candidates = tuple(by_trial[trial] for trial in chunk)
         work = sum(trainer.work(candidate) for candidate in candidates)
+        earlier = {rung: Earlier.of(losses, len(chunk)) for rung, losses in past.items()}
         job = Job(generation.number, candidates, earlier, record, folder, work)
         places[job] = plan.index(chunk)
         return job

@@ -9,6 +9,7 @@ from typing import Protocol, Self
 
 import torch
 
+from pso_attn.evaluate.rungs import Earlier
 from pso_attn.types import Array, Candidate, Objective, Outcome, Settings, State
 
 Record = tuple[float, int]  # a loss and its trial: of equal losses the earlier trial's is better
@@ -20,14 +21,14 @@ STEPS_EVERY_S = 0.1  # from a worker: each is a message
 class Job:
     """One chunk to train.
 
-    earlier: step of a rung -> the losses that earlier generations stored there. record: the best
+    earlier: step of a rung -> what earlier generations lost there. record: the best
     so far. folder: where trials of one's own may keep files, or None. work: how long it takes
     beside others, by `Trainer.work`.
     """
 
     generation: int
     candidates: tuple[Candidate, ...]
-    earlier: Mapping[int, Sequence[float]]
+    earlier: Mapping[int, Earlier]
     record: Record = NO_RECORD
     folder: Path | None = None
     work: float = 1.0

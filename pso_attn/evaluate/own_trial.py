@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from pso_attn.evaluate.own_code import OwnCodeError, read_number
-from pso_attn.evaluate.rungs import leavers, rung_steps
+from pso_attn.evaluate.rungs import Earlier, leavers, rung_steps
 from pso_attn.types import Budget, Objective
 
 
@@ -38,7 +38,7 @@ class Ladder:
         self,
         budget: Budget,
         objective: Objective,
-        earlier: Mapping[int, Sequence[float]] | None,
+        earlier: Mapping[int, Earlier] | None,
     ) -> None:
         """earlier: step of a rung -> what earlier generations lost there; None: nobody leaves."""
         self.steps, self._objective = budget.steps, objective
@@ -74,7 +74,7 @@ class Ladder:
             if rung in run.curve:
                 there.setdefault(run.candidate, []).append(run.curve[rung])
         losses = [self._objective.loss(sum(v) / len(v)) for v in there.values()]
-        verdicts = leavers(losses, self._earlier.get(rung, ()))
+        verdicts = leavers(losses, self._earlier.get(rung, Earlier()))
         self._left |= {c for c, leaves in zip(there, verdicts, strict=True) if leaves}
 
 

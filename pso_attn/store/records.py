@@ -200,11 +200,14 @@ def read_outcome(trial: FrozenTrial) -> Outcome:
 
 def _plain(value: Any) -> Any:
     """Return JSON data: lists for sequences, Python's numbers for numpy's."""
-    if type(value) in _PLAIN:  # nearly all of them, and the checks below are slow
+    kind = type(value)
+    if kind in _PLAIN:  # nearly all of them, and the checks below are slow
         return value
+    if kind in (list, tuple) and _PLAIN.issuperset(map(type, value)):
+        return list(value)
+    if kind is dict and _PLAIN.issuperset(map(type, value.values())):
+        return {str(key): item for key, item in value.items()}
     if isinstance(value, Mapping):
-        if type(value) is dict and _PLAIN.issuperset(map(type, value.values())):
-            return {str(key): item for key, item in value.items()}
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]

@@ -7,6 +7,7 @@ import numpy as np
 
 from pso_attn.space import Space
 from pso_attn.swarm.ledger import Ledger, modelled
+from pso_attn.swarm.one_thread import one_thread
 from pso_attn.swarm.screening import Forecast
 from pso_attn.swarm.standing import Standing, standing_of
 from pso_attn.types import History, Trial
@@ -20,10 +21,12 @@ class Belief:
     standing: Standing
 
     @classmethod
+    @one_thread()
     def of(cls, ledger: Ledger, space: Space, particles: int) -> "Belief":
         """Return what the surrogate makes of a ledger that is not empty."""
         return cls(ledger, standing_of(ledger, space.categorical, particles))
 
+    @one_thread()
     def told(self, space: Space, history: History, running: Sequence[int]) -> History:
         """Return the history with believed losses at the trials that run, COMPLETE in it.
 

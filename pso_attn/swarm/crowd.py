@@ -11,19 +11,26 @@ from numpy.typing import NDArray
 from pso_attn.space import Space
 from pso_attn.swarm.draws import moves
 from pso_attn.swarm.ledger import Ledger
-from pso_attn.swarm.standing import Standing
+from pso_attn.swarm.standing import POINTS, Standing
 from pso_attn.types import Array
 
 Indices = NDArray[np.intp]
 
 CROWD = 64  # slots: beyond them a batch is one
 SCREENED = 16_384  # draws of all its particles together
+MANY = 2_048  # slots: beyond them devices would wait for the surrogate,
+FEWER = 300  # so that it is fitted to at most so many points
 LEAST_DRAWS = 4  # of each, where there is a choice at all
 
 
 def draws_each(draws: int, slots: int) -> int:
     """Return how many draws each of so many slots has, at most `draws`."""
     return min(draws, max(LEAST_DRAWS, SCREENED // slots))
+
+
+def points_for(slots: int) -> int:
+    """Return how many points the surrogate of so many slots is fitted to at most."""
+    return FEWER if slots > MANY else POINTS
 
 
 def crowd_moves(

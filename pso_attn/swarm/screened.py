@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from pso_attn.seeding import generator
 from pso_attn.space import Space
 from pso_attn.swarm.covariance import Learned
-from pso_attn.swarm.crowd import CROWD, crowd_choice, crowd_moves, draws_each
+from pso_attn.swarm.crowd import CROWD, crowd_choice, crowd_moves, draws_each, points_for
 from pso_attn.swarm.draws import moves, start, start_length, varied
 from pso_attn.swarm.fold import Fold, folded
 from pso_attn.swarm.ledger import Ledger, keys, modelled
+from pso_attn.swarm.one_thread import one_thread
 from pso_attn.swarm.screened_options import ScreenedOptions, read_screened_options
 from pso_attn.swarm.screening import Forecast, chosen_moves
 from pso_attn.swarm.separable import SeparableSwarm
@@ -77,7 +78,8 @@ class ScreenedSwarm:
         if generation < start_length(self.particles, self.batch, self.generations, dimension):
             positions = start(space, self.seed, first, self.batch)
         else:
-            positions = self._moved(space, history, particles)
+            with one_thread():
+                positions = self._moved(space, history, particles)
         return Proposal(space.with_starts(positions, first), particles)
 
     def ledger(self, space: Space, history: History) -> Ledger:
@@ -100,7 +102,8 @@ class ScreenedSwarm:
         """Return the most promising move of each of the particles, (B, D)."""
         generation, ledger = len(history), self.ledger(space, history)
         if self.options.moves == "velocity":
-            standing = standing_of(ledger, space.categorical, self.particles)
+            most = points_for(len(particles))
+            standing = standing_of(ledger, space.categorical, self.particles, most)
         else:
             standing = self.learned(space, history).current(space, self.particles)
         known = set(ledger.names)

@@ -48,14 +48,14 @@ class Standing:
         return self.surrogate.hyperparameters.noise >= NOISE_TRUSTED
 
 
-def standing_of(ledger: Ledger, labels: Flags, particles: int) -> Standing:
+def standing_of(ledger: Ledger, labels: Flags, particles: int, points: int = POINTS) -> Standing:
     """Return where a swarm of so many particles stands after at least one trial.
 
     Fidelity comes before merit, and a failure is nobody's best. labels: (D,), the coordinates
-    that hold one.
+    that hold one. points: that the surrogate is fitted to at most.
     """
     seen = regrets(comparable(ledger.losses, ledger.fidelities))
-    kept = _kept(seen, ledger.points.shape[1])
+    kept = _kept(seen, ledger.points.shape[1], points)
     surrogate, warp = fit(ledger.points[kept], labels, seen[kept])
     targets = warp.targets(seen)
     trust = min(1.0, surrogate.hyperparameters.noise / NOISE_TRUSTED)
@@ -76,14 +76,14 @@ def standing_of(ledger: Ledger, labels: Flags, particles: int) -> Standing:
     return Standing(surrogate, targets, merits, ranks, best, bests, costs)
 
 
-def _kept(seen: Array, dimension: int) -> Indices:
-    """Return which trials the surrogate is fitted to, in order: all of up to 400.
+def _kept(seen: Array, dimension: int, points: int) -> Indices:
+    """Return which trials the surrogate is fitted to, in order: all of up to so many points.
 
-    Of more, half of 400 are the best, a quarter the latest, the rest evenly by regret from what
-    is left, so that it knows where it is bad as well. Fewer than 400 in many dimensions.
+    Of more, half are the best, a quarter the latest, the rest evenly by regret from what is left,
+    so that it knows where it is bad as well. Fewer points in many dimensions.
     """
     count = len(seen)
-    most = min(POINTS, int(math.sqrt(2.0 * ENTRIES / dimension)))
+    most = min(points, int(math.sqrt(2.0 * ENTRIES / dimension)))
     if count <= most:
         return np.arange(count)
     by_regret = np.argsort(seen, kind="stable")

@@ -30,8 +30,10 @@ from pso_attn.evaluate import (
     Progress,
     SwarmEvaluator,
     SwarmTrainer,
+    train_swarm,
 )
 from pso_attn.evaluate.executors import Executor, LocalExecutor
+from pso_attn.evaluate.full_length import FullLengthTrainer, score_apart
 from pso_attn.evaluate.generations import Listener, evaluate_chunks
 from pso_attn.evaluate.jobs import Trainer
 from pso_attn.models import MODEL_KNOBS
@@ -210,6 +212,37 @@ class ExecutorContract:
         assert found[1].error is not None
         assert "raised ValueError: no such luck" in found[1].error
 
+    def test_trainings_at_full_length_score_as_in_one_process(self) -> None:
+        """Whom they share a chunk with changes rounding alone, and they come in their order."""
+        task, space = digits(), swarm_space()
+        corners = np.linspace(0.1, 0.9, 4)[:, None].repeat(space.dimension, axis=1)
+        settings = [space.settings(space.decode(corner)) for corner in corners]
+        trainer = FullLengthTrainer(SwarmTrainer(task, LOSS, BUDGET, CPU), "test")
+        told: list[tuple[int, int]] = []
+        with closing(self.make(trainer, WORKERS)) as ours:
+            mine = score_apart(
+                trainer, ours, settings, [5, 6, 7, 8], lambda *how_far: told.append(how_far)
+            )
+        theirs = train_swarm(task, settings, [5, 6, 7, 8], BUDGET.steps, CPU, "test")
+        for one, other in zip(mine, theirs, strict=True):
+            assert one.metrics is not None
+            assert other.metrics is not None
+            assert one.metrics.keys() == other.metrics.keys()
+            assert abs(one.metrics["loss"] - other.metrics["loss"]) < TOLERANCE
+        assert len({one.metrics["loss"] for one in mine if one.metrics}) == len(settings)
+        done, total = told[-1]
+        assert done == total == WORKERS * BUDGET.steps
+
+    def test_a_function_that_raises_at_full_length_fails_alone(self) -> None:
+        """The others are scored."""
+        trainer = FullLengthTrainer(objective(), "test")
+        settings: list[dict[str, Any]] = [{"x": 0.1}, {"x": 0.2, "does": "raises"}, {"x": 0.3}]
+        with closing(self.make(trainer, WORKERS)) as ours:
+            mine = score_apart(trainer, ours, settings, [1, 2, 3])
+        assert [one.metrics is None for one in mine] == [False, True, False]
+        assert mine[1].error is not None
+        assert "raised ValueError: no such luck" in mine[1].error
+
 
 class WorkerContract(ExecutorContract):
     """The same for an executor whose chunks train in processes of their own, which may end."""
@@ -265,6 +298,16 @@ class WorkerContract(ExecutorContract):
         assert found[1].error is not None
         assert found[1].error.startswith(self.told["is killed"]), found[1].error
         assert found[1].error.endswith("in the last of 3 tries")
+
+    def test_a_worker_that_ends_at_full_length_costs_its_own_training(self) -> None:
+        """The others are scored, and its own says why it was not."""
+        trainer = FullLengthTrainer(objective(), "test")
+        settings: list[dict[str, Any]] = [{"x": 0.1}, {"x": 0.2, "does": "is killed"}, {"x": 0.3}]
+        with closing(self.make(trainer, WORKERS)) as ours:
+            mine = score_apart(trainer, ours, settings, [1, 2, 3])
+        assert [one.metrics is None for one in mine] == [False, True, False]
+        assert mine[1].error is not None
+        assert "its worker was killed" in mine[1].error
 
     def test_a_late_chunk_is_trained_by_an_idle_worker_as_well_and_the_first_answer_counts(
         self, tmp_path: Path

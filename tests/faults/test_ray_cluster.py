@@ -3,13 +3,15 @@
 import json
 import logging
 import os
+import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +51,7 @@ try:
     from ray.cluster_utils import Cluster
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+    from pso_attn.evaluate.executors import ray_executor
     from pso_attn.evaluate.executors.ray_executor import RayExecutor
 except ModuleNotFoundError:
     if os.environ.get("CI"):
@@ -226,6 +229,36 @@ def test_a_gpu_that_no_node_has_is_refused(cluster: Any) -> None:
         RayExecutor(made_of(node_of), torch.device("cuda"))
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="PyTorch sees a CUDA device here")
+def test_a_gpu_that_pytorch_does_not_see_is_refused(
+    cluster: Any, third: Callable[..., Any]
+) -> None:
+    third(num_gpus=1)
+    until(lambda: ray.cluster_resources().get("GPU") == 1)
+    said = r"has a GPU for Ray, and its PyTorch, .*, sees no CUDA device; install a CUDA build"
+    with pytest.raises(ConfigurationError, match=said):
+        RayExecutor(made_of(node_of), torch.device("cuda"))
+
+
+def test_each_chunk_is_given_a_gpu_of_its_own(
+    cluster: Any, third: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray hands out GPUs that are not there, to a trainer that does not use them."""
+    for _ in range(2):
+        third(num_gpus=1)
+    until(lambda: ray.cluster_resources().get("GPU") == 2)
+    monkeypatch.setattr(ray_executor, "checked_nodes", lambda device: 2**30)
+    trainer = Placed(tmp_path)
+    with closing(RayExecutor(trainer, torch.device("cuda"))) as executor:
+        assert executor.workers == 2
+        (plan,) = generations(trainer, executor, 1)
+        assert [len(chunk) for chunk in plan.chunks] == [4, 4]
+        outcomes(trainer, executor, plan)
+    given = [path.read_text() for path in tmp_path.iterdir()]
+    assert len({line.split()[0] for line in given}) == 2  # nodes
+    assert {line.split(maxsplit=1)[1] for line in given} == {"cuda 1"}
+
+
 def test_a_node_with_other_packages_is_refused_with_both_versions(
     cluster: Any, third: Callable[..., Any], tmp_path: Path
 ) -> None:
@@ -296,6 +329,54 @@ def test_an_address_that_does_not_answer_is_refused_within_fifteen_seconds(
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
+def test_a_cluster_that_wants_a_token_is_told_from_one_that_is_none(tmp_path: Path) -> None:
+    """`ray start` wants one where the person has one, and Ray gives none to an address unasked."""
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0123456789abcdef" * 2}
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    where = ["--executor", "ray", "--ray-address", f"127.0.0.1:{port}"]
+    search = ["search", "digits", "--particles", "2", "--generations", "1", *where]
+    search += ["--set", "budget.steps=2"]
+    with started(port, token):
+        without = command(*search, cwd=tmp_path)
+        _, err = without.communicate(timeout=LIMIT_S)
+        assert without.returncode == 2
+        assert "and set RAY_AUTH_MODE=token where that says that token" in err
+        wrong = command(*search, cwd=tmp_path, more={**token, "RAY_AUTH_TOKEN": "0" * 32})
+        _, err = wrong.communicate(timeout=LIMIT_S)
+        assert wrong.returncode == 2
+        assert "and have its token: the same ~/.ray/auth_token" in err
+        assert not (tmp_path / "runs").exists()
+        given = command(*search, cwd=tmp_path, more=token)
+        _, err = given.communicate(timeout=LIMIT_S)
+        assert given.returncode == 0, err
+
+
+@contextmanager
+def started(port: int, more: Mapping[str, str]) -> Iterator[None]:
+    """Run a head as a person starts one, apart from others of this machine, inside the block."""
+    ray_command = str(Path(sys.executable).with_name("ray"))
+    options = f"start --head --block --port {port} --num-cpus 1 --include-dashboard false"
+    # a socket's path has room for 107 characters, fewer than a test's own folder takes
+    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as place:
+        process = subprocess.Popen(
+            [ray_command, *options.split(), "--temp-dir", place],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, **more, "RAY_USAGE_STATS_ENABLED": "0"},
+            start_new_session=True,
+        )
+        assert process.stdout is not None
+        try:
+            until(lambda: "Ray runtime started" in process.stdout.readline())
+            yield
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+
+
 def head() -> Any:
     """Return a cluster of one node, which notices soon where another has gone."""
     noticing = {"health_check_period_ms": 500, "health_check_failure_threshold": 3}
@@ -327,6 +408,26 @@ class Paced(SwarmTrainer):
         time.sleep(len(job.candidates) * self.seconds * longer)
         (self.folder / f"ended {what}").touch()
         return trained
+
+
+class Placed(SwarmTrainer):
+    """Trains on a CPU, and notes on which node, for which device and with how many GPUs."""
+
+    def __init__(self, folder: Path, device: torch.device = CPU) -> None:
+        super().__init__(digits(), LOSS, FEW, CPU)
+        self.folder, self.meant = folder, device
+
+    def on(self, device: torch.device) -> "Placed":
+        return Placed(self.folder, device)
+
+    def train(self, job: Job, hear: Hear) -> Trained:
+        context = ray.get_runtime_context()
+        gpus = context.get_accelerator_ids()["GPU"]
+        note = self.folder / str(job.candidates[0].trial)
+        note.write_text(f"{context.get_node_id()} {self.meant} {len(gpus)}")
+        while len(list(self.folder.iterdir())) < 2:  # both at once
+            time.sleep(0.05)
+        return super().train(job, hear)
 
 
 def noted(folder: Path, word: str) -> dict[str, list[int]]:
@@ -372,12 +473,14 @@ def until(holds: Callable[[], bool]) -> None:
         time.sleep(0.1)
 
 
-def command(*arguments: str, cwd: Path) -> "subprocess.Popen[str]":
+def command(
+    *arguments: str, cwd: Path, more: Mapping[str, str] | None = None
+) -> "subprocess.Popen[str]":
     return subprocess.Popen(
         [sys.executable, "-m", "pso_attn", *arguments],
         cwd=cwd,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "NO_COLOR": "1"},
+        env={**os.environ, "NO_COLOR": "1", **(more or {})},
     )

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from pso_attn import load_run
 from pso_attn.cli.app import app
+from pso_attn.evaluate.device import cores
 
 TINY = ("--particles", "3", "--generations", "2", "--set", "budget.steps=3")
 
@@ -106,3 +107,20 @@ def test_options_of_one_sampler_are_not_given_to_another(tmp_path: Path) -> None
     cells = tmp_path / "digits-compare"
     assert load_run("digits-pso-seed0", cells).started.swarm == {"draws": 5}
     assert load_run("digits-random-seed0", cells).started.swarm == {}
+
+
+@pytest.mark.slow
+def test_the_searches_of_a_comparison_train_in_processes_and_go_on_there(tmp_path: Path) -> None:
+    command = ("compare", "digits", "--samplers", "random", *TINY, "--runs-dir", tmp_path)
+    processes = ("--executor", "processes")
+    result = cli(*command, "--seeds", "1", *processes)
+    assert result.exit_code == 0, result.stderr
+    begun = load_run("digits-random-seed0", tmp_path / "digits-compare").started.execution
+    assert begun.executor == "processes"
+    assert begun.workers == cores()
+    again = cli(*command, "--seeds", "2", *processes, "--chunk-timeout", "500")
+    assert again.exit_code == 0, again.stderr
+    assert "random, seed 0" not in again.stderr
+    elsewhere = cli(*command, "--seeds", "1")
+    assert elsewhere.exit_code == 2
+    assert "begun with run.executor = processes, and now it is local" in elsewhere.stderr

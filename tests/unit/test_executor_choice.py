@@ -1,6 +1,7 @@
 """Which executor is chosen, what cannot be meant, and into how many chunks it has plans cut."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,9 +11,10 @@ import torch
 from typer.testing import CliRunner
 
 import pso_attn
+from pso_attn.assembly import assemble
 from pso_attn.cli.app import app
-from pso_attn.config import Execution, execution_from
-from pso_attn.errors import ConfigurationError
+from pso_attn.config import Execution, execution_from, read_configuration
+from pso_attn.errors import ConfigurationError, DeviceError
 from pso_attn.evaluate import ObjectiveTrainer, OwnObjective
 from pso_attn.evaluate.executors import ProcessExecutor, make_executor
 from pso_attn.evaluate.jobs import Trained, attempt
@@ -61,6 +63,18 @@ def test_more_workers_than_cores_are_warned_of() -> None:
 def test_without_a_number_there_is_a_worker_for_each_core(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("psutil.Process.cpu_affinity", lambda self: list(range(6)))
     assert make_executor("processes", objective(), CPU).workers == 6
+
+
+def test_a_driver_without_a_gpu_trains_the_start_of_weights_on_its_cpu(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    there = {"device": "cuda", "executor": "ray"}
+    parts = assemble(read_configuration("digits-weights", (), there))
+    assert parts.weight_trainer().device == CPU
+    here = replace(parts.configuration, execution=Execution())
+    with pytest.raises(DeviceError, match="sees no CUDA device here"):
+        replace(parts, configuration=here).weight_trainer()
 
 
 def test_gpus_are_handed_out_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,11 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from pso_attn.evaluate import SwarmEvaluator
 from pso_attn.evaluate.chunk import ChunkResult, train_chunk
-from pso_attn.evaluate.rungs import leavers, losses_at, rung_steps, scored_steps
-from pso_attn.evaluate.training import Member, SwarmTraining, read_member
+from pso_attn.evaluate.rungs import Earlier, leavers, losses_at, rung_steps, scored_steps
+from pso_attn.evaluate.tiles import TiledTraining
+from pso_attn.evaluate.training import Member, read_member
 from pso_attn.space import read_space
 from pso_attn.tasks import Task, make_task
 from pso_attn.types import (
@@ -29,6 +32,7 @@ CPU = torch.device("cpu")
 LOSS = Objective("loss", "minimize")
 ACCURACY = Objective("accuracy", "maximize")
 BUDGET = Budget(steps=20, rungs=(0.5, 1.0))
+NONE = Earlier()
 OUTER = {"layers": 1, "d_model": 8, "feedforward_ratio": 2, "batch_size": 8, "heads": 2}
 
 
@@ -60,38 +64,63 @@ def members(task: Task) -> list[Member]:
     ],
 )
 def test_the_worst_third_leaves(losses: list[float], leaving: list[int]) -> None:
-    assert [row for row, leaves in enumerate(leavers(losses, [])) if leaves] == leaving
+    assert [row for row, leaves in enumerate(leavers(losses, NONE)) if leaves] == leaving
 
 
 @pytest.mark.parametrize("losses", [[], [1.0], [1.0, 2.0]])
 def test_nobody_leaves_a_pool_of_fewer_than_three(losses: list[float]) -> None:
-    assert not any(leavers(losses, []))
+    assert not any(leavers(losses, NONE))
 
 
 def test_the_past_fills_the_pool() -> None:
-    assert leavers([2.0], [0.0, 1.0]) == [True]
-    assert leavers([2.0], [0.0]) == [False]
-    assert leavers([2.0, 2.5], [3.0, 3.5, 4.0, 5.0]) == [False, False]
-    assert leavers([6.0, 7.0], [1.0] * 4) == [True, True]
+    assert leavers([2.0], earlier([0.0, 1.0], 1)) == [True]
+    assert leavers([2.0], earlier([0.0], 1)) == [False]
+    assert leavers([2.0, 2.5], earlier([3.0, 3.5, 4.0, 5.0], 2)) == [False, False]
+    assert leavers([6.0, 7.0], earlier([1.0] * 4, 2)) == [True, True]
 
 
 def test_a_long_past_neither_saves_nor_condemns_by_its_length() -> None:
     past = [float(loss) for loss in range(300)]
-    assert leavers([198.0, 201.0], past) == [False, True]
+    assert leavers([198.0, 201.0], earlier(past, 2)) == [False, True]
+
+
+@given(
+    losses=st.lists(st.integers(0, 9), max_size=6),
+    past=st.lists(st.integers(0, 9), max_size=60),
+    more=st.integers(0, 3),
+)
+@example(losses=[9], past=[0, 0, 0], more=0)
+def test_the_few_losses_that_a_chunk_is_sent_decide_as_all_of_them_would(
+    losses: list[float], past: list[float], more: int
+) -> None:
+    """Some of the chunk may have left before, or have failed."""
+    pool = [*losses, *past]
+    expected = [
+        len(pool) >= 3 and 3 * sum(other < loss for other in pool) >= 2 * len(pool)
+        for loss in losses
+    ]
+    sent = earlier(past, len(losses) + more)
+    assert leavers(losses, sent) == expected
+    assert len(sent.near) <= len(losses) + more + 2
+
+
+def test_a_loss_that_is_no_number_counts_as_the_worst() -> None:
+    history = past([{5: float("nan")}, {5: 0.4}], LOSS)
+    assert losses_at(history, 5) == [0.4, float("inf")]
 
 
 def test_ties_stay() -> None:
-    assert not any(leavers([1.0] * 9, []))
-    assert not any(leavers([1.0, 2.0, 2.0], []))
-    assert leavers([1.0, 1.0, 1.0, 1.0, 2.0, 2.0], []) == [False] * 4 + [True] * 2
-    assert not any(leavers([1.0, 1.0, 1.0, 2.0, 2.0, 2.0], []))
+    assert not any(leavers([1.0] * 9, NONE))
+    assert not any(leavers([1.0, 2.0, 2.0], NONE))
+    assert leavers([1.0, 1.0, 1.0, 1.0, 2.0, 2.0], NONE) == [False] * 4 + [True] * 2
+    assert not any(leavers([1.0, 1.0, 1.0, 2.0, 2.0, 2.0], NONE))
 
 
 def test_at_least_the_best_of_a_chunk_stays_when_there_is_no_past() -> None:
     rng = np.random.default_rng(0)
     for size in range(1, 12):
         losses = rng.integers(0, 4, size).astype(float).tolist()
-        gone = leavers(losses, [])
+        gone = leavers(losses, NONE)
         assert not gone[int(np.argmin(losses))]
         assert 3 * sum(gone) <= size
 
@@ -115,7 +144,7 @@ def test_every_rung_and_the_end_are_scored() -> None:
 def test_earlier_losses_are_those_stored_at_that_very_step_as_losses() -> None:
     history = past([{5: 0.2, 10: 0.9}, {5: 0.4}, {}, {10: 0.1}], ACCURACY)
     assert losses_at(history, 10) == [-0.9, -0.1]
-    assert losses_at(history, 5) == [-0.2, -0.4]
+    assert losses_at(history, 5) == [-0.4, -0.2]
     assert losses_at(history, 7) == []
 
 
@@ -125,7 +154,7 @@ def test_a_chunk_loses_its_worst_third_by_the_objective_in_its_own_direction(
 ) -> None:
     found = chunk(task, members, objective=objective)
     at_rung = [objective.loss(result.curve[10]) for result in found]
-    expected = leavers(at_rung, [])
+    expected = leavers(at_rung, NONE)
     assert 0 < sum(expected) <= 2
     assert [result.state is State.PRUNED for result in found] == expected
     worst = max(range(6), key=at_rung.__getitem__)
@@ -191,13 +220,13 @@ def test_all_seeds_of_a_leaver_leave(
     task: Task, members: list[Member], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept: list[list[int]] = []
-    keep = SwarmTraining.keep
+    keep = TiledTraining.keep
 
-    def observed(training: SwarmTraining, positions: Sequence[int]) -> None:
+    def observed(training: TiledTraining, positions: Sequence[int]) -> None:
         keep(training, positions)
         kept.append(sorted(training.rows))
 
-    monkeypatch.setattr(SwarmTraining, "keep", observed)
+    monkeypatch.setattr(TiledTraining, "keep", observed)
     candidates = [[member, replace(member, seed=member.seed + 1)] for member in members[:4]]
     found = train_chunk(task, candidates, BUDGET, LOSS, {}, CPU, lambda *_: None)
     (left,) = (row for row, result in enumerate(found) if result.state is State.PRUNED)
@@ -269,9 +298,14 @@ def chunk(
 ) -> list[ChunkResult]:
     """Return each member's result, one seed each."""
     known = History((objective,)) if history is None else history
-    earlier = {rung: losses_at(known, rung) for rung in rung_steps(budget)}
+    before = {rung: earlier(losses_at(known, rung), len(members)) for rung in rung_steps(budget)}
     candidates = [[member] for member in members]
-    return train_chunk(task, candidates, budget, objective, earlier, CPU, lambda *_: None)
+    return train_chunk(task, candidates, budget, objective, before, CPU, lambda *_: None)
+
+
+def earlier(losses: Sequence[float], most: int) -> Earlier:
+    """Return what a chunk of at most so many particles is told of earlier losses."""
+    return Earlier.of(sorted(losses), most)
 
 
 def past(curves: Sequence[dict[int, float]], objective: Objective) -> History:

@@ -1,22 +1,33 @@
 """A batch of hundreds moves in one sweep, and is still a swarm: pure, inside, and better so."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from pso_attn.baselines import RandomSearch
-from pso_attn.swarm import ScreenedSwarm
-from pso_attn.swarm.crowd import CROWD, SCREENED, _paths, crowd_choice, draws_each
+from pso_attn.swarm import ScreenedSwarm, screened
+from pso_attn.swarm.crowd import (
+    CROWD,
+    FEWER,
+    MANY,
+    SCREENED,
+    _paths,
+    crowd_choice,
+    draws_each,
+)
 from pso_attn.swarm.ledger import Ledger
+from pso_attn.swarm.standing import POINTS, Standing, standing_of
 from pso_attn.testing import best_loss, drive
 from pso_attn.testing.samplers import roughness, stored_positions
 from pso_attn.testing.spaces import cube, four_points, mixed
 from pso_attn.types import Params
 
-MANY = CROWD + 8
+SLOTS = CROWD + 8
 
 
 def swarm(**options: object) -> ScreenedSwarm:
-    return ScreenedSwarm(3, MANY, MANY, 6, options)
+    return ScreenedSwarm(3, SLOTS, SLOTS, 6, options)
 
 
 def bowl(params: Params) -> float:
@@ -35,7 +46,7 @@ def test_a_crowd_resumes_to_the_same_positions(moves: str) -> None:
 def test_a_crowd_comes_nearer_than_random_search() -> None:
     space = cube(6)
     ours = drive(swarm(), space, bowl, 4)
-    other = drive(RandomSearch(3, MANY, MANY, 4), space, bowl, 4)
+    other = drive(RandomSearch(3, SLOTS, SLOTS, 4), space, bowl, 4)
     assert best_loss(ours) < 0.2 * best_loss(other)
 
 
@@ -58,6 +69,21 @@ def test_a_slot_leaves_what_is_taken_to_whoever_ranks_before_it() -> None:
     names = [b"a", b"b", b"c", b"b", b"b", b"b"]
     chosen = crowd_choice(promise, names, {b"x"}, np.array([1, 0, 2]))
     assert chosen.tolist() == [0, 1, 0]  # b is taken by slot 1; slot 2 has nothing else
+
+
+@pytest.mark.parametrize(("slots", "points"), [(MANY, POINTS), (MANY + 1, FEWER)])
+def test_very_many_particles_have_a_surrogate_of_fewer_trials(
+    slots: int, points: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+
+    def watched(*asked: Any) -> Standing:
+        found.append(standing_of(*asked))
+        return found[-1]
+
+    monkeypatch.setattr(screened, "standing_of", watched)
+    drive(ScreenedSwarm(3, slots, slots, 2), cube(2), bowl, 2)
+    assert [len(standing.surrogate.points) for standing in found] == [points]
 
 
 def test_draws_grow_fewer_with_the_crowd() -> None:

@@ -111,10 +111,20 @@ def connect(address: str | None, code: Path | None) -> None:
     if said is None:
         raise ConfigurationError(
             f"what listens at {address} does not answer as a Ray cluster within "
-            f"{limit_s:.0f} s; give the HOST:PORT that `ray start --head` prints"
+            f"{limit_s:.0f} s; give the HOST:PORT that `ray start --head` prints, {_token_hint()}"
         )
     if said:
         raise ConfigurationError(f"the Ray cluster at {address or 'hand'} refuses: {said}")
+
+
+def _token_hint() -> str:
+    """Return what to do where a cluster wants a token: it leaves a call without one unanswered.
+
+    Ray sends its token to an address only where it is told to, for another host could keep it.
+    """
+    if os.environ.get("RAY_AUTH_MODE", "").lower() == "token":
+        return "and have its token: the same ~/.ray/auth_token or RAY_AUTH_TOKEN on all machines"
+    return "and set RAY_AUTH_MODE=token where that says that token authentication is enabled"
 
 
 def _bytes_of(folder: Path) -> int:
@@ -222,6 +232,12 @@ def _look(device: str, slots: int, driver: dict[str, str]) -> int | str:
     said = refusal(driver)
     if said is not None:
         return said
+    if device == "cuda" and not torch.cuda.is_available():
+        return (
+            f"node {ray.util.get_node_ip_address()} has a GPU for Ray, and its PyTorch, "
+            f"{torch.__version__}, sees no CUDA device; install a CUDA build there, or use "
+            "--device cpu"
+        )
     share = 1 if device == "cuda" else slots
     return memory_budget_bytes(torch.device(device)) // share
 
