@@ -25,7 +25,7 @@ from pso_attn.evaluate.device import memory_budget_bytes
 
 T = TypeVar("T")
 
-JOINS_WITHIN_S, SENT_BYTES_PER_S = 12.0, 5 * 2**20  # of an empty folder of code; of a full one
+JOINS_WITHIN_S, SENT_BYTES_PER_S = 9.0, 5 * 2**20  # of an empty folder of code; of a full one
 NODE_ANSWERS_WITHIN_S = 60.0  # to unpack the code, and to load torch
 COMPARED = ("torch", "numpy")  # what floats depend on; Ray itself compares Python and Ray
 LEFT_OUT = ["runs", ".git", ".venv", "__pycache__", ".mypy_cache", ".ruff_cache"]
