@@ -14,7 +14,7 @@ from itertools import groupby
 
 import torch
 from torch import Tensor
-from torch.nn.functional import embedding, gelu, layer_norm
+from torch.nn.functional import embedding, gelu
 
 from pso_attn.attention import MECHANISMS, Kernel, LayerSettings, Noise
 from pso_attn.attention.alike import by_gemm
@@ -26,6 +26,7 @@ from pso_attn.attention.pairs import side_by_side
 from pso_attn.attention.positions import sinusoids
 from pso_attn.counter import DropRates, dropout_scale
 from pso_attn.models.info import TaskInfo
+from pso_attn.models.norms import normed_rows
 from pso_attn.models.parameters import parameters_of
 from pso_attn.models.settings import TransformerSettings
 from pso_attn.models.shares import Shares
@@ -99,7 +100,7 @@ class SwarmTransformer(Swarm):
     def forward(self, inputs: Tensor, keys: Tensor | None = None) -> Tensor:
         """Return logits, as `Swarm.forward` does."""
         whole = self.storage.whole
-        batch, width = inputs.shape[1], self.settings[0].d_model
+        batch = inputs.shape[1]
         x = self._embedded(inputs)
         if self._positions is not None:
             learned = [segment.value for segment in self.storage.segments.get("positions", ())]
@@ -109,13 +110,13 @@ class SwarmTransformer(Swarm):
         factors = self._dropped(tuple(x.shape[1:]), keys)
         for index, projections in enumerate(self._layers):
             prefix = f"blocks.{index}"
-            normed = layer_norm(x, (width,))
+            normed = normed_rows(x)
             attended = self._attended(index, projections, normed, keys, padding)
             x = x + (attended if factors is None else attended * factors[index, 0])
-            hidden = gelu(torch.bmm(layer_norm(x, (width,)), whole(f"{prefix}.expand")))
+            hidden = gelu(torch.bmm(normed_rows(x), whole(f"{prefix}.expand")))
             contracted = torch.bmm(hidden, whole(f"{prefix}.contract"))
             x = x + (contracted if factors is None else contracted * factors[index, 1])
-        x = layer_norm(x, (width,))
+        x = normed_rows(x)
         if not self.info.per_token:
             x = _mean(x.unflatten(1, (batch, -1)), padding)
         elif self.info.horizon:
