@@ -58,7 +58,7 @@ def checkpoints(seed: int, folder: Path) -> list[str]:
 
 
 def case(name: str, seed: int, sampler: str, sets: Sequence[str], folder: Path) -> dict[str, Any]:
-    """Return the test accuracy of the winner and of everything beside it."""
+    """Return test accuracy and loss of the winner and of everything beside it."""
     flags = {"seed": seed, "sampler": sampler}
     if name == "checkpoints":
         document = {
@@ -74,11 +74,14 @@ def case(name: str, seed: int, sampler: str, sets: Sequence[str], folder: Path) 
         driven.run(float("inf"))
         driven.hold_against()
     found = confirm_run(load_run(name, folder), 1, 1)
-    shown = {
-        "best": found["rows"][1]["test"]["accuracy"]["mean"],
-        "untouched": found["rows"][0]["test"]["accuracy"]["mean"],
-    }
-    return shown | {n: row["accuracy"] for n, row in found["baselines"].items()}
+    shown = {}
+    for measure in ("accuracy", "loss"):
+        for who, row in (("best", 1), ("untouched", 0)):
+            shown[f"{who}, {measure}"] = found["rows"][row]["test"][measure]["mean"]
+        for who, scores in found["baselines"].items():
+            if measure in scores:
+                shown[f"{who}, {measure}"] = scores[measure]
+    return shown
 
 
 def main() -> None:
@@ -101,13 +104,13 @@ def main() -> None:
         if given.json:
             continue
         print(
-            f"{name}, {given.sampler}: test accuracy of seeds {given.first} to "
+            f"{name}, {given.sampler}: on the test split, of seeds {given.first} to "
             f"{given.first + given.seeds - 1}"
         )
         for who, values in document[name].items():
             each = " ".join(f"{value:.3f}" for value in values)
             middle, mean = statistics.median(values), statistics.fmean(values)
-            print(f"  {who:<22} median {middle:.3f}  mean {mean:.3f}   {each}")
+            print(f"  {who:<30} median {middle:.3f}  mean {mean:.3f}   {each}")
     if given.json:
         print(json.dumps(document))
 
