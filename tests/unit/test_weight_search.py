@@ -398,3 +398,41 @@ def test_a_particle_whose_steps_diverge_stays_where_it_began(finished: Any) -> N
     found = descended(fitness, [settings] * 2, begun, [1, 2], True)
     train.inputs[:] = kept
     np.testing.assert_allclose(found, begun, atol=1e-7)
+
+
+def test_a_generation_that_memory_does_not_hold_is_scored_in_chunks_to_the_same_floats(
+    finished: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, file, runs = finished
+    one = run.history.trials[0].outcome.metrics["memory_bytes"]
+    monkeypatch.setattr(
+        "pso_attn.evaluate.executors.local.memory_budget_bytes", lambda device: round(3.5 * one)
+    )
+    where = ("--sampler", "pso-classic", "--runs-dir", runs, "-q")
+    cli("search", file, "--run", "chunked", *where, "--generations", "2")
+    chunked = load_run("chunked", runs)
+    study = optuna.load_study(
+        study_name="chunked",
+        storage=optuna.storages.JournalStorage(
+            optuna.storages.journal.JournalFileBackend(str(chunked.folder.journal))
+        ),
+    )
+    assert len(study.user_attrs["generation:0"]["chunks"]) > 1
+    if run.assembled("cpu").weights.start.table.gradient_steps:
+        return  # its rate falls in the last generation, and this search has another last one
+    assert stored(chunked) == stored(run)[: len(stored(chunked))]
+
+
+def test_scores_in_bf16_are_near_those_in_float32(finished: Any) -> None:
+    run, _, _ = finished
+    parts = run.assembled("cpu")
+    fitness, trial = parts.weight_trainer().fitness(run.folder.checkpoints), run.best()
+    position = torch.from_numpy(trial.position[None, len(parts.space.coordinates) :]).float()
+    settings = trial.candidate.settings
+    single, half = (
+        fitness.score([{**settings, **more}], position, trial.candidate.seeds)[0].value
+        for more in ({}, {"precision": "bf16"})
+    )
+    assert single == pytest.approx(trial.outcome.values[0], abs=1e-6)
+    assert half != single
+    assert half == pytest.approx(single, rel=0.02)
