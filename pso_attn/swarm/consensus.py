@@ -7,14 +7,16 @@ from one place, each on its own data order, lie in one valley, and what is betwe
 both bests, and random factors of each coordinate's own leave the line between two models.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
 from pso_attn.space import Space
 from pso_attn.swarm.classic import ClassicSwarm
-from pso_attn.swarm.family import Sight, Turn
+from pso_attn.swarm.family import Mover, Sight, Turn
 from pso_attn.swarm.options import ClassicOptions, TopologyName
+from pso_attn.swarm.state import Counts
 from pso_attn.swarm.wide import origin
 from pso_attn.types import Array
 
@@ -30,13 +32,12 @@ class ConsensusOptions(ClassicOptions):
 class ConsensusSwarm(ClassicSwarm):
     """Consensus of weights, textbook moves of settings.
 
-    Weights begin at the space's start; once anybody in sight has a personal best, x' = the mean of
-    the personal bests in sight, the particle's own among them: the fully informed swarm (Mendes,
-    Kennedy & Neves 2004, IEEE Transactions on Evolutionary Computation 8(3), eqs. 4 and 5) with
-    equal weights, without inertia and without chance. With gradient steps between moves this is
-    local SGD (Stich 2019, arXiv 1805.09767) that averages what validation kept. With a batch below
-    the swarm each particle goes on from the newest mean, so that steps add up. Knobs move as in
-    `ClassicSwarm`; a space without weights is moved as there.
+    All weights begin at the space's start. Then x' = the mean of the personal bests in sight, the
+    particle's own among them: the fully informed swarm (Mendes, Kennedy & Neves 2004, IEEE
+    Transactions on Evolutionary Computation 8(3), eqs. 4 and 5) with equal weights, without
+    inertia and without chance. With gradient steps between moves this is local SGD (Stich 2019,
+    arXiv 1805.09767) that averages what validation kept. Knobs move as in `ClassicSwarm`; a space
+    without weights is moved as there.
 
     options: see `ConsensusOptions`; ConfigurationError as for `ClassicSwarm`.
     """
@@ -49,16 +50,25 @@ class ConsensusSwarm(ClassicSwarm):
         design[:, knobs:] = origin(space)[knobs:]
         return design
 
-    def _placed(self, turn: Turn[Sight], particles: tuple[int, ...]) -> Array:
-        """Return a position for each, (B, D): of weights the mean in sight, if there is one."""
-        placed, knobs = super()._placed(turn, particles), len(turn.space.coordinates)
+    def _mover(self, turn: Turn[Sight]) -> Mover:
+        textbook, knobs = super()._mover(turn), len(turn.space.coordinates)
         weights, has_best = turn.state.best_position[:, knobs:], turn.state.has_best
-        links, known = self._links(turn), dict[bytes, Array]()
-        for slot, particle in enumerate(particles):
-            seen = np.unique(links[particle][has_best[links[particle]]])
-            name = seen.tobytes()
-            if len(seen) and name not in known:
-                known = {name: weights[seen].mean(axis=0)}  # under a star it is everybody's
-            if len(seen):
-                placed[slot, knobs:] = known[name]
-        return placed
+        seen = [np.unique(row[has_best[row]]) for row in self._links(turn)]
+        known: dict[bytes, Array] = {}  # the last mean: under a star it is everybody's
+
+        def mean(particle: int) -> Array:
+            members = seen[particle]
+            name = members.tobytes()
+            if name not in known:
+                known.clear()
+                known[name] = weights[members].mean(axis=0)
+            return known[name]
+
+        def moved(movers: Counts, rngs: Iterable[np.random.Generator]) -> Array:
+            placed = textbook(movers, rngs)
+            for row, particle in enumerate(movers):
+                if len(seen[particle]):
+                    placed[row, knobs:] = mean(particle)
+            return placed
+
+        return moved

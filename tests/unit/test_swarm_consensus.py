@@ -38,17 +38,6 @@ def test_all_weights_begin_at_the_start_and_knobs_everywhere():
     assert begun[:, :KNOBS].std() > 0.1
 
 
-def test_who_begins_later_begins_at_the_mean_of_who_began():
-    swarm, known = ConsensusSwarm(1, 3, 1, 9), History(MINIMISED)
-    for number, loss in enumerate((0.4, None, 0.2)):
-        (trial,) = history((loss,)).generations[0]
-        one = finished(number, number, number, trial.candidate.position, loss)
-        known = History(MINIMISED, (*known.generations, (one,)))
-        found = swarm.propose(SPACE, known).positions[0, KNOBS:]
-        bests = [0] if number < 2 else [0, 2]
-        np.testing.assert_allclose(found, np.mean([place(known, i) for i in bests], axis=0))
-
-
 def test_weights_go_to_the_mean_of_the_personal_bests_in_sight_and_failures_have_none():
     known = history((0.3, 0.4, None, 0.2), (0.2, 0.5, None, 0.1))
     bests = {0: 4, 1: 1, 3: 7}  # trials; particle 2 never had a loss
