@@ -1,11 +1,12 @@
 """Evaluations of weights a second: the swarm in one batched pass against a loop over modules.
 
 Both get the same positions of N particles, decode them, lay the weights into models and return
-the training loss of each on the same examples, without gradients and on one thread. The loop is
+the training loss of each on the same examples, without gradients, on as many threads. The loop is
 what a person would write: one plain module (torch's own layers and fused attention), into whose
 attention each particle's matrices are copied. Repeats are interleaved.
 
     python benchmarks/weight_evaluations.py [--json] [--repeats 15] [--threads 1]
+        [--device cpu|cuda]
 """
 
 import argparse
@@ -16,6 +17,7 @@ import time
 import torch
 from torch import Tensor
 
+from pso_attn.evaluate.device import resolve_device
 from pso_attn.evaluate.weights import Fitness, Start
 from pso_attn.models import TaskInfo, family_of, read_model
 from pso_attn.models.weights import by_name
@@ -55,6 +57,7 @@ class Loop:
         self.fitness = fitness
         family, info = family_of(settings), fitness.task.info
         self.model = family.swarm.plain(read_model(settings, info), info).eval()
+        self.model.to(fitness.device)
         names = [matrix.name for matrix in fitness.searched.matrices]
         parameters = dict(self.model.named_parameters())
         self.places = [parameters[f"{name}.weight"] for name in names]
@@ -62,7 +65,8 @@ class Loop:
     @torch.no_grad()
     def __call__(self, positions: Tensor) -> list[float]:
         searched, split = self.fitness.searched, self.fitness.split("train")
-        rows, losses = searched.rows(searched.vectors(positions)), []
+        rows = searched.rows(searched.vectors(positions.to(self.fitness.device)))
+        losses = []
         for row in rows:
             matrices = by_name(searched.matrices, row).values()
             for place, matrix in zip(self.places, matrices, strict=True):
@@ -72,13 +76,13 @@ class Loop:
         return losses
 
 
-def measure(name: str, repeats: int) -> dict[str, float]:
+def measure(name: str, repeats: int, device: torch.device) -> dict[str, float]:
     examples, tokens, width, layers, particles = SIZES[name]
     settings = {"layers": layers, "d_model": width, "heads": 2, "feedforward_ratio": 2}
     task = Examples(examples, tokens)
     table = read_weights({"mode": "weights"}, "benchmark")
     start = Start.of(table, settings, task.info, 0)
-    fitness = Fitness(start.searched(start.drawn), task, "loss", 0, torch.device("cpu"))
+    fitness = Fitness(start.searched(start.drawn), task, "loss", 0, device)
     loop = Loop(fitness, settings)
     loop.model.load_swarm_parameters(start.drawn)
     draws = torch.Generator().manual_seed(1)
@@ -111,13 +115,16 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cpu")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    found = {name: measure(name, given.repeats) for name in SIZES}
+    device = resolve_device(given.device)
+    found = {name: measure(name, given.repeats, device) for name in SIZES}
     if given.json:
         print(json.dumps(found))
         return
-    print(f"torch {torch.__version__}, {given.threads} thread(s), medians of {given.repeats}")
+    where = f"{device}, {given.threads} thread(s)"
+    print(f"torch {torch.__version__}, {where}, medians of {given.repeats}")
     for name, row in found.items():
         print(
             f"{name:<10} batched {row['batched_ms']:8.2f} ms   loop {row['loop_ms']:8.2f} ms   "

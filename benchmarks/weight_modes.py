@@ -1,7 +1,7 @@
 """What searches for weights reach on the test split, beside their controls, over seeds.
 
     python benchmarks/weight_modes.py [weights] [ternary] [checkpoints] [hybrid] [--seeds 5]
-        [--sampler pso] [--json] [--set key=value ...]
+        [--first 0] [--sampler pso] [--json] [--set key=value ...]
 
 weights: `digits-weights`, 4,096 attention weights from random. ternary: `digits-ternary`.
 checkpoints: five fine-tunings of one model of digits, of other rates and data orders, searched in
@@ -58,7 +58,7 @@ def checkpoints(seed: int, folder: Path) -> list[str]:
 
 
 def case(name: str, seed: int, sampler: str, sets: Sequence[str], folder: Path) -> dict[str, Any]:
-    """Return the test accuracy of the winner and of everything beside it."""
+    """Return test accuracy and loss of the winner and of everything beside it."""
     flags = {"seed": seed, "sampler": sampler}
     if name == "checkpoints":
         document = {
@@ -74,17 +74,21 @@ def case(name: str, seed: int, sampler: str, sets: Sequence[str], folder: Path) 
         driven.run(float("inf"))
         driven.hold_against()
     found = confirm_run(load_run(name, folder), 1, 1)
-    shown = {
-        "best": found["rows"][1]["test"]["accuracy"]["mean"],
-        "untouched": found["rows"][0]["test"]["accuracy"]["mean"],
-    }
-    return shown | {n: row["accuracy"] for n, row in found["baselines"].items()}
+    shown = {}
+    for measure in ("accuracy", "loss"):
+        for who, row in (("best", 1), ("untouched", 0)):
+            shown[f"{who}, {measure}"] = found["rows"][row]["test"][measure]["mean"]
+        for who, scores in found["baselines"].items():
+            if measure in scores:
+                shown[f"{who}, {measure}"] = scores[measure]
+    return shown
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("cases", nargs="*", default=["weights", "ternary"])
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--sampler", default="pso")
     parser.add_argument("--set", dest="sets", action="append", default=[])
     parser.add_argument("--json", action="store_true")
@@ -93,17 +97,20 @@ def main() -> None:
     document = {}
     for name in given.cases:
         rows = []
-        for seed in range(given.seeds):
+        for seed in range(given.first, given.first + given.seeds):
             with tempfile.TemporaryDirectory() as folder:
                 rows.append(case(name, seed, given.sampler, given.sets, Path(folder)))
         document[name] = {who: [row[who] for row in rows] for who in rows[0]}
         if given.json:
             continue
-        print(f"{name}, {given.sampler}: test accuracy over {given.seeds} seeds")
+        print(
+            f"{name}, {given.sampler}: on the test split, of seeds {given.first} to "
+            f"{given.first + given.seeds - 1}"
+        )
         for who, values in document[name].items():
             each = " ".join(f"{value:.3f}" for value in values)
             middle, mean = statistics.median(values), statistics.fmean(values)
-            print(f"  {who:<22} median {middle:.3f}  mean {mean:.3f}   {each}")
+            print(f"  {who:<30} median {middle:.3f}  mean {mean:.3f}   {each}")
     if given.json:
         print(json.dumps(document))
 

@@ -17,6 +17,7 @@ SAMPLERS: Mapping[str, str] = MappingProxyType(
         "pso-clpso": "pso_attn.swarm:ClpsoSwarm",
         "pso-competitive": "pso_attn.swarm:CompetitiveSwarm",
         "pso-social": "pso_attn.swarm:SocialSwarm",
+        "pso-consensus": "pso_attn.swarm:ConsensusSwarm",
         "pso-covariance": "pso_attn.swarm:SeparableSwarm",
         "tpe": "pso_attn.baselines:TreeParzen",
         "gp": "pso_attn.baselines:GaussianProcess",
@@ -32,7 +33,7 @@ SAMPLERS: Mapping[str, str] = MappingProxyType(
 
 
 # where each particle is a model that goes on from where it was, and no draw of a distribution
-PARTICLES_OF_THEIR_OWN = ("hybrid", "checkpoints")
+OF_THEIR_OWN = MappingProxyType({"hybrid": "pso-consensus", "checkpoints": "pso-classic"})
 
 
 def make_sampler(configuration: Configuration) -> Sampler:
@@ -41,8 +42,8 @@ def make_sampler(configuration: Configuration) -> Sampler:
     It gets the original budget of generations, so that a longer resume changes no schedule.
     """
     name, weights = configuration.sampler, configuration.weight_table
-    if name == "pso" and weights is not None and weights.mode in PARTICLES_OF_THEIR_OWN:
-        name = "pso-classic"
+    if name == "pso" and weights is not None:
+        name = OF_THEIR_OWN.get(weights.mode, name)
     if ":" not in name and name not in SAMPLERS:
         raise ConfigurationError(f'"{name}" is not a sampler{nearest(name, SAMPLERS)}')
     made = load_function(SAMPLERS.get(name, name), "sampler", configuration.code)

@@ -74,7 +74,8 @@ class WeightSearch:
         if name is not None:
             assert self.own is not None
             own = OwnFitness(self.own, name)
-        return WeightTrainer(self.start, self.task, objective, budget, device, own)
+        generations = self.configuration.planned_generations
+        return WeightTrainer(self.start, self.task, objective, budget, device, generations, own)
 
     def begin(self, device: "torch.device", checkpoints: Path | None) -> None:
         """Leave the model whose weights are searched in the run's folder of models.

@@ -18,6 +18,7 @@ QUANTISERS = ("none", "int8", "ternary")
 FIRST = "start.safetensors"  # the model whose weights are searched, in a run's folder of models
 FITNESS = "fitness"  # the objective's name, where it is somebody's own function
 DRAWN, TRAINED = "random", "trained"  # starts that need no file
+_BOUNDS = {"hybrid": 30.0, "checkpoints": 2.0}  # gradients must not be cut short at a face
 _KEYS = (
     *("layers", "matrices", "coordinates", "dimensions", "rank", "start", "bounds"),
     *("mode", "examples", "split", "quantise", "fitness", "maximize", "gradient_steps"),
@@ -83,7 +84,7 @@ def read_weights(table: Mapping[str, Any], where: str) -> WeightTable:
         coordinates=coordinates,
         size=_size(read, coordinates),
         start=start,
-        bounds=read.number("bounds", 3.0 if mode != "checkpoints" else 2.0),
+        bounds=read.number("bounds", _BOUNDS.get(mode, 3.0)),
         mode=mode,
         examples=read.whole("examples", 0, 0),
         split=read.one_of("split", SPLITS, SPLITS[mode in ("hybrid", "checkpoints")]),

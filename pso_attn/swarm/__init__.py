@@ -8,6 +8,7 @@ from pso_attn.swarm.bare_bones import BareBonesSwarm
 from pso_attn.swarm.classic import ClassicSwarm
 from pso_attn.swarm.clpso import ClpsoSwarm
 from pso_attn.swarm.competitive import CompetitiveSwarm
+from pso_attn.swarm.consensus import ConsensusSwarm
 from pso_attn.swarm.screened import ScreenedSwarm
 from pso_attn.swarm.separable import SeparableSwarm
 from pso_attn.swarm.social import SocialSwarm
@@ -19,6 +20,7 @@ __all__ = [
     "ClassicSwarm",
     "ClpsoSwarm",
     "CompetitiveSwarm",
+    "ConsensusSwarm",
     "ScreenedSwarm",
     "SeparableSwarm",
     "SocialSwarm",

@@ -2,14 +2,14 @@
 
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from pso_attn.swarm.bounds import limit, reflect
 from pso_attn.swarm.family import Mover, NeighbourlySwarm, Sight, Turn
 from pso_attn.swarm.moves import Weights, constricted, copied_labels, inertial, velocity
-from pso_attn.swarm.options import read_options
+from pso_attn.swarm.options import ClassicOptions, read_options
 from pso_attn.swarm.state import Counts
 from pso_attn.types import Array
 
@@ -28,6 +28,9 @@ class ClassicSwarm(NeighbourlySwarm):
     that does not fit the swarm, and options that cannot work.
     """
 
+    name: ClassVar[str] = "pso-classic"
+    kind: ClassVar[type[ClassicOptions]] = ClassicOptions
+
     def __init__(
         self,
         seed: int,
@@ -37,7 +40,7 @@ class ClassicSwarm(NeighbourlySwarm):
         options: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         """Check the options and join the particles by their topology."""
-        self.options = read_options(options)
+        self.options = read_options(options, self.name, self.kind)
         super().__init__(seed, particles, batch, generations, self.options)
 
     def _weights(self, generation: int) -> Weights:

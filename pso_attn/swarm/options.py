@@ -67,8 +67,12 @@ class ClassicOptions(TopologyOptions):
 Options = TypeVar("Options", bound=WideOptions)
 
 
-def read_options(given: Mapping[str, Any]) -> ClassicOptions:
-    """Return the options of `pso-classic` with defaults filled in.
+def read_options(
+    given: Mapping[str, Any],
+    sampler: str = "pso-classic",
+    kind: type[ClassicOptions] = ClassicOptions,
+) -> ClassicOptions:
+    """Return the options of `pso-classic`, or of a swarm like it, with defaults filled in.
 
     Raises ConfigurationError for an unknown name, a value outside its range, and a combination
     that cannot work.
@@ -76,10 +80,10 @@ def read_options(given: Mapping[str, Any]) -> ClassicOptions:
     rule = given.get("rule")
     pull = PULLS[rule] if isinstance(rule, str) and rule in PULLS else PULLS["constriction"]
     pulls = {"cognitive": pull, "social": pull}
-    options = read_known("pso-classic", ClassicOptions, given, pulls)
+    options = read_known(sampler, kind, given, pulls)
     if options.rule == "constriction" and options.cognitive + options.social <= 4:
         raise ConfigurationError(
-            f"pso-classic: cognitive + social = {options.cognitive + options.social:g}, and "
+            f"{sampler}: cognitive + social = {options.cognitive + options.social:g}, and "
             'constriction needs more than 4; raise them or choose rule = "inertia"'
         )
     return options

@@ -31,6 +31,7 @@ from pso_attn.tasks.simple_methods import Methods, linear_method, neighbour_meth
 from pso_attn.tasks.splits import Rows, SplitOptions
 from pso_attn.tasks.targets import Target, target_from
 from pso_attn.tasks.task import Split, TaskInfo
+from pso_attn.tasks.windows import WindowShape
 
 MOST_TOKENS = 64  # beyond, by default, a token is more than one step
 _DEFAULT = "sklearn:digits"
@@ -110,6 +111,8 @@ def read_new_series(learned: Mapping[str, Any], data: str) -> NewRows:
 
 def show_series(learned: Mapping[str, Any], inputs: Tensor) -> Shown:
     """Return the steps of each token (T, patch · channels + 1) for people, padding left out."""
+    if "forecast" in learned:
+        return Shown(WindowShape(**learned["forecast"]).names)
     patch, real = learned["patch"], int((inputs[:, -1] != 0).sum())
     ends = [min((token + 1) * patch, learned["steps"]) for token in range(real)]
     return Shown(

@@ -42,6 +42,13 @@ class WindowShape:
         """How many tokens are seen."""
         return self.context // self.patch
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What people call the tokens: by their steps, of which 0 is the last that is seen."""
+        ends = range(self.patch - self.context, 1, self.patch)
+        seen = (f"{end - self.patch + 1}…{end}" if self.patch > 1 else f"{end}" for end in ends)
+        return (*seen, *(f"+{step}" for step in range(1, self.horizon + 1)))
+
     def features(self, past: int, known: int) -> int:
         """Return how wide a token is, for so many columns of covariates."""
         return self.patch * (1 + past + known) + FLAGS

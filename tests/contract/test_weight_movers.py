@@ -1,7 +1,7 @@
 """The movers of weight matrices keep the samplers' promises."""
 
 from pso_attn.baselines import OpenStrategy, SeparableCovarianceAdaptation
-from pso_attn.swarm import CompetitiveSwarm, SeparableSwarm, SocialSwarm
+from pso_attn.swarm import CompetitiveSwarm, ConsensusSwarm, SeparableSwarm, SocialSwarm
 from pso_attn.testing.samplers import SamplerContract
 
 
@@ -28,3 +28,8 @@ class TestOpenStrategy(SamplerContract):
 class TestSeparableCovarianceAdaptation(SamplerContract):
     def make(self, seed, particles, batch, generations):
         return SeparableCovarianceAdaptation(seed, particles, batch, generations)
+
+
+class TestConsensusSwarm(SamplerContract):
+    def make(self, seed, particles, batch, generations):
+        return ConsensusSwarm(seed, particles, batch, generations)

@@ -10,7 +10,7 @@ import torch
 
 from pso_attn.errors import DataError
 from pso_attn.seeding import generator
-from pso_attn.tasks import make_task
+from pso_attn.tasks import make_task, shown_example
 from pso_attn.tasks.forecast_task import ForecastTask
 
 HORIZON, CONTEXT, SEASON = 4, 12, 7
@@ -97,6 +97,15 @@ def test_a_window_sees_the_past_and_of_the_future_what_is_known_ahead(tmp_path: 
     assert bool((asked[:, :2] == 0).all())  # neither the target nor the queue
     np.testing.assert_allclose(asked[:, 2], scaled["sale"][ahead], rtol=1e-5)
     assert bool((asked[:, 3:] == 1).all())
+
+
+def test_a_window_is_shown_by_its_steps_from_the_last_one_seen(tmp_path: Path) -> None:
+    task = made(tmp_path, shops())
+    tokens = shown_example(task, 0).tokens
+    assert tokens[-6:] == ("-1", "0", "+1", "+2", "+3", "+4")
+    assert len(tokens) == task.info.length
+    patched = made(tmp_path, shops(), columns={**COLUMNS, "patch": 4})
+    assert shown_example(patched, 0).tokens[:4] == ("-11…-8", "-7…-4", "-3…0", "+1")
 
 
 def test_no_window_reaches_over_a_gap(tmp_path: Path) -> None:

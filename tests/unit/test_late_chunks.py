@@ -74,7 +74,7 @@ def test_what_may_write_files_of_its_own_leaves_something_behind_and_our_models_
     weights = assemble(read_configuration("digits-weights")).weight_trainer()
     assert weights.is_repeatable
     own = OwnFitness(lambda model, batch: 0.0, "mine:f")
-    assert not WeightTrainer(weights.start, digits(), LOSS, BUDGET, CPU, own).is_repeatable
+    assert not WeightTrainer(weights.start, digits(), LOSS, BUDGET, CPU, 1, own).is_repeatable
 
 
 def test_the_first_answer_counts_and_the_other_copy_is_given_up() -> None:

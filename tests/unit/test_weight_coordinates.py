@@ -11,13 +11,13 @@ from pso_attn.models import Layout, TaskInfo, parameters_of, read_model, swarm_t
 from pso_attn.models.weights import (
     QUANTISERS,
     Matrix,
-    Placement,
     by_name,
     drawn_parts,
     find_matrices,
     flat_row,
     make_coordinates,
     overlaid,
+    placements,
     quantised,
 )
 from pso_attn.space import WeightTable, read_weights
@@ -151,8 +151,9 @@ def test_other_settings_take_the_columns_that_they_have(other: dict[str, Any]) -
     rows, base = flat_row(matrices(), parts()), parts(settings, seed=9)
     swarm = swarm_type(model).started([model], INFO, [0])
     swarm.storage.take(0, base)
-    place = Placement.of(matrices(), model, INFO, Layout.of([tuple(parameters_of(model, INFO))]))
-    swarm.storage.weights[0, place.target] = rows[place.source]
+    layout = Layout.of([tuple(parameters_of(model, INFO))])
+    for place in placements(matrices(), model, INFO, layout):
+        place.in_storage(swarm.storage.weights).copy_(place.in_rows(rows[None]))
     expected = overlaid(base, by_name(matrices(), rows))
     found = swarm.storage.true_parameters(0)
     assert found.keys() == expected.keys()

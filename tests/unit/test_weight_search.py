@@ -15,7 +15,10 @@ from typer.testing import CliRunner
 from pso_attn.checkpoints import load_checkpoint
 from pso_attn.cli.app import app
 from pso_attn.controls import row_of
+from pso_attn.evaluate.weights import Descent
+from pso_attn.evaluate.weights import descent as descent_module
 from pso_attn.evaluate.weights import fitness as fitness_module
+from pso_attn.evaluate.weights.descent import descended
 from pso_attn.models import Transformer, read_model
 from pso_attn.runs import LoadedRun, load_run
 
@@ -340,3 +343,96 @@ def test_soups_are_chosen_among_models_as_they_are_used(tmp_path: Path) -> None:
     own, between = np.split(np.stack([t.position for t in run.history.trials[:6]]), 2)
     assert (between >= own.min(0) - 1e-6).all()  # further ones lie between two of them
     assert (between <= own.max(0) + 1e-6).all()
+
+
+def descending(folder: Path, monkeypatch: pytest.MonkeyPatch, *sets: str) -> list[tuple[int, Any]]:
+    """Run a hybrid search; return of each descent how many particles it had and its settings."""
+    made = []
+
+    class Seen(Descent):
+        def __init__(self, fitness: Any, settings: Any, *rest: Any) -> None:
+            made.append((len(settings), settings[0]))
+            super().__init__(fitness, settings, *rest)
+
+    monkeypatch.setattr(descent_module, "Descent", Seen)
+    more = [word for one in sets for word in ("--set", one)]
+    cli("search", space(folder, "hybrid"), "--run", "w", "--runs-dir", folder, "-q", *more)
+    return made
+
+
+def test_a_hybrids_rate_falls_in_its_last_generation_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = descending(tmp_path, monkeypatch, "model.schedule=linear")
+    assert [count for count, _ in made] == [6, 6, 6]
+    assert [one["schedule"] for _, one in made] == ["constant", "constant", "linear"]
+    cli("resume", "w", "--runs-dir", tmp_path, "--generations", "4", "-q")
+    assert made[-1][1]["schedule"] == "linear"  # the budget that it began with is spent
+
+
+def test_a_hybrid_moves_by_consensus_and_each_particle_begins_with_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    descending(tmp_path, monkeypatch)
+    run = load_run("w", tmp_path)
+    first, second, _ = run.history.generations
+    begun = np.stack([trial.candidate.position for trial in first])
+    assert (begun == begun[0]).all()
+    ended = np.stack([trial.position for trial in first])
+    assert len({row.tobytes() for row in ended}) == 6  # data orders are their own
+    for trial in second:
+        np.testing.assert_allclose(trial.candidate.position, ended.mean(0), atol=1e-7)
+
+
+def test_a_particle_whose_steps_diverge_stays_where_it_began(finished: Any) -> None:
+    run, _, _ = finished
+    fitness = run.assembled("cpu").weight_trainer().fitness(run.folder.checkpoints)
+    if not fitness.searched.table.gradient_steps:
+        return
+    settings = run.best().candidate.settings
+    begun = np.full((2, fitness.searched.coordinates.count), 0.5, dtype=np.float32)
+    assert not np.array_equal(descended(fitness, [settings] * 2, begun, [1, 2], True), begun)
+    train = fitness.split("train")
+    kept = train.inputs.clone()
+    train.inputs[:] = float("nan")
+    found = descended(fitness, [settings] * 2, begun, [1, 2], True)
+    train.inputs[:] = kept
+    np.testing.assert_allclose(found, begun, atol=1e-7)
+
+
+def test_a_generation_that_memory_does_not_hold_is_scored_in_chunks_to_the_same_floats(
+    finished: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, file, runs = finished
+    one = run.history.trials[0].outcome.metrics["memory_bytes"]
+    monkeypatch.setattr(
+        "pso_attn.evaluate.executors.local.memory_budget_bytes", lambda device: round(3.5 * one)
+    )
+    where = ("--sampler", "pso-classic", "--runs-dir", runs, "-q")
+    cli("search", file, "--run", "chunked", *where, "--generations", "2")
+    chunked = load_run("chunked", runs)
+    study = optuna.load_study(
+        study_name="chunked",
+        storage=optuna.storages.JournalStorage(
+            optuna.storages.journal.JournalFileBackend(str(chunked.folder.journal))
+        ),
+    )
+    assert len(study.user_attrs["generation:0"]["chunks"]) > 1
+    if run.assembled("cpu").weights.start.table.gradient_steps:
+        return  # its rate falls in the last generation, and this search has another last one
+    assert stored(chunked) == stored(run)[: len(stored(chunked))]
+
+
+def test_scores_in_bf16_are_near_those_in_float32(finished: Any) -> None:
+    run, _, _ = finished
+    parts = run.assembled("cpu")
+    fitness, trial = parts.weight_trainer().fitness(run.folder.checkpoints), run.best()
+    position = torch.from_numpy(trial.position[None, len(parts.space.coordinates) :]).float()
+    settings = trial.candidate.settings
+    single, half = (
+        fitness.score([{**settings, **more}], position, trial.candidate.seeds)[0].value
+        for more in ({}, {"precision": "bf16"})
+    )
+    assert single == pytest.approx(trial.outcome.values[0], abs=1e-6)
+    assert half != single
+    assert half == pytest.approx(single, rel=0.02)

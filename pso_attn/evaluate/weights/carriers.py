@@ -7,7 +7,7 @@ from torch import Tensor
 
 from pso_attn.evaluate.weights.searched import Searched
 from pso_attn.models import Layout, ModelSettings, TaskInfo, swarm_type
-from pso_attn.models.weights import Placement, drawn_parts, overlaid
+from pso_attn.models.weights import Placed, drawn_parts, overlaid, placements
 
 
 class Carriers:
@@ -35,8 +35,9 @@ class Carriers:
         weights = torch.zeros(len(models), layout.width, device=device)
         self.swarm = kind(placed, info, weights, layout)
         self.rows = order
-        self._order = torch.tensor(order, device=device)
-        self._runs: list[tuple[slice, Placement]] = []
+        kept = order == list(range(len(order)))
+        self._order = None if kept else torch.tensor(order, device=device)
+        self._runs: list[tuple[slice, list[Placed]]] = []
         first = 0
         while first < len(placed):
             last = first + 1
@@ -46,22 +47,27 @@ class Carriers:
             parts = {name: p.to(device) for name, p in overlaid(drawn, searched.rest).items()}
             self.swarm.storage.take(first, parts)
             weights[first + 1 : last] = weights[first]
-            placement = Placement.of(searched.matrices, placed[first], info, layout)
-            self._runs.append((slice(first, last), placement.to(device)))
+            places = placements(searched.matrices, placed[first], info, layout)
+            self._runs.append((slice(first, last), places))
             first = last
 
     @torch.no_grad()
     def load(self, rows: Tensor) -> None:
         """Give each model its searched weights, (N, M), in the order of the settings."""
-        placed, weights = rows[self._order], self.swarm.storage.weights
-        for run, placement in self._runs:
-            weights[run, placement.target] = placed[run, placement.source].to(weights.dtype)
+        placed = rows if self._order is None else rows[self._order]
+        weights = self.swarm.storage.weights
+        for run, places in self._runs:
+            for place in places:
+                place.in_storage(weights[run]).copy_(place.in_rows(placed[run]))
 
     def gradients(self, like: Tensor) -> Tensor:
         """Return what flat storage holds of the gradients of the searched weights, (N, M)."""
-        found, stored = torch.zeros_like(like), self.swarm.storage.gradients
-        placed = torch.zeros_like(like)
-        for run, placement in self._runs:
-            placed[run, placement.source] = stored[run, placement.target].to(like.dtype)
+        placed, stored = torch.zeros_like(like), self.swarm.storage.gradients
+        for run, places in self._runs:
+            for place in places:
+                place.in_rows(placed[run]).copy_(place.in_storage(stored[run]))
+        if self._order is None:
+            return placed
+        found = torch.empty_like(placed)
         found[self._order] = placed
         return found

@@ -71,15 +71,23 @@ def descended(
     settings: Sequence[Settings],
     positions: NDArray[np.float32],
     seeds: Sequence[int],
+    falls: bool,
 ) -> NDArray[np.float32]:
     """Return where a hybrid's gradient steps lead from positions (N, n), inside the unit cube.
 
-    seeds: of each particle's data order. Were it one for all, particles that are near each other
-    would end where all others do, and a move between them would gain nothing.
+    Who diverges stays where it began: no number would be left to go on from, for itself or for a
+    mean of several. falls: whether the rate falls as the settings say; else it stays at its peak,
+    since what is yet to be averaged need not settle. seeds: of each particle's data order. Were it
+    one for all, particles that are near each other would end where all others do, and a move
+    between them would gain nothing.
     """
     vectors = fitness.searched.vectors(torch.from_numpy(positions).to(fitness.device))
     steps = fitness.searched.table.gradient_steps
+    if not falls:
+        settings = [{**one, "schedule": "constant"} for one in settings]
     descent = Descent(fitness, settings, vectors, seeds, steps)
     descent.advance(steps)
-    found: NDArray[np.float32] = fitness.searched.positions(descent.vectors).cpu().numpy()
+    sound = descent.vectors.isfinite().all(1, keepdim=True)
+    ended = torch.where(sound, descent.vectors, vectors)
+    found: NDArray[np.float32] = fitness.searched.positions(ended).cpu().numpy()
     return found

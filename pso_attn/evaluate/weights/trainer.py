@@ -21,7 +21,11 @@ from pso_attn.types import Budget, Objective, Outcome, State
 
 
 class WeightTrainer(SwarmTrainer):
-    """Lays positions into models and scores them. own: a fitness of somebody's own, or None."""
+    """Lays positions into models and scores them.
+
+    generations: that the search began with: in the last of them the rate of gradient steps falls.
+    own: a fitness of somebody's own, or None.
+    """
 
     def __init__(
         self,
@@ -30,11 +34,12 @@ class WeightTrainer(SwarmTrainer):
         objective: Objective,
         budget: Budget,
         device: torch.device,
+        generations: int,
         own: OwnFitness | None = None,
     ) -> None:
         """Remember what is searched, and on what."""
         super().__init__(task, objective, budget, device)
-        self.start, self.own = start, own
+        self.start, self.generations, self.own = start, generations, own
         self.is_repeatable = own is None  # a fitness of one's own may write files
         self._fitness: Fitness | None = None  # what it keeps belongs to a machine
 
@@ -45,7 +50,7 @@ class WeightTrainer(SwarmTrainer):
     def on(self, device: torch.device) -> "WeightTrainer":
         """Return the same trainer on another device."""
         known = self.start, self.task, self.objective, self.budget
-        return WeightTrainer(*known, device, self.own)
+        return WeightTrainer(*known, device, self.generations, self.own)
 
     def fitness(self, folder: Path | None) -> Fitness:
         """Return what scores positions.
@@ -69,7 +74,8 @@ class WeightTrainer(SwarmTrainer):
         knobs = placed.shape[1] - self.start.count
         if steps:
             orders = [training_seed(seeds[0], one.particle) for one in job.candidates]
-            placed[:, knobs:] = descended(fitness, settings, placed[:, knobs:], orders)
+            falls = job.generation + 1 >= self.generations
+            placed[:, knobs:] = descended(fitness, settings, placed[:, knobs:], orders, falls)
         scores = fitness.score(settings, torch.from_numpy(placed[:, knobs:]), seeds)
         hear(Step(self.budget.steps, len(scores)))
         seconds = (time.perf_counter() - start) / len(scores)

@@ -4,12 +4,13 @@ from pso_attn.models.weights.coordinates import Coordinates, make_coordinates
 from pso_attn.models.weights.files import read_parts
 from pso_attn.models.weights.matrices import (
     Matrix,
-    Placement,
+    Placed,
     by_name,
     drawn_parts,
     find_matrices,
     flat_row,
     overlaid,
+    placements,
 )
 from pso_attn.models.weights.quantisers import QUANTISERS, quantised
 
@@ -17,13 +18,14 @@ __all__ = [
     "QUANTISERS",
     "Coordinates",
     "Matrix",
-    "Placement",
+    "Placed",
     "by_name",
     "drawn_parts",
     "find_matrices",
     "flat_row",
     "make_coordinates",
     "overlaid",
+    "placements",
     "quantised",
     "read_parts",
 ]

@@ -10,12 +10,14 @@ from math import sqrt
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from pso_attn.errors import ConfigurationError
 from pso_attn.models.weights.matrices import Matrix
 from pso_attn.seeding import generator
 from pso_attn.space.weights import WeightTable
 
+TOGETHER = 16  # vectors that a random subspace projects in one product
 BLOCK = 4096  # weights whose rows of a random subspace are drawn together
 _KEPT = 2**26  # entries of a projection that are kept; a larger one is drawn anew each time
 
@@ -106,9 +108,14 @@ class Subspace(Coordinates):
         return torch.zeros_like(self.scale)
 
     def weights(self, z: Tensor) -> Tensor:
-        """Return W₀ + σ ∘ P·z / √n, block by block."""
-        moved = [z @ block.T for _, block in self._blocks(z)]
-        return self.base.to(z) + torch.cat(moved, 1)
+        """Return W₀ + σ ∘ P·z / √n, block by block.
+
+        Always as many vectors at a time: a BLAS rounds by how many rows a product has, and a
+        particle's weights are the same whoever shares its chunk.
+        """
+        groups = pad(z, (0, 0, 0, -len(z) % TOGETHER)).split(TOGETHER)
+        moved = [torch.cat([rows @ block.T for rows in groups]) for _, block in self._blocks(z)]
+        return self.base.to(z) + torch.cat(moved, 1)[: len(z)]
 
     def vector(self, weights: Tensor) -> Tensor:
         """Return the least-squares solution, in double precision."""

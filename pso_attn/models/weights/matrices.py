@@ -120,54 +120,60 @@ def overlaid(parts: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> dict[s
     return result
 
 
-@dataclass(frozen=True, eq=False)
-class Placement:
-    """Which entries of a flat row go where in one model's stored weights.
+@dataclass(frozen=True)
+class Placed:
+    """A part that a searched matrix and a model's stored weights share: (rows, columns).
 
-    source: (m,) into the M entries of the row. target: (m,) columns of flat storage.
+    source: the matrix's entries in the flat row, of shape (…, width). target: columns of flat
+    storage, of shape (…, stored_width), in which the part begins at column `first`.
     """
 
-    source: Tensor
-    target: Tensor
+    rows: int
+    columns: int
+    source: slice
+    width: int
+    target: slice
+    stored_width: int
+    first: int
 
-    @classmethod
-    def of(
-        cls,
-        matrices: Sequence[Matrix],
-        settings: ModelSettings,
-        info: TaskInfo,
-        layout: Layout,
-    ) -> "Placement":
-        """Return the placement in a model of these settings, stored in these columns."""
-        sources, targets = [], []
-        stored = {
-            name: (parameter, first)
-            for parameter in parameters_of(settings, info)
-            for name, first, _ in parameter.true
-        }
-        widths = {
-            name: last - first
-            for p in parameters_of(settings, info)
-            for name, first, last in p.true
-        }
-        for matrix in matrices:
-            if matrix.name not in stored:
-                continue
-            parameter, first = stored[matrix.name]
-            rows, width = prod(parameter.shape[:-1]), parameter.shape[-1]
-            place = torch.arange(rows * width).view(rows, width)[:, first:]
-            own = torch.arange(matrix.size).view(-1, matrix.shape[-1])
-            shared = (
-                slice(min(rows, len(own))),
-                slice(min(widths[matrix.name], own.shape[1])),
+    def in_rows(self, flat: Tensor) -> Tensor:
+        """Return the part in flat rows (N, M), a view (N, rows, columns)."""
+        whole: Tensor = flat[:, self.source].unflatten(1, (-1, self.width))
+        return whole[:, : self.rows, : self.columns]
+
+    def in_storage(self, stored: Tensor) -> Tensor:
+        """Return the part in flat storage (N, P), a view (N, rows, columns)."""
+        whole: Tensor = stored[:, self.target].unflatten(1, (-1, self.stored_width))
+        return whole[:, : self.rows, self.first : self.first + self.columns]
+
+
+def placements(
+    matrices: Sequence[Matrix], settings: ModelSettings, info: TaskInfo, layout: Layout
+) -> list[Placed]:
+    """Return where a model of these settings, stored in these columns, has the matrices."""
+    stored = {
+        name: (parameter, first, last)
+        for parameter in parameters_of(settings, info)
+        for name, first, last in parameter.true
+    }
+    found = []
+    for matrix in matrices:
+        if matrix.name not in stored:
+            continue
+        parameter, first, last = stored[matrix.name]
+        width, offset = matrix.shape[-1], layout.offsets[parameter.name]
+        found.append(
+            Placed(
+                rows=min(prod(matrix.shape[:-1]), prod(parameter.shape[:-1])),
+                columns=min(width, last - first),
+                source=matrix.columns,
+                width=width,
+                target=slice(offset, offset + prod(parameter.shape)),
+                stored_width=parameter.shape[-1],
+                first=first,
             )
-            sources.append(matrix.first + own[shared].flatten())
-            targets.append(layout.offsets[parameter.name] + place[shared].flatten())
-        return cls(torch.cat(sources), torch.cat(targets))
-
-    def to(self, device: torch.device) -> "Placement":
-        """Return the same on a device."""
-        return Placement(self.source.to(device), self.target.to(device))
+        )
+    return found
 
 
 def _parts(settings: ModelSettings, info: TaskInfo) -> list[tuple[str, tuple[int, ...], float]]:
