@@ -17,7 +17,7 @@ SPACE: dict[str, Any] = {
         "alpha": {"low": 1e-6, "high": 1.0, "log": True},
         "activation": ["relu", "tanh"],
     },
-    "budget": {"particles": 8, "generations": 4, "steps": 20},
+    "budget": {"particles": 8, "generations": 6, "steps": 20},
 }
 
 
