@@ -75,11 +75,9 @@ class Fantasies:
         rows = self._rows(points, plain)
         return replace(plain, variance=_positive(plain.variance - np.sum(rows * rows, axis=0)))
 
-    def believing(self, point: Array) -> "Fantasies":
-        """Return the same with one more point (D,)."""
-        points = point[None]
-        plain = Forecast.of(self.surrogate, points)
-        row = self._rows(points, plain)[:, 0]
+    def believing(self, point: Array, plain: Forecast) -> "Fantasies":
+        """Return the same with one more point (1, D); plain: what the surrogate expects there."""
+        row = self._rows(point, plain)[:, 0]
         left = float(plain.variance[0] - row @ row)
         count = len(row)
         factor = np.zeros((count + 1, count + 1))
@@ -87,7 +85,7 @@ class Fantasies:
         factor[count, count] = math.sqrt(max(left, 0.0) + self.surrogate.hyperparameters.noise)
         return Fantasies(
             self.surrogate,
-            np.vstack((self.points, points)),
+            np.vstack((self.points, point)),
             np.column_stack((self.whitened, plain.whitened)),
             factor,
         )
@@ -134,8 +132,9 @@ def chosen_moves(
         moves[slot] = move
         point = modelled(space, move[None])
         taken.update(keys(point))
-        best = min(best, float(Forecast.of(standing.surrogate, point).mean[0]))
-        fantasies = fantasies.believing(point[0])
+        expected = Forecast.of(standing.surrogate, point)
+        best = min(best, float(expected.mean[0]))
+        fantasies = fantasies.believing(point, expected)
     return moves
 
 

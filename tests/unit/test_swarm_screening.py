@@ -46,10 +46,12 @@ def test_improvement_is_sought_where_the_mean_is_low_or_unsure():
 def test_what_was_chosen_makes_its_surroundings_less_promising():
     points = np.array([[0.1], [0.5]])
     shape = Hyperparameters(np.array([0.2]), 1.0, 1e-6, 0.0)
-    fantasies = Fantasies.none(given(points, np.array([False]), np.array([0.0, 1.0]), shape))
+    surrogate = given(points, np.array([False]), np.array([0.0, 1.0]), shape)
+    fantasies, chosen = Fantasies.none(surrogate), np.array([[0.9]])
     places = np.array([[0.89], [0.9], [0.3]])
     before = fantasies.forecast(places).promise(0.0)
-    fall = before - fantasies.believing(places[1]).forecast(places).promise(0.0)
+    believed = fantasies.believing(chosen, Forecast.of(surrogate, chosen))
+    fall = before - believed.forecast(places).promise(0.0)
     assert fall[0] > 1.0
     assert fall[2] < 0.05
 

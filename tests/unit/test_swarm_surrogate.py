@@ -136,7 +136,8 @@ def test_believing_is_conditioning_on_the_mean():
     surrogate = given(points, NUMBERS, targets, SHAPE)
     fantasies = Fantasies.none(surrogate)
     for index in (3, 7, 9):
-        fantasies = fantasies.believing(elsewhere[index])
+        point = elsewhere[[index]]
+        fantasies = fantasies.believing(point, Forecast.of(surrogate, point))
     forecast = fantasies.forecast(elsewhere)
     means = surrogate.mean(elsewhere[[3, 7, 9]])
     more = np.vstack((points, elsewhere[[3, 7, 9]]))
