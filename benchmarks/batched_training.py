@@ -28,6 +28,7 @@ import torch
 
 from pso_attn.evaluate import graphs
 from pso_attn.evaluate.alone import AloneTraining
+from pso_attn.evaluate.device import wait_for
 from pso_attn.evaluate.training import Member, SwarmTraining, read_member
 from pso_attn.models import TaskInfo
 from pso_attn.tasks.classification import cross_entropy
@@ -121,10 +122,10 @@ def make_members(work: Work, task: Any) -> list[Member]:
 
 def seconds(run: Callable[[int], None], device: torch.device, steps: int) -> float:
     """Return the time of steps 0 … steps-1 after the warm-up that `run` already had."""
-    _finish(device)
+    wait_for(device)
     start = time.perf_counter()
     run(steps)
-    _finish(device)
+    wait_for(device)
     return time.perf_counter() - start
 
 
@@ -188,11 +189,6 @@ def _dispatched(training: SwarmTraining | AloneTraining) -> int:
 # what computes nothing: views, and memory that is only asked for
 VIEWS = ("view", "expand", "permute", "transpose", "split", "unbind", "detach", "slice", "select",
          "unsqueeze", "squeeze", "alias", ".t.", "as_strided", "diagonal", "empty")  # fmt: skip
-
-
-def _finish(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def main() -> None:

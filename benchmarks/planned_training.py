@@ -21,7 +21,7 @@ import torch
 from batched_training import WORKS, Work, make_members, make_task
 
 from pso_attn.evaluate.alone import AloneTraining
-from pso_attn.evaluate.device import idle_threads
+from pso_attn.evaluate.device import idle_threads, wait_for
 from pso_attn.evaluate.planner import Planner
 from pso_attn.evaluate.tiles import Cut, TiledTraining
 
@@ -136,8 +136,7 @@ def _serve(
             done = until.value
             for training in trainings:
                 training.advance(done)
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
+            wait_for(device)
             barrier.wait()
     except BaseException:
         barrier.abort()  # nobody waits for a process that has ended
