@@ -1,8 +1,7 @@
 """Hold samplers against each other."""
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -27,7 +26,7 @@ from pso_attn.cli.options import (
     Workers,
     execution_flags,
 )
-from pso_attn.cli.output import emit, table
+from pso_attn.cli.output import emit, others_on_stderr, table
 
 if TYPE_CHECKING:  # what these load would slow down --help
     from pso_attn.comparing import Comparison
@@ -96,8 +95,7 @@ def compare(
         planned = plan_comparison(configuration, named, seeds, runs_dir, run, not no_import)
         said = list[str]()
         _say_notes(planned.notes, said, quiet)
-        # Ray prints what it has to say, and stdout is for results
-        with redirect_stdout(sys.stderr):
+        with others_on_stderr():
             contest = run_comparison(
                 planned, lambda held: _shown(planned, held, said, quiet), this_command()
             )

@@ -2,12 +2,19 @@
 
 import json
 import math
+import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import redirect_stdout
 from typing import Any
 
 import typer
 
 SCHEMA = 1
+
+
+def others_on_stderr() -> redirect_stdout[Any]:
+    """Keep stdout for results inside the block: what Ray has to say it prints."""
+    return redirect_stdout(sys.stderr)
 
 
 def emit(

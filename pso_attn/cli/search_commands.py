@@ -1,9 +1,8 @@
 """Run a search, and go on with one."""
 
-import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -31,7 +30,7 @@ from pso_attn.cli.options import (
     Workers,
     execution_flags,
 )
-from pso_attn.cli.output import emit
+from pso_attn.cli.output import emit, others_on_stderr
 
 if TYPE_CHECKING:  # what these load would slow down --help
     from pso_attn.config import Configuration
@@ -176,8 +175,7 @@ def _drive(driven: "DrivenRun", deadline_s: float, as_json: bool, quiet: bool) -
         say(f"note: {note}")
     with interruptible(lambda: driven.again("resume")):
         progress = SearchProgress(budget, driven.history(), deadline_s, quiet)
-        # Ray prints what it has to say, and stdout is for results
-        with _resumable(driven), progress.shown(), redirect_stdout(sys.stderr):
+        with _resumable(driven), progress.shown(), others_on_stderr():
             driven.run(deadline_s, progress.training, progress.observe, progress.planned)
         with _resumable(driven), steps_shown("gradient control", quiet) as shown:
             control = driven.hold_against(shown)

@@ -1,9 +1,8 @@
 """Whether to believe a run: its report, its confirmation, its verification."""
 
-import sys
 import textwrap
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,7 +23,7 @@ from pso_attn.cli.options import (
     Workers,
     execution_flags,
 )
-from pso_attn.cli.output import emit, table
+from pso_attn.cli.output import emit, others_on_stderr, table
 
 if TYPE_CHECKING:  # pandas and matplotlib would slow down --help
     from pso_attn.report import ReportInput
@@ -164,8 +163,7 @@ def confirm(
     loaded = load_run(run, runs_dir)
     unit = "steps" if loaded.started.objective is None else "trainings"
     where = execution_flags(executor, workers, ray_address, chunk_timeout)
-    # Ray prints what it has to say, and stdout is for results
-    with steps_shown("confirming", quiet, unit) as progress, redirect_stdout(sys.stderr):
+    with steps_shown("confirming", quiet, unit) as progress, others_on_stderr():
         document = confirm_run(loaded, top, seeds, device, not no_import, progress, where)
     emit(
         document,
