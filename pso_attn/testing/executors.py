@@ -235,13 +235,17 @@ class ExecutorContract:
 
     def test_a_function_that_raises_at_full_length_fails_alone(self) -> None:
         """The others are scored."""
+        assert "raised ValueError: no such luck" in self.error_beside_others("raises")
+
+    def error_beside_others(self, does: str) -> str:
+        """Return why the second of three trainings at full length alone has no score."""
         trainer = FullLengthTrainer(objective(), "test")
-        settings: list[dict[str, Any]] = [{"x": 0.1}, {"x": 0.2, "does": "raises"}, {"x": 0.3}]
+        settings: list[dict[str, Any]] = [{"x": 0.1}, {"x": 0.2, "does": does}, {"x": 0.3}]
         with closing(self.make(trainer, WORKERS)) as ours:
             mine = score_apart(trainer, ours, settings, [1, 2, 3])
         assert [one.metrics is None for one in mine] == [False, True, False]
         assert mine[1].error is not None
-        assert "raised ValueError: no such luck" in mine[1].error
+        return mine[1].error
 
 
 class WorkerContract(ExecutorContract):
@@ -301,13 +305,7 @@ class WorkerContract(ExecutorContract):
 
     def test_a_worker_that_ends_at_full_length_costs_its_own_training(self) -> None:
         """The others are scored, and its own says why it was not."""
-        trainer = FullLengthTrainer(objective(), "test")
-        settings: list[dict[str, Any]] = [{"x": 0.1}, {"x": 0.2, "does": "is killed"}, {"x": 0.3}]
-        with closing(self.make(trainer, WORKERS)) as ours:
-            mine = score_apart(trainer, ours, settings, [1, 2, 3])
-        assert [one.metrics is None for one in mine] == [False, True, False]
-        assert mine[1].error is not None
-        assert "its worker was killed" in mine[1].error
+        assert "its worker was killed" in self.error_beside_others("is killed")
 
     def test_a_late_chunk_is_trained_by_an_idle_worker_as_well_and_the_first_answer_counts(
         self, tmp_path: Path
