@@ -3,16 +3,16 @@
 import ctypes
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
-from threading import Lock
 
 import psutil
 import torch
 
 from pso_attn.errors import DeviceError
+from pso_attn.held import Held
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 _ALL_OF_MODE = -1  # MKL_CBWR_ALL of mkl_types.h
@@ -64,10 +64,12 @@ def keep_freed_memory() -> None:
         library.mallopt(_TRIM_THRESHOLD, 2**31 - 1)
 
 
-class _OneThread:
-    """How many blocks want one intra-op thread, and how many threads there were before."""
+def _as_many_threads_again() -> Callable[[], object]:
+    """Return what gives PyTorch as many intra-op threads as it has now."""
+    return partial(torch.set_num_threads, torch.get_num_threads())
 
-    lock, inside, before = Lock(), 0, 1
+
+_FEWER_THREADS = Held(_as_many_threads_again)
 
 
 @contextmanager
@@ -76,18 +78,9 @@ def one_thread() -> Iterator[None]:
 
     Blocks may nest, and run at once on several Python threads inside one that began before them.
     """
-    with _OneThread.lock:
-        if _OneThread.inside == 0:
-            _OneThread.before = torch.get_num_threads()
-        _OneThread.inside += 1
-    torch.set_num_threads(1)
-    try:
+    with _FEWER_THREADS:
+        torch.set_num_threads(1)  # also on a thread of Python that comes second
         yield
-    finally:
-        with _OneThread.lock:
-            _OneThread.inside -= 1
-            if _OneThread.inside == 0:
-                torch.set_num_threads(_OneThread.before)
 
 
 def cores() -> int:

@@ -5,20 +5,23 @@ other by spinning: four times as long for 400 equations on two idle cores, and u
 where others use these as well. What they round also depends on how many there are.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
-from threading import Lock
 from typing import Any
 
 from threadpoolctl import ThreadpoolController
 
+from pso_attn.held import Held
 
-class _Inside:
-    """How many blocks there are now, of all of this process's threads, and what ends the limit."""
 
-    lock, count = Lock(), 0
-    limit: Any = None
+def _limited() -> Callable[[], object]:
+    """Limit the libraries to one thread, and return what gives them back their own."""
+    limit: Any = _libraries().limit(limits=1, user_api="blas")
+    return limit.restore_original_limits  # type: ignore[no-any-return]  # threadpoolctl's
+
+
+_LIMIT = Held(_limited)
 
 
 @contextmanager
@@ -27,17 +30,8 @@ def one_thread() -> Iterator[None]:
 
     The last of several blocks at once puts the libraries back as the first found them.
     """
-    with _Inside.lock:
-        if not _Inside.count:
-            _Inside.limit = _libraries().limit(limits=1, user_api="blas")
-        _Inside.count += 1
-    try:
+    with _LIMIT:
         yield
-    finally:
-        with _Inside.lock:
-            _Inside.count -= 1
-            if not _Inside.count:
-                _Inside.limit.restore_original_limits()
 
 
 @cache
