@@ -116,8 +116,8 @@ def score_apart(
         return job
 
     def is_at(job: Job, step: int) -> None:
-        done[job] = step
-        if report is not None:
+        moved, done[job] = step != done[job], step
+        if report is not None and moved:
             left = sum(trainer.length(Job(0, chunk, {})) for chunk in waiting)
             report(sum(done.values()), left + sum(trainer.length(job) for job in done))
 

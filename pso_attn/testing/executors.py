@@ -232,6 +232,7 @@ class ExecutorContract:
         assert len({one.metrics["loss"] for one in mine if one.metrics}) == len(settings)
         done, total = told[-1]
         assert done == total == WORKERS * BUDGET.steps
+        assert told == sorted(set(told))
 
     def test_a_function_that_raises_at_full_length_fails_alone(self) -> None:
         """The others are scored."""
