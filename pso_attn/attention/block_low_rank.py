@@ -19,6 +19,7 @@ from torch.nn.functional import pad
 from pso_attn.attention.drops import Noise
 from pso_attn.attention.layer import LayerSettings
 from pso_attn.attention.learned import NOTHING, LearnedTensors
+from pso_attn.attention.narrow import product
 from pso_attn.attention.padding import Padding
 from pso_attn.attention.products import Products
 from pso_attn.attention.sink import WithSink
@@ -63,7 +64,7 @@ class BlockLowRank:
         weights = self._normalise(scores, learned)
         if noise is not None:
             weights = noise.drop(weights)
-        return weights @ v
+        return product(weights, v)
 
     def _rows(self, x: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         """Return each block's rows, (P, B, H, blocks · r, d). weights: (P, r, n)."""

@@ -18,6 +18,7 @@ from pso_attn.attention.alike import in_vectors
 from pso_attn.attention.drops import Noise
 from pso_attn.attention.layer import LayerSettings
 from pso_attn.attention.learned import NOTHING, LearnedTensors
+from pso_attn.attention.narrow import product
 from pso_attn.attention.padding import Padding
 from pso_attn.attention.pairs import by_head, by_token, own_columns, side_by_side
 
@@ -55,7 +56,7 @@ class Linear:
         q, k = _positive(q), _positive(k)
         k = k if padding is None else k * padding.real
         v = pad(v, (0, 1), value=1.0)  # one more column sums φ(k): the denominator
-        out = _scan(q, k, v) if self.causal else q @ (k.transpose(-1, -2) @ v)
+        out = _scan(q, k, v) if self.causal else product(q, product(k.transpose(-1, -2), v))
         return out[..., :-1] / (out[..., -1:] + 1e-6)
 
 
@@ -109,11 +110,11 @@ def _scan(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
     """Return Σ_{j ≤ i} (q_i·k_j) v_j, block by block: earlier blocks through their sum of k vᵀ."""
     length = q.shape[-2]
     if length <= BLOCK_TOKENS:
-        return (q @ k.transpose(-1, -2)).tril() @ v
+        return product(product(q, k.transpose(-1, -2)).tril(), v)
     missing = -length % BLOCK_TOKENS
     q, k, v = (pad(x, (0, 0, 0, missing)).unflatten(-2, (-1, BLOCK_TOKENS)) for x in (q, k, v))
-    sums = k.transpose(-1, -2) @ v  # (P, B, H, blocks, d, d + 1)
+    sums = product(k.transpose(-1, -2), v)  # (P, B, H, blocks, d, d + 1)
     # shifted, not subtracted: a loud token would round into outputs before it
     before = pad(sums.cumsum(-3)[..., :-1, :, :], (0, 0, 0, 0, 1, 0))
-    out = (q @ k.transpose(-1, -2)).tril() @ v + q @ before
+    out = product(product(q, k.transpose(-1, -2)).tril(), v) + product(q, before)
     return out.flatten(-3, -2)[..., :length, :]

@@ -14,6 +14,7 @@ from pso_attn.attention.drops import Noise
 from pso_attn.attention.kinds import RANKED
 from pso_attn.attention.layer import LayerSettings
 from pso_attn.attention.learned import NOTHING, LearnedTensors
+from pso_attn.attention.narrow import product
 from pso_attn.attention.normalise import softmax
 from pso_attn.attention.padding import Padding
 from pso_attn.attention.sharpness import inverse_temperature
@@ -60,7 +61,7 @@ class LowRank:
         padding: Padding | None = None,
     ) -> torch.Tensor:
         """Return (P, B, H, T, d) from q (P, B, H, T, d) and projected k, v (P, B, H, r, d)."""
-        weights = softmax((q * self.scale) @ k.transpose(-1, -2))
+        weights = softmax(product(q * self.scale, k.transpose(-1, -2)))
         if noise is not None:
             weights = noise.drop(weights)
-        return weights @ v
+        return product(weights, v)

@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 
+from pso_attn.attention.narrow import product
+
 LOOPED = 400  # multiplications of one product below which torch does not call a BLAS
 WIDEST = 256  # heads times columns of all heads: above, the zeros cost more than the loop
 
@@ -26,7 +28,7 @@ def products(q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
     """Return q kᵀ (P, B, H, T, keys) of q (P, B, H, T, d) and k (P, B, H, keys, d)."""
     particles, batch, heads, keys, width = k.shape
     if not side_by_side(keys, heads, width, k.device):
-        return q @ k.transpose(-1, -2)
+        return product(q, k.transpose(-1, -2))
     apart = _apart(k).flatten(0, 1).flatten(1, 2)  # (P·B, H·keys, H·d)
     scores = torch.bmm(by_token(q).flatten(0, 1), apart.transpose(1, 2))  # (P·B, T, H·keys)
     return scores.view(particles, batch, -1, heads, keys).transpose(2, 3)
@@ -36,7 +38,7 @@ def weighted(weights: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
     """Return Σ_j a_ij v_j (P, B, H, T, d) of weights (P, B, H, T, T) and v (P, B, H, T, d)."""
     _, batch, heads, length, width = v.shape
     if not side_by_side(length, heads, width, v.device):
-        return weights @ v
+        return product(weights, v)
     apart = _apart(v).flatten(0, 1).flatten(1, 2)  # (P·B, H·T, H·d)
     return by_head(torch.bmm(by_token(weights).flatten(0, 1), apart), batch, heads)
 

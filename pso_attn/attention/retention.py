@@ -17,6 +17,7 @@ import torch
 from pso_attn.attention.drops import Noise
 from pso_attn.attention.layer import LayerSettings
 from pso_attn.attention.learned import NOTHING, LearnedTensors
+from pso_attn.attention.narrow import product
 from pso_attn.attention.padding import Padding
 from pso_attn.attention.positions import Turn
 from pso_attn.space.knob import Knob
@@ -79,5 +80,4 @@ class Retention:
         """Return (P, B, H, T, d) from q, k, v of that shape."""
         if self._turn is not None:
             q, k = self._turn(q), self._turn(k)
-        out: torch.Tensor = (q @ k.transpose(-1, -2) * self._factors) @ v
-        return out
+        return product(product(q, k.transpose(-1, -2)) * self._factors, v)

@@ -15,6 +15,7 @@ import torch
 from pso_attn.attention.drops import Noise
 from pso_attn.attention.layer import LayerSettings
 from pso_attn.attention.learned import NOTHING, LearnedTensors
+from pso_attn.attention.narrow import product
 from pso_attn.attention.padding import Padding
 from pso_attn.attention.scores import Scores
 from pso_attn.space.knob import Knob
@@ -67,7 +68,7 @@ class Sparse:
         weights: torch.Tensor = Entmax.apply(scores, self._alpha)  # type: ignore[no-untyped-call]  # torch's
         if noise is not None:
             weights = noise.drop(weights)
-        return weights @ v
+        return product(weights, v)
 
 
 class Entmax(torch.autograd.Function):

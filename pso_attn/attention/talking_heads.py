@@ -14,6 +14,7 @@ import torch
 from pso_attn.attention.drops import Noise
 from pso_attn.attention.layer import LayerSettings
 from pso_attn.attention.learned import NOTHING, LearnedTensors
+from pso_attn.attention.narrow import product
 from pso_attn.attention.padding import Padding
 from pso_attn.attention.scores import Scores
 from pso_attn.attention.sink import WithSink
@@ -48,7 +49,7 @@ class TalkingHeads:
         weights = _mixed(weights, learned["mix_weights"][0])
         if noise is not None:
             weights = noise.drop(weights)
-        return weights @ v
+        return product(weights, v)
 
 
 def _mixed(x: torch.Tensor, mix: torch.Tensor) -> torch.Tensor:

@@ -12,6 +12,7 @@ import torch
 from pso_attn.attention.drops import Noise
 from pso_attn.attention.layer import LayerSettings
 from pso_attn.attention.learned import NOTHING, LearnedTensors
+from pso_attn.attention.narrow import product
 from pso_attn.attention.padding import Padding
 from pso_attn.attention.scores import Scores
 from pso_attn.attention.sink import WithSink
@@ -67,4 +68,4 @@ class TopK:
         weights = self._normalise(scores.masked_fill(scores < least, float("-inf")), learned)
         if noise is not None:
             weights = noise.drop(weights)
-        return weights @ v
+        return product(weights, v)
