@@ -179,7 +179,8 @@ class SwarmAdamW:
             [1 - rate * r.weight_decay for rate, r in zip(row, recipes, strict=True)]
             for row in rates
         ]
-        self._scale, self._root, self._shrink = each(scale), each(root), each(shrink)
+        self._scale, self._shrink = each(scale) * each(root), each(shrink)
+        self._epsilon = each(root) * EPSILON
         self._clip = each([recipe.clip_norm for recipe in recipes])
         self._new1 = each([1 - recipe.beta1 for recipe in recipes])
         self._new2 = each([1 - recipe.beta2 for recipe in recipes])
@@ -196,7 +197,8 @@ class SwarmAdamW:
         gradients.mul_((self._clip / (norm + 1e-6)).clamp_(max=1.0))
         self.first.lerp_(gradients, self._new1)
         self.second.lerp_(gradients.square_(), self._new2)
-        denominator = self.second.sqrt().div_(at(self._root, step)).add_(EPSILON)
+        # m / (√(v / r²) + ε) = r m / (√v + r ε); MKL's square root is slow on zeros
+        denominator = self.second.rsqrt().reciprocal_().add_(at(self._epsilon, step))
         weights.mul_(at(self._shrink, step))
         weights.addcdiv_(self.first * at(self._scale, step), denominator, value=-1)
 
@@ -204,6 +206,6 @@ class SwarmAdamW:
         """Go on with these rows alone, over the new flat tensors."""
         self.weights, self.gradients = weights, gradients
         self.first, self.second = self.first[rows], self.second[rows]
-        self._scale, self._root = self._scale[:, rows], self._root[:, rows]
+        self._scale, self._epsilon = self._scale[:, rows], self._epsilon[:, rows]
         self._shrink, self._clip = self._shrink[:, rows], self._clip[rows]
         self._new1, self._new2 = self._new1[rows], self._new2[rows]
