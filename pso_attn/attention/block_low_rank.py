@@ -39,6 +39,7 @@ class BlockLowRank:
         first = members[0]
         self._block, self._missing = first.block, -length % first.block
         self._products = Products([member.sharpness for member in members], first.head_dim, like)
+        self.scale = self._products.scale
         self._normalise = WithSink([member.sink for member in members], first.heads, like)
         unseen = ~far_and_near(length, first.block, first.rank, causal)
         self._unseen = unseen.to(like.device)

@@ -57,9 +57,13 @@ class Noise:
 
     def drop(self, values: torch.Tensor) -> torch.Tensor:
         """Return `values` (P, …) with entries dropped and the rest scaled up."""
+        return values * self.factors(values)
+
+    def factors(self, values: torch.Tensor) -> torch.Tensor:
+        """Return what `drop` multiplies `values` (P, …) by."""
         shape, stride = tuple(values.shape[1:]), values.stride()[1:]
         order = tuple(sorted(range(len(shape)), key=lambda axis: -stride[axis]))
-        return values * dropout_scale(self.key, self.rates, shape, order)
+        return dropout_scale(self.key, self.rates, shape, order)
 
     def drop_heads(self, values: torch.Tensor) -> torch.Tensor:
         """Return `values` (P, B, H, T, d) with whole heads of an example dropped."""

@@ -84,7 +84,13 @@ class LayerSettings:
 
 
 class Kernel(Protocol):
-    """A mechanism: attends for one group of particles, P in all, that agree on `group`."""
+    """A mechanism: attends for one group of particles, P in all, that agree on `group`.
+
+    scale: constants (P, H) by which it wants its queries multiplied, None where there are none.
+    Whoever projects queries has them in the map, where they cost least.
+    """
+
+    scale: torch.Tensor | None
 
     def __init__(
         self, members: Sequence[LayerSettings], length: int, causal: bool, like: torch.Tensor
@@ -101,7 +107,7 @@ class Kernel(Protocol):
         learned: LearnedTensors = NOTHING,
         padding: Padding | None = None,
     ) -> torch.Tensor:
-        """Return (P, B, H, T, d) from q of that shape and k, v (P, B, H, keys, d).
+        """Return (P, B, H, T, d) from q of that shape, scaled, and k, v (P, B, H, keys, d).
 
         noise: drops attention weights. learned: what the particles' layers say that they learn.
         padding: the keys that nobody attends to, None where all are real.

@@ -20,7 +20,7 @@ from pso_attn.attention.layer import LayerSettings
 from pso_attn.attention.learned import NOTHING, LearnedTensors
 from pso_attn.attention.narrow import product
 from pso_attn.attention.padding import Padding
-from pso_attn.attention.pairs import by_head, by_token, own_columns, side_by_side
+from pso_attn.attention.pairs import by_head, by_token, side_by_side
 
 BLOCK_TOKENS = 64
 
@@ -37,6 +37,7 @@ class Linear:
     ) -> None:
         """Remember whether tokens may look ahead; nothing else of a particle enters."""
         self.causal = causal
+        self.scale: torch.Tensor | None = None
         self.side_by_side = not causal and side_by_side(
             length, members[0].heads, members[0].head_dim, like.device
         )
@@ -102,7 +103,7 @@ class _Positive(torch.autograd.Function):
 @lru_cache(maxsize=64)
 def _within_heads(heads: int, width: int, dtype: torch.dtype) -> torch.Tensor:
     """Return (H · d, 2 · H · d), one where row and column belong to the same head."""
-    own = own_columns(heads, width, dtype)
+    own = torch.eye(heads, dtype=dtype).repeat_interleave(width, 1)  # (H, H · d)
     return (own.T @ own).repeat(1, 2)
 
 

@@ -49,7 +49,7 @@ class LowRank:
     ) -> None:
         """Prepare the temperatures; `like` gives dtype and device."""
         sharpness = [member.sharpness for member in members]
-        self.scale = inverse_temperature(sharpness, members[0].head_dim, like)
+        self.scale: torch.Tensor | None = inverse_temperature(sharpness, members[0].head_dim, like)
 
     def __call__(
         self,
@@ -61,7 +61,7 @@ class LowRank:
         padding: Padding | None = None,
     ) -> torch.Tensor:
         """Return (P, B, H, T, d) from q (P, B, H, T, d) and projected k, v (P, B, H, r, d)."""
-        weights = softmax(product(q * self.scale, k.transpose(-1, -2)))
+        weights = softmax(product(q, k.transpose(-1, -2)))
         if noise is not None:
             weights = noise.drop(weights)
         return product(weights, v)

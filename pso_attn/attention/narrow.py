@@ -25,7 +25,7 @@ class _Product(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-        found = _quick(a, b)
+        found = quick(a, b)
         ctx.save_for_backward(a.to(found.dtype), b.to(found.dtype))
         return found
 
@@ -34,14 +34,15 @@ class _Product(torch.autograd.Function):
         (gradient,), (a, b) = gradients, ctx.saved_tensors
         for_a, for_b = ctx.needs_input_grad
         return (
-            _quick(gradient, b.transpose(-1, -2)) if for_a else None,
-            _quick(a.transpose(-1, -2), gradient) if for_b else None,
+            quick(gradient, b.transpose(-1, -2)) if for_a else None,
+            quick(a.transpose(-1, -2), gradient) if for_b else None,
         )
 
 
-def _quick(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+def quick(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Return the same without a gradient."""
     rows, columns = a.shape[-2], b.shape[-1]
-    if columns < NARROW and columns < rows:
+    if a.is_cpu and columns < NARROW and columns < rows:
         turned: torch.Tensor = b.transpose(-1, -2) @ a.transpose(-1, -2)
         return turned.transpose(-1, -2)
     return a @ b

@@ -1,88 +1,175 @@
-"""How the heads of small attention are multiplied side by side.
+"""How queries, keys and values of all heads are multiplied.
 
 torch 2.13 multiplies a batch of matrices by a plain loop where one product has fewer than 400
-multiplications, and at such sizes a CPU spends most of a step there. So keys and values of all
-heads stand side by side, each head in columns of its own and zero in the others: one product a
-sequence in place of one a head, on memory in the order of tokens, (P, B, T, H, ·), as the
-projections leave it.
+multiplications, and walks rows of fewer than 16 entries one by one; at such sizes a CPU spends
+most of a step there. So heads stand side by side: queries, and values, of all heads in one matrix,
+each head in columns of its own and zero in the others. It is one product a sequence in place of
+one a head, on memory in the order of tokens, (P, B, T, H, ·), as projections leave it; and scores
+lie in the order (P, B, keys, H, T), so that what is done to rows of keys runs along all queries.
 """
 
-from functools import lru_cache
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from pso_attn.attention.narrow import product
+from pso_attn.attention.narrow import quick
+from pso_attn.attention.normalise import SHORT_ROWS
+from pso_attn.attention.rows import copy_rows
 
-LOOPED = 400  # multiplications of one product below which torch does not call a BLAS
+Saved = tuple[Tensor, Tensor]
 WIDEST = 256  # heads times columns of all heads: above, the zeros cost more than the loop
 
 
 def side_by_side(length: int, heads: int, head_dim: int, device: torch.device) -> bool:
     """Tell whether heads are multiplied side by side; q, k and v are best in token order then."""
-    small = length * length * head_dim < LOOPED and heads * heads * head_dim <= WIDEST
+    small = length < SHORT_ROWS and heads * heads * head_dim <= WIDEST
     return small and device.type == "cpu"
 
 
-def products(q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
+def products(q: Tensor, k: Tensor) -> Tensor:
     """Return q kᵀ (P, B, H, T, keys) of q (P, B, H, T, d) and k (P, B, H, keys, d)."""
-    particles, batch, heads, keys, width = k.shape
-    if not side_by_side(keys, heads, width, k.device):
-        return product(q, k.transpose(-1, -2))
-    apart = _apart(k).flatten(0, 1).flatten(1, 2)  # (P·B, H·keys, H·d)
-    scores = torch.bmm(by_token(q).flatten(0, 1), apart.transpose(1, 2))  # (P·B, T, H·keys)
-    return scores.view(particles, batch, -1, heads, keys).transpose(2, 3)
+    scores: Tensor = _Products.apply(q, k)  # type: ignore[no-untyped-call]  # torch's
+    return scores
 
 
-def weighted(weights: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+def weighted(weights: Tensor, v: Tensor) -> Tensor:
     """Return Σ_j a_ij v_j (P, B, H, T, d) of weights (P, B, H, T, T) and v (P, B, H, T, d)."""
-    _, batch, heads, length, width = v.shape
-    if not side_by_side(length, heads, width, v.device):
-        return product(weights, v)
-    apart = _apart(v).flatten(0, 1).flatten(1, 2)  # (P·B, H·T, H·d)
-    return by_head(torch.bmm(by_token(weights).flatten(0, 1), apart), batch, heads)
+    values: Tensor = _Weighted.apply(weights, v)  # type: ignore[no-untyped-call]  # torch's
+    return values
 
 
-def by_token(x: torch.Tensor) -> torch.Tensor:
+def by_token(x: Tensor) -> Tensor:
     """Return x (P, B, H, T, d) as (P, B, T, H · d): a view of what is in token order."""
     return x.transpose(2, 3).flatten(3)
 
 
-def by_head(x: torch.Tensor, batch: int, heads: int) -> torch.Tensor:
+def by_head(x: Tensor, batch: int, heads: int) -> Tensor:
     """Return x (P · B, T, H · d) as (P, B, H, T, d)."""
-    split: torch.Tensor = x.unflatten(-1, (heads, -1)).unflatten(0, (-1, batch))
-    return split.transpose(2, 3)
+    return x.view(-1, batch, x.shape[1], heads, x.shape[2] // heads).transpose(2, 3)
 
 
-def in_token_order(constant: torch.Tensor) -> torch.Tensor:
-    """Return the same (P, 1, H, T, T) laid out in memory as `products` lays out its scores."""
-    return constant.transpose(2, 3).contiguous().transpose(2, 3)
+def in_order_of_scores(constant: Tensor) -> Tensor:
+    """Return the same (P, 1, H, T, keys) laid out in memory as `products` lays out its scores."""
+    return constant.permute(0, 1, 4, 2, 3).contiguous().permute(0, 1, 3, 4, 2)
 
 
-def _apart(x: torch.Tensor) -> torch.Tensor:
-    """Return x (P, B, H, T, d) as (P, B, H, T, H · d), zero but in the head's own columns."""
-    apart: torch.Tensor = _Apart.apply(x)  # type: ignore[no-untyped-call]  # torch's
-    return apart
-
-
-class _Apart(torch.autograd.Function):
-    """Sets heads apart; the gradient is what stands in each head's own columns, without a copy."""
+class OneByOne:
+    """Multiplies heads one by one; each gradient lies as what it belongs to."""
 
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
-        own = own_columns(x.shape[2], x.shape[4], x.dtype)[:, None]  # (H, 1, H·d)
-        apart: torch.Tensor = by_token(x)[:, :, None] * own
-        return apart
+    def multiply(q: Tensor, k: Tensor) -> tuple[Tensor, Saved]:
+        """Return q kᵀ, and what its gradients need."""
+        heads, q, k = q.shape[:3], q.flatten(0, 2), k.flatten(0, 2)  # (P·B·H, T, d)
+        scores = quick(q, k.transpose(1, 2))
+        return scores.view(*heads, *scores.shape[1:]), (q, k)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> torch.Tensor:
-        heads = gradients[0].shape[2]
-        own: torch.Tensor = gradients[0].unflatten(-1, (heads, -1)).diagonal(0, 2, 4)
-        return own.movedim(-1, 2)  # (P, B, T, d, H) -> (P, B, H, T, d)
+    def pull(gradient: Tensor, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the gradients of q and k from that of the scores."""
+        heads, gradient = gradient.shape[:3], gradient.flatten(0, 2)
+        return (
+            quick(gradient, k).view(*heads, *q.shape[1:]),
+            quick(gradient.transpose(1, 2), q).view(*heads, *k.shape[1:]),
+        )
+
+    @staticmethod
+    def weigh(weights: Tensor, v: Tensor) -> tuple[Tensor, Saved]:
+        """Return Σ_j a_ij v_j, and what its gradients need."""
+        heads, weights, v = v.shape[:3], weights.flatten(0, 2), v.flatten(0, 2)
+        values = quick(weights, v)
+        return values.view(*heads, *values.shape[1:]), (weights, v)
+
+    @staticmethod
+    def push(gradient: Tensor, weights: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the gradients of weights and v from that of the values."""
+        heads, gradient = gradient.shape[:3], gradient.flatten(0, 2)
+        return (
+            quick(gradient, v.transpose(1, 2)).view(*heads, *weights.shape[1:]),
+            quick(weights.transpose(1, 2), gradient).view(*heads, *v.shape[1:]),
+        )
 
 
-@lru_cache(maxsize=64)
-def own_columns(heads: int, width: int, dtype: torch.dtype) -> torch.Tensor:
-    """Return (H, H · d), one in the columns of head h and zero elsewhere."""
-    columns: torch.Tensor = torch.eye(heads, dtype=dtype).repeat_interleave(width, 1)
-    return columns
+class SideBySide:
+    """Multiplies all heads at once; queries, or values, are set apart in columns of their own."""
+
+    @staticmethod
+    def multiply(q: Tensor, k: Tensor) -> tuple[Tensor, Saved]:
+        """Return q kᵀ, and what its gradients need."""
+        particles, batch, heads, length, width = q.shape
+        apart = q.new_zeros(particles, batch, heads, length, heads, width)
+        copy_rows(q, apart.diagonal(0, 2, 4).movedim(-1, 2))
+        apart = apart.view(particles * batch, heads * length, heads * width)
+        keys = by_token(k).flatten(0, 1)  # (P·B, keys, H·d)
+        scores = torch.bmm(keys, apart.transpose(1, 2))  # (P·B, keys, H·T)
+        return scores.view(particles, batch, -1, heads, length).permute(0, 1, 3, 4, 2), (
+            apart,
+            keys,
+        )
+
+    @staticmethod
+    def pull(gradient: Tensor, apart: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the gradients of q and k from that of the scores."""
+        particles, batch, heads, length, _ = gradient.shape
+        gradient = gradient.permute(0, 1, 4, 2, 3).reshape(len(keys), -1, heads * length)
+        pulled = torch.bmm(gradient.transpose(1, 2), keys)  # (P·B, H·T, H·d)
+        own = pulled.view(particles, batch, heads, length, heads, -1).diagonal(0, 2, 4)
+        return own.movedim(-1, 2), by_head(torch.bmm(gradient, apart), batch, heads)
+
+    @staticmethod
+    def weigh(weights: Tensor, v: Tensor) -> tuple[Tensor, Saved]:
+        """Return Σ_j a_ij v_j, and what its gradients need."""
+        particles, batch, heads, length, width = v.shape
+        apart = v.new_zeros(particles, batch, length, heads, heads, width)
+        copy_rows(v, apart.diagonal(0, 3, 4).movedim(-1, 2))
+        apart = apart.view(particles * batch, length * heads, heads * width)
+        weights = weights.permute(0, 1, 4, 2, 3).reshape(len(apart), length * heads, -1)
+        values = torch.bmm(weights.transpose(1, 2), apart)  # (P·B, T, H·d)
+        return by_head(values, batch, heads), (weights, apart)
+
+    @staticmethod
+    def push(gradient: Tensor, weights: Tensor, apart: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the gradients of weights and v from that of the values."""
+        particles, batch, heads, length, width = gradient.shape
+        gradient = by_token(gradient).flatten(0, 1)  # (P·B, T, H·d)
+        pushed = torch.bmm(apart, gradient.transpose(1, 2))  # (P·B, keys·H, T)
+        pulled = torch.bmm(weights, gradient)  # (P·B, keys·H, H·d)
+        own = pulled.view(particles, batch, -1, heads, heads, width).diagonal(0, 3, 4)
+        lying = pushed.view(particles, batch, -1, heads, length)
+        return lying.permute(0, 1, 3, 4, 2), own.movedim(-1, 2)
+
+
+def way(keys: Tensor) -> type[OneByOne] | type[SideBySide]:
+    """Return how heads are multiplied whose keys, or values, are these (P, B, H, T, d)."""
+    together = side_by_side(keys.shape[3], keys.shape[2], keys.shape[4], keys.device)
+    return SideBySide if together else OneByOne
+
+
+class _Products(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor) -> Tensor:
+        ctx.way = way(k)
+        scores: Tensor
+        scores, saved = ctx.way.multiply(q, k)
+        ctx.save_for_backward(*(x.to(scores.dtype) for x in saved))
+        return scores
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
+        to_q, to_k = ctx.way.pull(gradients[0], *ctx.saved_tensors)
+        return to_q, to_k
+
+
+class _Weighted(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, weights: Tensor, v: Tensor) -> Tensor:
+        ctx.way = way(v)
+        values: Tensor
+        values, saved = ctx.way.weigh(weights, v)
+        ctx.save_for_backward(*(x.to(values.dtype) for x in saved))
+        return values
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
+        to_weights, to_v = ctx.way.push(gradients[0], *ctx.saved_tensors)
+        return to_weights, to_v

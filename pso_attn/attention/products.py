@@ -33,11 +33,13 @@ class Products:
         learned = torch.tensor(by_head) | torch.tensor(by_token)
         fixed = fixed.masked_fill(learned[:, None], 1.0)  # (P, H)
         root = fixed.new_tensor([1.0 if unit else head_dim**0.5 for unit in normed])
-        self._scale = _apart((fixed * root[:, None]).reciprocal()).to(like)  # (P, 1, H, 1, 1)
-        ones = torch.ones_like(self._scale)[:, 0, :, 0, 0]  # (P, H)
+        constant = (fixed * root[:, None]).reciprocal().to(like)  # (P, H)
+        ones = torch.ones_like(constant)
         self._by_head = Blend(by_head, 0 * ones) if any(by_head) else None
         self._by_token = Blend(by_token, _apart(ones)) if any(by_token) else None
         self._normed = Blend(normed, ones) if any(normed) else None
+        self.scale = None if any(normed) else constant  # of queries before they come here
+        self._constant = _apart(constant) if any(normed) else None  # (P, 1, H, 1, 1)
         self._some = None if all(normed) else _column(torch.tensor(normed)).to(like.device)
         self._cap = _Cap([member.softcap for member in members], like)
 
@@ -47,22 +49,21 @@ class Products:
         return self._cap.is_off
 
     def __call__(self, q: torch.Tensor, k: torch.Tensor, learned: LearnedTensors) -> torch.Tensor:
-        """Return (P, B, H, T, T) from q and k (P, B, H, T, d)."""
+        """Return (P, B, H, T, T) from q, multiplied by `scale`, and k (P, B, H, T, d)."""
         return self._cap(products(*self.operands(q, k, learned)))
 
     def operands(
         self, q: torch.Tensor, k: torch.Tensor, learned: LearnedTensors
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return what is multiplied: queries, all that divides scores within, and keys."""
-        scale = self._scale
-        if self._normed is not None:
+        if self._constant is not None and self._normed is not None:
             q, k = self._unit(q), self._unit(k)
-            scale = scale * _apart(self._normed(learned["qk_scale"]))
+            q = q * (self._constant * _apart(self._normed(learned["qk_scale"])))
         if self._by_head is not None:
-            scale = scale * _apart(self._by_head(learned["log_temperature"]).neg().exp())
+            q = q * _apart(self._by_head(learned["log_temperature"]).neg().exp())
         if self._by_token is not None:
-            scale = scale / self._by_token(learned["token_temperature"])  # (P, B, H, T, 1)
-        return q * scale, k
+            q = q / self._by_token(learned["token_temperature"])  # (P, B, H, T, 1)
+        return q, k
 
     def _unit(self, x: torch.Tensor) -> torch.Tensor:
         """Return vectors of unit length for the particles that ask for them."""

@@ -4,6 +4,8 @@ from typing import Any
 
 import torch
 
+from pso_attn.attention.rows import copy_rows
+
 
 def by_heads(
     projected: torch.Tensor, length: int, heads: int, in_token_order: bool
@@ -18,6 +20,12 @@ def by_heads(
     return found
 
 
+def by_tokens(heads: torch.Tensor) -> torch.Tensor:
+    """Return heads' outputs (P, B, H, T, d) as (P, B · T, H · d): a view if in token order."""
+    found: torch.Tensor = _ByTokens.apply(heads)  # type: ignore[no-untyped-call]  # torch's
+    return found
+
+
 class _ByHeads(torch.autograd.Function):
     """Takes the projection apart; each gradient is written once, to where its values came from.
 
@@ -28,14 +36,40 @@ class _ByHeads(torch.autograd.Function):
     def forward(
         ctx: Any, projected: torch.Tensor, length: int, heads: int, in_token_order: bool
     ) -> tuple[torch.Tensor, ...]:
-        ctx.shape = (len(projected), -1, length, 3, heads, projected.shape[-1] // (3 * heads))
-        apart = projected.view(ctx.shape).permute(3, 0, 1, 4, 2, 5)  # (3, P, B, H, T, d)
-        return (apart if in_token_order else apart.contiguous()).unbind()
+        shape = (len(projected), -1, length, 3, heads, projected.shape[-1] // (3 * heads))
+        apart = projected.view(shape).permute(3, 0, 1, 4, 2, 5)  # (3, P, B, H, T, d)
+        if in_token_order:
+            return apart.unbind()
+        side_by_side = projected.new_empty(apart.shape)
+        copy_rows(apart, side_by_side)
+        return side_by_side.unbind()
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         particles, batch, heads, length, width = gradients[0].shape
         whole = gradients[0].new_empty(particles, batch, length, 3, heads, width)
         for part, gradient in zip(whole.unbind(3), gradients, strict=True):
-            part.copy_(gradient.transpose(2, 3))
+            copy_rows(gradient.transpose(2, 3), part)
         return whole.view(particles, batch * length, -1), None, None, None
+
+
+class _ByTokens(torch.autograd.Function):
+    """Lays heads' outputs in token order; their gradient lies as they did."""
+
+    @staticmethod
+    def forward(ctx: Any, heads: torch.Tensor) -> torch.Tensor:
+        tokens = heads.transpose(2, 3)  # (P, B, T, H, d)
+        ctx.shape, ctx.in_token_order = tokens.shape, tokens.is_contiguous()
+        if not ctx.in_token_order:
+            tokens = heads.new_empty(tokens.shape)
+            copy_rows(heads.transpose(2, 3), tokens)
+        return tokens.flatten(3).flatten(1, 2)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> torch.Tensor:
+        heads = gradients[0].reshape(ctx.shape).transpose(2, 3)
+        if ctx.in_token_order:
+            return heads
+        side_by_side = heads.new_empty(heads.shape)
+        copy_rows(heads, side_by_side)
+        return side_by_side

@@ -63,6 +63,7 @@ class Retention:
     ) -> None:
         """Prepare the data of each particle; `like` gives dtype and device."""
         width = members[0].head_dim
+        self.scale: torch.Tensor | None = None
         bases = [member.rope_base for member in members]
         self._turn = Turn(bases, length, width, like) if any(bases) else None
         factors = torch.stack([retained(member.forgetting, length) for member in members])

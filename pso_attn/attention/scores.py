@@ -17,7 +17,7 @@ import torch
 from pso_attn.attention.layer import LayerSettings
 from pso_attn.attention.learned import LearnedTensors
 from pso_attn.attention.padding import Padding
-from pso_attn.attention.pairs import in_token_order, side_by_side
+from pso_attn.attention.pairs import in_order_of_scores, side_by_side
 from pso_attn.attention.positions import Turn
 from pso_attn.attention.products import Products
 from pso_attn.attention.span import Fading
@@ -45,18 +45,19 @@ class Scores:
         width = members[0].head_dim
         sharpness, bases = [m.sharpness for m in members], [m.rope_base for m in members]
         self._products = Products(sharpness, width, like)
+        self.scale = self._products.scale
         self._turn = Turn(bases, length, width, like) if any(bases) else None
         spans, heads = [m.span for m in members], members[0].heads
         fades = any(span.learned for span in spans)
         self._fading = Fading(spans, heads, length, like) if fades else None
         bias = torch.stack([member.sight.bias(length, causal) for member in members])
-        self._bias = bias[:, None].to(like) if bool((bias != 0).any()) else None  # (P, 1, H, T, T)
+        self.bias = bias[:, None].to(like) if bool((bias != 0).any()) else None  # (P, 1, H, T, T)
         ahead = torch.ones(length, length, dtype=torch.bool).triu(1)
         self._is_causal_alone = causal and torch.equal(
             bias, torch.zeros_like(bias).masked_fill(ahead, float("-inf"))
         )
-        if self._bias is not None and side_by_side(length, members[0].heads, width, like.device):
-            self._bias = in_token_order(self._bias)
+        if self.bias is not None and side_by_side(length, members[0].heads, width, like.device):
+            self.bias = in_order_of_scores(self.bias)
 
     @property
     def are_plain(self) -> bool:
@@ -66,7 +67,7 @@ class Scores:
     @property
     def mask(self) -> Mask:
         """What is added to plain scores."""
-        return Mask(None if self._is_causal_alone else self._bias, self._is_causal_alone)
+        return Mask(None if self._is_causal_alone else self.bias, self._is_causal_alone)
 
     def __call__(
         self,
@@ -75,7 +76,7 @@ class Scores:
         learned: LearnedTensors,
         padding: Padding | None = None,
     ) -> torch.Tensor:
-        """Return (P, B, H, T, T) from q and k (P, B, H, T, d), −inf where not in sight."""
+        """Return (P, B, H, T, T) from scaled q and k (P, B, H, T, d), −inf where not in sight."""
         return self.in_sight(self.products(q, k, learned), learned, padding)
 
     def products(self, q: torch.Tensor, k: torch.Tensor, learned: LearnedTensors) -> torch.Tensor:
@@ -92,7 +93,7 @@ class Scores:
         self, products: torch.Tensor, learned: LearnedTensors, padding: Padding | None = None
     ) -> torch.Tensor:
         """Return products less what distance costs, −inf where not in sight, less for padding."""
-        bias = self._bias
+        bias = self.bias
         if self._fading is not None:
             faded = self._fading(learned)
             bias = faded if bias is None else bias + faded  # both small: without a batch axis

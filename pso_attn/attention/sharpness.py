@@ -121,7 +121,7 @@ def read_sharpness(given: Given, mechanism: str, heads: int) -> Sharpness:
 def inverse_temperature(
     members: Sequence[Sharpness], head_dim: int, like: torch.Tensor
 ) -> torch.Tensor:
-    """Return 1 / (τ √d), the factor of the scores, per particle and head: (P, 1, H, 1, 1)."""
+    """Return 1 / (τ √d), the factor of the scores, per particle and head: (P, H)."""
     tau = torch.tensor([member.temperature for member in members], dtype=torch.float64)
     scale: torch.Tensor = (tau * head_dim**0.5).reciprocal()
-    return scale[:, None, :, None, None].to(like)
+    return scale.to(like)

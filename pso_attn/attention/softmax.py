@@ -10,15 +10,18 @@ never holds all T · T weights.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
+from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from pso_attn.attention.drops import Noise
 from pso_attn.attention.layer import LayerSettings
 from pso_attn.attention.learned import NOTHING, LearnedTensors
+from pso_attn.attention.normalise import softmax_
 from pso_attn.attention.padding import Padding
-from pso_attn.attention.pairs import weighted
+from pso_attn.attention.pairs import way, weighted
 from pso_attn.attention.scores import Mask, Scores
 from pso_attn.attention.sink import WithSink
 
@@ -33,33 +36,43 @@ class Softmax:
         members: Sequence[LayerSettings],
         length: int,
         causal: bool,
-        like: torch.Tensor,
+        like: Tensor,
     ) -> None:
         """Prepare the data of each particle; `like` gives dtype and device."""
         self._scores = Scores(members, length, causal, like)
+        self.scale = self._scores.scale
         self._normalise = WithSink([member.sink for member in members], members[0].heads, like)
         can_fuse = self._scores.are_plain and self._normalise.is_off
         self._mask = self._scores.mask if can_fuse and length >= FUSED_TOKENS else None
+        self._is_plain = can_fuse and like.device.type == "cpu"
 
     def __call__(
         self,
-        q: torch.Tensor,
-        k: torch.Tensor,
-        v: torch.Tensor,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
         noise: Noise | None,
         learned: LearnedTensors = NOTHING,
         padding: Padding | None = None,
-    ) -> torch.Tensor:
+    ) -> Tensor:
         """Return (P, B, H, T, d) from q, k, v of that shape; `noise` drops attention weights."""
         if self._mask is not None and noise is None and padding is None:
             return fused(*self._scores.operands(q, k, learned), v, self._mask)
+        if self._is_plain and padding is None and not torch.is_autocast_enabled("cpu"):
+            return attended(*self._scores.operands(q, k, learned), v, self._scores.bias, noise)
         weights = self._normalise(self._scores(q, k, learned, padding), learned)
         if noise is not None:
             weights = noise.drop(weights)
         return weighted(weights, v)
 
 
-def fused(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: Mask) -> torch.Tensor:
+def attended(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, noise: Noise | None) -> Tensor:
+    """Return softmax(q kᵀ + bias) v (P, B, H, T, d) of q, k and v of that shape."""
+    values: Tensor = _Attended.apply(q, k, v, bias, noise)  # type: ignore[no-untyped-call]  # torch's
+    return values
+
+
+def fused(q: Tensor, k: Tensor, v: Tensor, mask: Mask) -> Tensor:
     """Return softmax(q kᵀ + mask) v (P, B, H, T, d) of q, k and v of that shape.
 
     Examples come first and the heads of all particles side by side, so that the examples share
@@ -71,5 +84,37 @@ def fused(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: Mask) -> torc
     if mask.bias is not None:
         bias = mask.bias.to(v.dtype).transpose(0, 1).flatten(1, 2).expand(batch, -1, -1, -1)
     out = scaled_dot_product_attention(q, k, v, bias, 0.0, mask.is_causal, scale=1.0)
-    apart: torch.Tensor = out.unflatten(1, (particles, -1)).transpose(0, 1)
+    apart: Tensor = out.unflatten(1, (particles, -1)).transpose(0, 1)
     return apart
+
+
+class _Attended(torch.autograd.Function):
+    """Softmax attention with its gradient by hand: what nobody needs later is written over.
+
+    Of dropout's factors f only a f is kept: g_a, the gradient of a weight a, appears as g_a a
+    alone, which is that of a f times a f.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, noise: Noise | None
+    ) -> Tensor:
+        ctx.way = way(v)
+        scores, multiplied = ctx.way.multiply(q, k)
+        if bias is not None:
+            scores += bias
+        weights = softmax_(scores)
+        left = weights if noise is None else noise.factors(weights).mul_(weights)
+        values: Tensor
+        values, weighed = ctx.way.weigh(left, v)
+        ctx.save_for_backward(*multiplied, *weighed, weights, left)
+        return values
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        *saved, weights, left = ctx.saved_tensors
+        gradient, to_v = ctx.way.push(gradients[0], *saved[2:])
+        gradient *= left
+        gradient.addcmul_(weights, gradient.sum(-1, keepdim=True), value=-1)
+        to_q, to_k = ctx.way.pull(gradient, *saved[:2])
+        return to_q, to_k, to_v, None, None

@@ -51,6 +51,7 @@ class Sparse:
     ) -> None:
         """Prepare the data of each particle; `like` gives dtype and device."""
         self._scores = Scores(members, length, causal, like)
+        self.scale = self._scores.scale
         alpha = torch.tensor([member.entmax_alpha for member in members], dtype=torch.float64)
         self._alpha = alpha[:, None, None, None, None].to(like)
 

@@ -32,6 +32,7 @@ class TalkingHeads:
     ) -> None:
         """Prepare the data of each particle; `like` gives dtype and device."""
         self._scores = Scores(members, length, causal, like)
+        self.scale = self._scores.scale
         self._normalise = WithSink([m.sink for m in members], members[0].heads, like)
 
     def __call__(

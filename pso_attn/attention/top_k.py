@@ -46,6 +46,7 @@ class TopK:
     ) -> None:
         """Prepare the data of each particle; `like` gives dtype and device."""
         self._scores = Scores(members, length, causal, like)
+        self.scale = self._scores.scale
         self._normalise = WithSink([m.sink for m in members], members[0].heads, like)
         kept = [min(member.top_k, length) for member in members]
         self._most = max(kept)

@@ -14,7 +14,7 @@ from itertools import groupby
 
 import torch
 from torch import Tensor
-from torch.nn.functional import embedding, gelu
+from torch.nn.functional import embedding
 
 from pso_attn.attention import MECHANISMS, Kernel, LayerSettings, Noise
 from pso_attn.attention.alike import by_gemm
@@ -24,8 +24,9 @@ from pso_attn.attention.learned import LearnedTensors
 from pso_attn.attention.padding import Padding
 from pso_attn.attention.pairs import side_by_side
 from pso_attn.attention.positions import sinusoids
-from pso_attn.attention.projected import by_heads
+from pso_attn.attention.projected import by_heads, by_tokens
 from pso_attn.counter import DropRates, dropout_scale
+from pso_attn.models.feedforward import fed_forward
 from pso_attn.models.info import TaskInfo
 from pso_attn.models.norm import normed
 from pso_attn.models.parameters import parameters_of
@@ -58,12 +59,13 @@ class _Projection:
     """Particles start … stop-1 of one layer: their heads are as wide together.
 
     columns: (P, 1, 3 · inner), which column of the stored map each head uses, or None where
-    every head has its own key and value.
+    every head has its own key and value. scale: of the columns, as the kernels want it, or None.
     """
 
     start: int
     stop: int
     columns: Tensor | None
+    scale: Tensor | None
     groups: tuple[_Group, ...]
 
 
@@ -113,9 +115,12 @@ class SwarmTransformer(Swarm):
             prefix = f"blocks.{index}"
             attended = self._attended(index, projections, normed(x), keys, padding)
             x = x + (attended if factors is None else attended * factors[index, 0])
-            hidden = gelu(torch.bmm(normed(x), whole(f"{prefix}.expand")))
-            contracted = torch.bmm(hidden, whole(f"{prefix}.contract"))
-            x = x + (contracted if factors is None else contracted * factors[index, 1])
+            x = fed_forward(
+                x,
+                whole(f"{prefix}.expand"),
+                whole(f"{prefix}.contract"),
+                None if factors is None else factors[index, 1],
+            )
         x = normed(x)
         if not self.info.per_token:
             x = _mean(x.unflatten(1, (batch, -1)), padding)
@@ -176,6 +181,8 @@ class SwarmTransformer(Swarm):
             weight = qkv.value
             if projection.columns is not None:
                 weight = weight.gather(2, projection.columns.expand(-1, weight.shape[1], -1))
+            if projection.scale is not None:
+                weight = weight * projection.scale
             sizes = [g.stop - g.start for g in projection.groups]
             projected = _parted(torch.bmm(part, weight), sizes)
             heads = [
@@ -208,7 +215,7 @@ class SwarmTransformer(Swarm):
         drop = _noise(keys, SITES_PER_LAYER * len(self._layers) + index, group, group.head_dropout)
         if drop is not None:
             heads = drop.drop_heads(heads)
-        return heads.transpose(2, 3).reshape(*qkv.shape[:2], -1)
+        return by_tokens(heads)
 
     def _shared(self, index: int) -> Shares:
         """Return what hands one layer's learned tensors to its groups."""
@@ -231,7 +238,8 @@ class SwarmTransformer(Swarm):
                 columns = torch.stack([_columns(member) for member in members])[:, None]
                 columns = columns.to(segment.value.device)
             groups = tuple(self._groups(layers, segment.start, segment.stop))
-            projections.append(_Projection(segment.start, segment.stop, columns, groups))
+            scale = _scale(groups, self.storage.weights)
+            projections.append(_Projection(segment.start, segment.stop, columns, scale, groups))
         return tuple(projections)
 
     def _groups(self, layers: Sequence[LayerSettings], start: int, stop: int) -> list[_Group]:
@@ -284,6 +292,21 @@ def _columns(layer: LayerSettings) -> Tensor:
     shared = torch.arange(layer.heads) * layer.kv_heads // layer.heads  # (H,)
     kv = (shared[:, None] * width + torch.arange(width)).flatten()
     return torch.cat([torch.arange(inner), inner + kv, 2 * inner + kv])
+
+
+def _scale(groups: Sequence[_Group], like: Tensor) -> Tensor | None:
+    """Return by what columns of q, k and v are multiplied, (P, 1, 3 · inner), None if by 1."""
+    if all(group.kernel.scale is None for group in groups):
+        return None
+    found = []
+    for group in groups:
+        scale, ones = (
+            group.kernel.scale,
+            like.new_ones(group.stop - group.start, group.layer.inner_dim),
+        )
+        q = ones if scale is None else scale.repeat_interleave(group.layer.head_dim, 1)
+        found.append(torch.cat([q, ones, ones], 1))
+    return torch.cat(found)[:, None]
 
 
 def _parted(x: Tensor, sizes: list[int]) -> Sequence[Tensor]:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from pso_attn.attention import Kernel, LayerSettings, Noise, read_layer
+from pso_attn.attention.scores import Scores
 from pso_attn.counter import DropRates, keys
 
 PARTICLES, EXAMPLES = 3, 2
@@ -32,6 +33,11 @@ def make_layer(
         name: [value] if isinstance(value, tuple) else value for name, value in knobs.items()
     }
     return read_layer({"mechanism": mechanism, "d_model": 64, **listed}, 0, length, causal)
+
+
+def scaled(kernel: Kernel | Scores, q: Tensor) -> Tensor:
+    """Return queries (P, B, H, T, d) as the kernel takes them."""
+    return q if kernel.scale is None else q * kernel.scale[:, None, :, None, None]
 
 
 class MechanismContract:
@@ -188,7 +194,8 @@ class MechanismContract:
             key = keys(np.array(particles, dtype=np.int64), 1, 1)[0, 0]
             noise = Noise(key, DropRates.of(torch.tensor(rates, dtype=q.dtype)))
         learned = self.learned(members, particles, length, q)
-        return self.kernel(members, length, causal, q)(q, k, v, noise, learned)
+        kernel = self.kernel(members, length, causal, q)
+        return kernel(scaled(kernel, q), k, v, noise, learned)
 
     def learned(
         self,

@@ -23,7 +23,7 @@ from pso_attn.evaluate.training import SwarmTraining, read_member
 from pso_attn.models import MODEL_KNOBS
 from pso_attn.space import read_space
 from pso_attn.tasks import Task, make_task
-from pso_attn.testing.mechanisms import make_layer
+from pso_attn.testing.mechanisms import make_layer, scaled
 from pso_attn.types import Budget, Event, History, Objective, Outcome, Proposal, Replan, State
 
 pytestmark = [
@@ -188,8 +188,9 @@ def test_fused_attention_is_explicit_attention(causal: bool) -> None:
     ]
     like = torch.zeros((), device=CUDA)
     q, k, v = (torch.randn(3, 4, 2, length, 8, device=CUDA, requires_grad=True) for _ in range(3))
-    found = Softmax(members, length, causal, like)(q, k, v, None)
-    expected = Scores(members, length, causal, like)(q, k, {}).softmax(-1) @ v
+    kernel, scores = Softmax(members, length, causal, like), Scores(members, length, causal, like)
+    found = kernel(scaled(kernel, q), k, v, None)
+    expected = scores(scaled(scores, q), k, {}).softmax(-1) @ v
     pull = torch.randn_like(found)
     gradients = (torch.autograd.grad(out, (q, k, v), pull) for out in (found, expected))
     for one, other in ((found, expected), *zip(*gradients, strict=True)):

@@ -18,7 +18,7 @@ from pso_attn.attention import MECHANISMS, LayerSettings, Noise
 from pso_attn.attention import linear as linear_kernel
 from pso_attn.attention.span import Fading, Span
 from pso_attn.counter import DropRates, dropout_scale, keys
-from pso_attn.testing.mechanisms import make_layer
+from pso_attn.testing.mechanisms import make_layer, scaled
 
 TOLERANCE = 1e-12  # of the largest entry, or of one
 EPSILON = 1e-6  # what the linear kernel adds to its denominators, as its authors' code does
@@ -110,7 +110,7 @@ def test_spans_fade_keys_as_the_scalar_form_does_in_value_and_gradient(
     q, k, v = operands(members, length, examples=1)
     learned = torch.tensor(spans, dtype=torch.float64, requires_grad=True)
     kernel = MECHANISMS[mechanism](members, length, causal, q)
-    found = kernel(q, k, v, None, {"span": [learned[:1], learned[1:]]})
+    found = kernel(scaled(kernel, q), k, v, None, {"span": [learned[:1], learned[1:]]})
     owned = [learned[0].abs() * length, None, learned[1].abs() * length]
     truth = torch.stack(
         [
@@ -296,7 +296,7 @@ def check(
     if seeds is not None:
         noise, masks = dropped(members, kernel_k.shape[-2], length, seeds)
     kernel = MECHANISMS[members[0].mechanism](members, length, causal, q)
-    found = kernel(q, kernel_k, kernel_v, noise)
+    found = kernel(scaled(kernel, q), kernel_k, kernel_v, noise)
     truth = torch.stack(
         [
             torch.stack(

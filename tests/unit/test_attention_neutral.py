@@ -19,7 +19,7 @@ from pso_attn.evaluate.precision import autocast, products_in
 from pso_attn.evaluate.smoothing import Smoothing
 from pso_attn.models import MODEL_KNOBS, SwarmTransformer, TaskInfo, read_transformer
 from pso_attn.tasks.classification import cross_entropy as task_loss
-from pso_attn.testing.mechanisms import make_layer
+from pso_attn.testing.mechanisms import make_layer, scaled
 
 TOLERANCE = 1e-12
 LENGTH = 9
@@ -114,7 +114,9 @@ def test_a_neutral_particle_stays_plain_beside_particles_that_are_not(causal: bo
     dropping = Noise(key_of(2), DropRates.of(torch.tensor([0.5, 0.0], dtype=torch.float64)))
     truth = scaled_dot_product_attention(q[1], k[1], v[1], is_causal=causal)
     for noise in (None, dropping):
-        torch.testing.assert_close(kernel(q, k, v, noise)[1], truth, rtol=0, atol=TOLERANCE)
+        torch.testing.assert_close(
+            kernel(scaled(kernel, q), k, v, noise)[1], truth, rtol=0, atol=TOLERANCE
+        )
 
 
 @pytest.mark.parametrize("causal", [False, True])
@@ -122,7 +124,8 @@ def test_a_learned_span_over_the_whole_sequence_is_plain_attention(causal: bool)
     layer = read_layer({"d_model": 16, "heads": 4, "adaptive_span": True}, 0, LENGTH, causal)
     q, k, v = operands(layer)
     spans = torch.tensor([[1.0, -1.0, 1 - 1 / LENGTH, 7.0]], dtype=torch.float64)
-    found = MECHANISMS["softmax"]([layer], LENGTH, causal, q)(q, k, v, None, {"span": [spans]})
+    kernel = MECHANISMS["softmax"]([layer], LENGTH, causal, q)
+    found = kernel(scaled(kernel, q), k, v, None, {"span": [spans]})
     plain = scaled_dot_product_attention(q, k, v, is_causal=causal)
     assert_same(found, plain, q, k, v)
 
@@ -163,7 +166,8 @@ def test_block_low_rank_with_all_rows_and_identity_maps_is_softmax(
     q, k, v = operands(layer)
     identity = [torch.eye(block, dtype=torch.float64)[None]]
     maps = {"project_keys": identity, "project_values": identity}
-    found = MECHANISMS[layer.mechanism]([layer], LENGTH, causal, q)(q, k, v, None, maps)
+    kernel = MECHANISMS[layer.mechanism]([layer], LENGTH, causal, q)
+    found = kernel(scaled(kernel, q), k, v, None, maps)
     plain = scaled_dot_product_attention(q, k, v, is_causal=causal)
     assert_same(found, plain, q, k, v)
 
@@ -188,7 +192,8 @@ def test_heads_that_mix_by_the_identity_are_softmax(causal: bool) -> None:
     q, k, v = operands(layer)
     identity = [torch.eye(4, dtype=torch.float64)[None]]
     maps = {"mix_scores": identity, "mix_weights": identity}
-    found = MECHANISMS[layer.mechanism]([layer], LENGTH, causal, q)(q, k, v, None, maps)
+    kernel = MECHANISMS[layer.mechanism]([layer], LENGTH, causal, q)
+    found = kernel(scaled(kernel, q), k, v, None, maps)
     assert_same(found, scaled_dot_product_attention(q, k, v, is_causal=causal), q, k, v)
     for own in layer.learned(LENGTH, 16):
         assert own.mean == tuple(identity[0].flatten().tolist())
@@ -336,7 +341,7 @@ def attended(layer: LayerSettings, causal: bool, q: Tensor, k: Tensor, v: Tensor
     """Return the kernel's output under dropout at the layer's own rate."""
     kernel = MECHANISMS[layer.mechanism]([layer], LENGTH, causal, q)
     rate = torch.tensor([layer.drops.weights], dtype=torch.float64)
-    return kernel(q, k, v, Noise(key_of(1), DropRates.of(rate)))
+    return kernel(scaled(kernel, q), k, v, Noise(key_of(1), DropRates.of(rate)))
 
 
 def assert_same(found: Tensor, plain: Tensor, *inputs: Tensor) -> None:

@@ -3,8 +3,10 @@
 import pytest
 import torch
 
-from pso_attn.attention.normalise import SHORT_ROWS, softmax
+from pso_attn.attention import rows
+from pso_attn.attention.normalise import SHORT_ROWS, softmax, softmax_
 from pso_attn.attention.pairs import products, side_by_side, weighted
+from pso_attn.attention.rows import copy_rows
 
 CPU = torch.device("cpu")
 
@@ -21,6 +23,7 @@ def test_rows_of_any_length_normalise_as_torch_does(keys: int) -> None:
     torch.testing.assert_close(found, expected)
     slopes = [torch.autograd.grad((y * direction).sum(), scores)[0] for y in (found, expected)]
     torch.testing.assert_close(*slopes)
+    torch.testing.assert_close(softmax_(scores.detach().clone()), expected)
 
 
 def test_rows_that_torch_would_overflow_on_without_its_shift_stay_finite() -> None:
@@ -28,7 +31,7 @@ def test_rows_that_torch_would_overflow_on_without_its_shift_stay_finite() -> No
 
 
 @pytest.mark.parametrize(
-    ("heads", "length", "width"), [(1, 8, 4), (4, 8, 4), (8, 8, 2), (3, 5, 7)]
+    ("heads", "length", "width"), [(1, 8, 4), (4, 8, 4), (8, 8, 2), (3, 5, 7), (2, 15, 64)]
 )
 @pytest.mark.parametrize("token_order", [True, False])
 def test_heads_side_by_side_multiply_as_heads_one_by_one(
@@ -54,5 +57,26 @@ def test_heads_side_by_side_multiply_as_heads_one_by_one(
 
 
 def test_large_attention_multiplies_heads_one_by_one() -> None:
-    assert not side_by_side(64, 4, 16, CPU)
+    assert not side_by_side(SHORT_ROWS, 4, 4, CPU)
+    assert not side_by_side(8, 4, 17, CPU)
     assert not side_by_side(8, 4, 4, torch.device("cuda"))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("width", range(1, 18))
+@pytest.mark.parametrize("first", [0, 1, 2])
+def test_rows_are_copied_bit_by_bit_whatever_their_width_and_place(
+    dtype: torch.dtype, width: int, first: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows of one order into another, whole ones and such as begin between two words."""
+    monkeypatch.setattr(rows, "MANY", 1)
+    bits = torch.randn(3, 4, 5, width + first, generator=torch.Generator().manual_seed(0))
+    bits[0, 0] = float("nan")
+    bits[0, 1] = -0.0
+    source = bits.to(dtype)[..., first:].transpose(0, 1)
+    into = torch.zeros(5, 3, 4, width, dtype=dtype)
+    copy_rows(source, into.permute(2, 1, 0, 3))
+    assert into.view(torch.uint8).equal(source.permute(2, 1, 0, 3).contiguous().view(torch.uint8))
+    across = torch.zeros(4, 3, width, 5, dtype=dtype)
+    copy_rows(source, across.transpose(2, 3))
+    assert torch.equal(across.transpose(2, 3).nan_to_num(), source.nan_to_num())

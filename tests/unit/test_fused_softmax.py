@@ -11,7 +11,7 @@ from pso_attn.attention import LayerSettings, Noise
 from pso_attn.attention.scores import Scores
 from pso_attn.attention.softmax import FUSED_TOKENS, Softmax
 from pso_attn.counter import DropRates, keys
-from pso_attn.testing.mechanisms import make_layer
+from pso_attn.testing.mechanisms import make_layer, scaled
 
 LENGTH, HEADS, WIDTH = FUSED_TOKENS + 2, 2, 4
 KINDS: dict[str, list[dict[str, Any]]] = {
@@ -72,9 +72,11 @@ def test_fused_attention_is_explicit_attention(kind: str, causal: bool) -> None:
     members, like = layers(KINDS[kind], causal, LENGTH), torch.zeros((), dtype=torch.float64)
     (q, k, v), own = operands(len(members)), learned(members)
     with Operations() as operations:
-        found = Softmax(members, LENGTH, causal, like)(q, k, v, None, own)
+        kernel = Softmax(members, LENGTH, causal, like)
+        found = kernel(scaled(kernel, q), k, v, None, own)
     assert operations.are_fused
-    expected = Scores(members, LENGTH, causal, like)(q, k, own).softmax(-1) @ v
+    scores = Scores(members, LENGTH, causal, like)
+    expected = scores(scaled(scores, q), k, own).softmax(-1) @ v
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-13)
     inputs = [q, k, v, *(tensor for run in own.values() for tensor in run)]
     pull = torch.randn(found.shape, dtype=torch.float64, generator=torch.Generator())

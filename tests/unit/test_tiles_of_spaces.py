@@ -56,6 +56,8 @@ ALIKE = [
     {"mechanism": "linear", "heads": 1, "head_dim": 5},
     {"mechanism": "linear", "heads": 4, "head_dim": 17},  # too wide to stand side by side
     {"heads": 1, "head_dim": 1},
+    {"heads": 3, "head_dim": 3, "attention_dropout": 0.2, "dropout": 0.1},
+    {"heads": 4, "head_dim": 4, "sink": "learned"},
     {"heads": 1, "adaptive_temperature": True},
     {"heads": 3, "head_dim": 3, "adaptive_temperature": True},
     {"mechanism": "sparse", "heads": 1, "entmax_alpha": 1.3},
