@@ -64,16 +64,16 @@ def test_large_attention_multiplies_heads_one_by_one() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("width", range(1, 18))
-@pytest.mark.parametrize("first", [0, 1, 2])
+@pytest.mark.parametrize(("first", "after"), [(0, 0), (0, 1), (1, 1), (2, 0)])
 def test_rows_are_copied_bit_by_bit_whatever_their_width_and_place(
-    dtype: torch.dtype, width: int, first: int, monkeypatch: pytest.MonkeyPatch
+    dtype: torch.dtype, width: int, first: int, after: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rows of one order into another, whole ones and such as begin between two words."""
     monkeypatch.setattr(rows, "MANY", 1)
-    bits = torch.randn(3, 4, 5, width + first, generator=torch.Generator().manual_seed(0))
+    bits = torch.randn(3, 4, 5, first + width + after, generator=torch.Generator().manual_seed(0))
     bits[0, 0] = float("nan")
     bits[0, 1] = -0.0
-    source = bits.to(dtype)[..., first:].transpose(0, 1)
+    source = bits.to(dtype)[..., first : first + width].transpose(0, 1)
     into = torch.zeros(5, 3, 4, width, dtype=dtype)
     copy_rows(source, into.permute(2, 1, 0, 3))
     assert into.view(torch.uint8).equal(source.permute(2, 1, 0, 3).contiguous().view(torch.uint8))
