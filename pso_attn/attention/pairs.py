@@ -8,16 +8,14 @@ one a head, on memory in the order of tokens, (P, B, T, H, ·), as projections l
 lie in the order (P, B, keys, H, T), so that what is done to rows of keys runs along all queries.
 """
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from pso_attn.attention.narrow import quick
+from pso_attn.attention import narrow
+from pso_attn.attention.narrow import Pair, by_hand, quick
 from pso_attn.attention.normalise import SHORT_ROWS
 from pso_attn.attention.rows import copy_rows
 
-Saved = tuple[Tensor, Tensor]
 WIDEST = 256  # heads times columns of all heads: above, the zeros cost more than the loop
 
 
@@ -29,14 +27,14 @@ def side_by_side(length: int, heads: int, head_dim: int, device: torch.device) -
 
 def products(q: Tensor, k: Tensor) -> Tensor:
     """Return q kᵀ (P, B, H, T, keys) of q (P, B, H, T, d) and k (P, B, H, keys, d)."""
-    scores: Tensor = _Products.apply(q, k)  # type: ignore[no-untyped-call]  # torch's
-    return scores
+    found = way(k)
+    return by_hand(found.multiply, found.pull, q, k)
 
 
 def weighted(weights: Tensor, v: Tensor) -> Tensor:
     """Return Σ_j a_ij v_j (P, B, H, T, d) of weights (P, B, H, T, T) and v (P, B, H, T, d)."""
-    values: Tensor = _Weighted.apply(weights, v)  # type: ignore[no-untyped-call]  # torch's
-    return values
+    found = way(v)
+    return by_hand(found.weigh, found.push, weights, v)
 
 
 def by_token(x: Tensor) -> Tensor:
@@ -57,44 +55,25 @@ def in_order_of_scores(constant: Tensor) -> Tensor:
 class OneByOne:
     """Multiplies heads one by one; each gradient lies as what it belongs to."""
 
+    weigh = staticmethod(narrow.multiply)
+    push = staticmethod(narrow.pull)
+
     @staticmethod
-    def multiply(q: Tensor, k: Tensor) -> tuple[Tensor, Saved]:
+    def multiply(q: Tensor, k: Tensor) -> tuple[Tensor, Pair]:
         """Return q kᵀ, and what its gradients need."""
-        heads, q, k = q.shape[:3], q.flatten(0, 2), k.flatten(0, 2)  # (P·B·H, T, d)
-        scores = quick(q, k.transpose(1, 2))
-        return scores.view(*heads, *scores.shape[1:]), (q, k)
+        return quick(q, k.transpose(-1, -2)), (q, k)
 
     @staticmethod
-    def pull(gradient: Tensor, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
+    def pull(gradient: Tensor, q: Tensor, k: Tensor) -> Pair:
         """Return the gradients of q and k from that of the scores."""
-        heads, gradient = gradient.shape[:3], gradient.flatten(0, 2)
-        return (
-            quick(gradient, k).view(*heads, *q.shape[1:]),
-            quick(gradient.transpose(1, 2), q).view(*heads, *k.shape[1:]),
-        )
-
-    @staticmethod
-    def weigh(weights: Tensor, v: Tensor) -> tuple[Tensor, Saved]:
-        """Return Σ_j a_ij v_j, and what its gradients need."""
-        heads, weights, v = v.shape[:3], weights.flatten(0, 2), v.flatten(0, 2)
-        values = quick(weights, v)
-        return values.view(*heads, *values.shape[1:]), (weights, v)
-
-    @staticmethod
-    def push(gradient: Tensor, weights: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the gradients of weights and v from that of the values."""
-        heads, gradient = gradient.shape[:3], gradient.flatten(0, 2)
-        return (
-            quick(gradient, v.transpose(1, 2)).view(*heads, *weights.shape[1:]),
-            quick(weights.transpose(1, 2), gradient).view(*heads, *v.shape[1:]),
-        )
+        return quick(gradient, k), quick(gradient.transpose(-1, -2), q)
 
 
 class SideBySide:
     """Multiplies all heads at once; queries, or values, are set apart in columns of their own."""
 
     @staticmethod
-    def multiply(q: Tensor, k: Tensor) -> tuple[Tensor, Saved]:
+    def multiply(q: Tensor, k: Tensor) -> tuple[Tensor, Pair]:
         """Return q kᵀ, and what its gradients need."""
         particles, batch, heads, length, width = q.shape
         apart = q.new_zeros(particles, batch, heads, length, heads, width)
@@ -108,7 +87,7 @@ class SideBySide:
         )
 
     @staticmethod
-    def pull(gradient: Tensor, apart: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
+    def pull(gradient: Tensor, apart: Tensor, keys: Tensor) -> Pair:
         """Return the gradients of q and k from that of the scores."""
         particles, batch, heads, length, _ = gradient.shape
         gradient = gradient.permute(0, 1, 4, 2, 3).reshape(len(keys), -1, heads * length)
@@ -117,7 +96,7 @@ class SideBySide:
         return own.movedim(-1, 2), by_head(torch.bmm(gradient, apart), batch, heads)
 
     @staticmethod
-    def weigh(weights: Tensor, v: Tensor) -> tuple[Tensor, Saved]:
+    def weigh(weights: Tensor, v: Tensor) -> tuple[Tensor, Pair]:
         """Return Σ_j a_ij v_j, and what its gradients need."""
         particles, batch, heads, length, width = v.shape
         apart = v.new_zeros(particles, batch, length, heads, heads, width)
@@ -128,7 +107,7 @@ class SideBySide:
         return by_head(values, batch, heads), (weights, apart)
 
     @staticmethod
-    def push(gradient: Tensor, weights: Tensor, apart: Tensor) -> tuple[Tensor, Tensor]:
+    def push(gradient: Tensor, weights: Tensor, apart: Tensor) -> Pair:
         """Return the gradients of weights and v from that of the values."""
         particles, batch, heads, length, width = gradient.shape
         gradient = by_token(gradient).flatten(0, 1)  # (P·B, T, H·d)
@@ -143,33 +122,3 @@ def way(keys: Tensor) -> type[OneByOne] | type[SideBySide]:
     """Return how heads are multiplied whose keys, or values, are these (P, B, H, T, d)."""
     together = side_by_side(keys.shape[3], keys.shape[2], keys.shape[4], keys.device)
     return SideBySide if together else OneByOne
-
-
-class _Products(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor) -> Tensor:
-        ctx.way = way(k)
-        scores: Tensor
-        scores, saved = ctx.way.multiply(q, k)
-        ctx.save_for_backward(*(x.to(scores.dtype) for x in saved))
-        return scores
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
-        to_q, to_k = ctx.way.pull(gradients[0], *ctx.saved_tensors)
-        return to_q, to_k
-
-
-class _Weighted(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, weights: Tensor, v: Tensor) -> Tensor:
-        ctx.way = way(v)
-        values: Tensor
-        values, saved = ctx.way.weigh(weights, v)
-        ctx.save_for_backward(*(x.to(values.dtype) for x in saved))
-        return values
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
-        to_weights, to_v = ctx.way.push(gradients[0], *ctx.saved_tensors)
-        return to_weights, to_v

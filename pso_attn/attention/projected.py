@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from pso_attn.attention.rows import copy_rows
+from pso_attn.attention.rows import contiguous, copy_rows
 
 
 def by_heads(
@@ -38,11 +38,7 @@ class _ByHeads(torch.autograd.Function):
     ) -> tuple[torch.Tensor, ...]:
         shape = (len(projected), -1, length, 3, heads, projected.shape[-1] // (3 * heads))
         apart = projected.view(shape).permute(3, 0, 1, 4, 2, 5)  # (3, P, B, H, T, d)
-        if in_token_order:
-            return apart.unbind()
-        side_by_side = projected.new_empty(apart.shape)
-        copy_rows(apart, side_by_side)
-        return side_by_side.unbind()
+        return (apart if in_token_order else contiguous(apart)).unbind()
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
@@ -60,16 +56,9 @@ class _ByTokens(torch.autograd.Function):
     def forward(ctx: Any, heads: torch.Tensor) -> torch.Tensor:
         tokens = heads.transpose(2, 3)  # (P, B, T, H, d)
         ctx.shape, ctx.in_token_order = tokens.shape, tokens.is_contiguous()
-        if not ctx.in_token_order:
-            tokens = heads.new_empty(tokens.shape)
-            copy_rows(heads.transpose(2, 3), tokens)
-        return tokens.flatten(3).flatten(1, 2)
+        return contiguous(tokens).flatten(3).flatten(1, 2)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> torch.Tensor:
         heads = gradients[0].reshape(ctx.shape).transpose(2, 3)
-        if ctx.in_token_order:
-            return heads
-        side_by_side = heads.new_empty(heads.shape)
-        copy_rows(heads, side_by_side)
-        return side_by_side
+        return heads if ctx.in_token_order else contiguous(heads)

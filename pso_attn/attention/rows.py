@@ -11,6 +11,15 @@ WORDS = {8: torch.float64, 16: torch.complex128, 32: torch.complex128}  # by byt
 MANY = 2**16  # entries from which rows of two words are worth two operations
 
 
+def contiguous(x: torch.Tensor) -> torch.Tensor:
+    """Return x with its axes in order in memory: itself, or a copy."""
+    if x.is_contiguous():
+        return x
+    found = x.new_empty(x.shape)
+    copy_rows(x, found)
+    return found
+
+
 def copy_rows(source: torch.Tensor, into: torch.Tensor) -> None:
     """Copy `source` into a tensor of its shape and dtype; rows are along the last axis."""
     row = source.shape[-1] * source.element_size()

@@ -300,10 +300,8 @@ def _scale(groups: Sequence[_Group], like: Tensor) -> Tensor | None:
         return None
     found = []
     for group in groups:
-        scale, ones = (
-            group.kernel.scale,
-            like.new_ones(group.stop - group.start, group.layer.inner_dim),
-        )
+        scale = group.kernel.scale
+        ones = like.new_ones(group.stop - group.start, group.layer.inner_dim)
         q = ones if scale is None else scale.repeat_interleave(group.layer.head_dim, 1)
         found.append(torch.cat([q, ones, ones], 1))
     return torch.cat(found)[:, None]
