@@ -83,14 +83,3 @@ def centre(space: Space) -> Array:
     """Return where the start lies, (D,): the defaults, held a quarter away from the ends."""
     middle: Array = np.clip(space.encode({}), EDGE, 1.0 - EDGE)
     return middle
-
-
-def start_length(particles: int, batch: int, generations: int, dimension: int) -> int:
-    """Return how many generations the start takes.
-
-    N points where the budget that the search began with is under 5 N, else up to 2 N, as many as
-    2 D; rounded up to whole generations.
-    """
-    wide = max(particles, min(2 * particles, 2 * dimension))
-    points = particles if batch * generations < 5 * particles else wide
-    return -(-points // batch)

@@ -53,8 +53,8 @@ class PSOSampler(BaseSampler):
     had, conditional ones included; what is new, or not in the space, is drawn by itself: each
     parameter evenly over every `n_particles` trials.
     options: the variant's own, as under [swarm] in a space file. n_trials: how many the study will
-    be asked for in all, if that is known: a small number shortens the start of "pso", and inertia
-    falls over it, which else stays at its first value.
+    be asked for in all, if that is known: inertia falls over it, which else stays at its first
+    value.
     Raises ConfigurationError for what cannot work, StudyError for several objectives.
     """
 

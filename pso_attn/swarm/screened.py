@@ -11,7 +11,7 @@ from pso_attn.seeding import generator
 from pso_attn.space import Space
 from pso_attn.swarm.covariance import Learned
 from pso_attn.swarm.crowd import CROWD, crowd_choice, crowd_moves, draws_each, points_for
-from pso_attn.swarm.draws import moves, start, start_length, varied
+from pso_attn.swarm.draws import moves, start, varied
 from pso_attn.swarm.fold import Fold, folded
 from pso_attn.swarm.ledger import Ledger, keys, modelled
 from pso_attn.swarm.one_thread import one_thread
@@ -38,13 +38,13 @@ class ScreenedSwarm:
     A ring swarm's velocity rule makes the moves, or a learned normal distribution, or both of
     them; expected improvement chooses among them and improves the chosen one in steps as large as
     they are apart at most, and what was chosen for the other particles of the batch is taken into
-    account: the swarm says where to look, the model does not. After a start around the defaults.
+    account: the swarm says where to look, the model does not. Particles begin near the defaults.
     Where losses are noisy, the model's mean stands for them, and a particle may look again at its
     personal best. Made for 20 to 2,000 evaluations of mixed and conditional spaces. Where there
     are more than 256 dimensions no surrogate helps, and `SeparableSwarm`, the best mover of
     weights, takes over with its own defaults.
 
-    generations: the budget that the search began with; a small one shortens the start.
+    generations: the budget that the search began with, for wide spaces.
     options: see `ScreenedOptions`. Raises ConfigurationError for fewer than two particles, a
     batch that does not fit the swarm, and options that cannot work.
     """
@@ -60,7 +60,6 @@ class ScreenedSwarm:
         """Check the options and join the particles by their topology."""
         check_size(particles, batch)
         self.seed, self.particles, self.batch = seed, particles, batch
-        self.generations = generations
         self.options = read_screened_options(options)
         self._links = _links(self.options, particles)
         self._wide = SeparableSwarm(seed, particles, batch, generations)
@@ -74,8 +73,7 @@ class ScreenedSwarm:
         generation = len(history)
         first = generation * self.batch
         particles = slots(generation, self.batch, self.particles)
-        dimension = space.dimension
-        if generation < start_length(self.particles, self.batch, self.generations, dimension):
+        if first < self.particles:
             positions = start(space, self.seed, first, self.batch)
         else:
             with one_thread():

@@ -5,7 +5,7 @@ from pso_attn.baselines import RandomSearch
 from pso_attn.errors import ConfigurationError
 from pso_attn.space import Knob
 from pso_attn.swarm import ClassicSwarm, ScreenedSwarm
-from pso_attn.swarm.draws import SHORT, moves, start, start_length
+from pso_attn.swarm.draws import SHORT, moves, start
 from pso_attn.swarm.ledger import keys, modelled
 from pso_attn.swarm.screened import _followed
 from pso_attn.swarm.standing import standing_of
@@ -69,21 +69,15 @@ def test_a_default_at_an_end_of_its_range_does_not_hide_the_other_end():
 
 
 @pytest.mark.parametrize(
-    ("particles", "batch", "generations", "dimension", "expected"),
-    [
-        (10, 10, 20, 5, 1),
-        (10, 10, 20, 10, 2),
-        (10, 10, 20, 300, 2),
-        (10, 10, 4, 300, 1),
-        (8, 3, 40, 6, 4),
-        (8, 1, 30, 6, 8),
-        (8, 1, 50, 6, 12),
-    ],
+    ("particles", "batch", "started"), [(10, 10, 10), (8, 3, 9), (8, 1, 8), (2, 1, 2)]
 )
-def test_the_start_is_as_long_as_dimension_and_budget_say(
-    particles, batch, generations, dimension, expected
-):
-    assert start_length(particles, batch, generations, dimension) == expected
+def test_the_start_lasts_until_each_particle_has_a_place(particles, batch, started):
+    space, generations = cube(6), started // batch + 1
+    history = drive(ScreenedSwarm(0, particles, batch, 40), space, rosenbrock, generations)
+    positions, first = stored_positions(history), len(space.starts)
+    even = start(space, 0, 0, started + batch)
+    np.testing.assert_array_equal(positions[first:started], even[first:started])
+    assert not np.any(np.all(positions[started:] == even[started:], axis=1))
 
 
 def test_nothing_is_evaluated_twice_while_anything_new_is_left():
@@ -199,13 +193,10 @@ def test_proposals_meet_the_constraints_where_that_can_be():
             assert not space.violations(space.decode(position))
 
 
-def test_a_longer_resume_keeps_the_start_that_the_first_budget_gave():
+def test_a_longer_budget_changes_nothing():
     short = drive(ScreenedSwarm(0, 5, 5, 4), cube(8), rosenbrock, 4)
-    proposed = ScreenedSwarm(0, 5, 5, 4).propose(cube(8), short)
-    again = drive(ScreenedSwarm(0, 5, 5, 4), cube(8), rosenbrock, 5)
-    np.testing.assert_array_equal(proposed.positions, stored_positions(again)[-5:])
-    long = drive(ScreenedSwarm(0, 5, 5, 40), cube(8), rosenbrock, 2)
-    assert not np.array_equal(stored_positions(long)[5:], stored_positions(short)[5:10])
+    long = drive(ScreenedSwarm(0, 5, 5, 40), cube(8), rosenbrock, 4)
+    np.testing.assert_array_equal(stored_positions(short), stored_positions(long))
 
 
 def test_beyond_four_hundred_trials_the_cost_is_bounded_and_the_search_goes_on():
