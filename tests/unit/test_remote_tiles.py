@@ -7,7 +7,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,12 @@ def children() -> list[psutil.Process]:
     return [
         p for p in psutil.Process().children() if "remote_tiles import serve" in str(p.cmdline())
     ]
+
+
+def end(process: psutil.Process) -> None:
+    """Kill it, unless an earlier call has: it may be gone at any moment since."""
+    with suppress(psutil.NoSuchProcess):
+        process.send_signal(signal.SIGKILL)
 
 
 def apart(task: Task, members: list[Member], helpers: Helpers) -> TiledTraining:
@@ -132,7 +138,7 @@ def test_one_that_is_killed_is_replaced(
     (process,) = children()
 
     def kill(step: int) -> None:
-        process.send_signal(signal.SIGKILL)
+        end(process)
 
     with pytest.raises(HelperLost, match="was ended"):
         training.advance(2_000, kill)
@@ -146,8 +152,7 @@ def test_a_chunk_whose_helper_is_killed_trains_on_to_the_same_results(
     budget, loss = Budget(steps=200), Objective("loss", "minimize")
 
     def kill(step: int, particles: int, best: float | None = None) -> None:
-        if process.is_running():
-            process.send_signal(signal.SIGKILL)
+        end(process)
 
     def curves(cut: Cut, report: Callable[..., None]) -> list[Any]:
         each = [[member] for member in members]
