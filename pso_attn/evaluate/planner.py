@@ -2,7 +2,8 @@
 
 The calibration trains the chunk in several cuts, and some of its trainings alone as plain modules,
 for a few steps. Beyond the first of them it takes a twentieth of what the chunk will take. Helpers
-are tried where threads lose so much to each other that starting helpers pays.
+are tried where threads lose so much to each other that starting helpers pays. Others may use the
+cores meanwhile: the first processes to need a calibration each take it, and the quickest counts.
 """
 
 import json
@@ -29,6 +30,7 @@ TIMINGS = 3  # of a training, after a step that is not timed; the quickest count
 TIMED_S, MOST_STEPS = 0.01, 5  # of a timing on several threads, each of which is woken for it
 CALIBRATED = WARM_UP + 1 + TIMINGS * MOST_STEPS  # steps that a training is begun for
 LEAST, MOST, ALONE = 3, 8, "alone"  # how many trainings are timed alone; their key in the cache
+ENOUGH, LOOKS = 3, "looks"  # processes that take a calibration; their number's key in the cache
 SHARE = 0.05  # of a chunk's whole time that its calibration may take, but for what decides most
 START_S = 2.0  # that helpers take to start, nearly all of it to load PyTorch
 WORTHWHILE_STEPS = 50  # shorter trainings are cut by cores alone
@@ -79,6 +81,7 @@ class Planner:
         self._task, self._device = task, device
         self._cache = cache or _cache_file()
         self._known = _read(self._cache)
+        self._taken: set[str] = set()
         self.helpers = Helpers(task)
 
     def forecast(
@@ -97,16 +100,18 @@ class Planner:
             return Forecast(count, Cut(threads, threads), 0.0, 0.0)
         machine = self._known.setdefault(_machine(self._device), {})
         key = _signature(members, self._task, threads)
-        if ALONE not in machine.get(key, {}):
-            machine[key] = self._measured(members, steps, threads)
-            _write(self._cache, self._known)
-        known = machine[key]
+        known = machine.setdefault(key, {})
+        takes = key not in self._taken and known.get(LOOKS, 0) < ENOUGH
+        if takes:
+            measured = self._measured(members, steps, threads)
+            known[LOOKS] = known.get(LOOKS, 0) + 1
+            self._note(known, measured)
+            self._taken.add(key)
         cuts, apart = _cuts(count, threads), Cut(threads, threads, apart=True)
         if self._is_worth_helpers(known, cuts, apart, steps * times):
             with suppress(HelperLost):
-                if str(apart) not in known:
-                    known[str(apart)] = self._step_seconds(members, apart)
-                    _write(self._cache, self._known)
+                if takes or str(apart) not in known:
+                    self._note(known, {str(apart): self._step_seconds(members, apart)})
                 cuts.append(apart)
         quickest = min(cuts, key=lambda cut: known.get(str(cut), inf))
         alone = known[ALONE] * ceil(count / threads)
@@ -126,6 +131,12 @@ class Planner:
             _write(self._cache, self._known)
         known = machine[key]
         return min(ways, key=lambda way: known.get(way, inf))
+
+    def _note(self, known: dict[str, float], measured: Mapping[str, float]) -> None:
+        """Keep of each cut the least that it ever took: whatever else ran only made it slower."""
+        for name, seconds in measured.items():
+            known[name] = min(seconds, known.get(name, inf))
+        _write(self._cache, self._known)
 
     def _measured(self, members: Sequence[Member], steps: int, threads: int) -> dict[str, float]:
         """Return the seconds of a step of all, by cut, and of one training alone.

@@ -1,13 +1,22 @@
 """The planner: what it chooses from what it measured, and what it keeps."""
 
 import json
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from pso_attn.evaluate.planner import START_S, Forecast, Planner, _machine, _signature
+from pso_attn.evaluate.planner import (
+    ENOUGH,
+    LOOKS,
+    START_S,
+    Forecast,
+    Planner,
+    _machine,
+    _signature,
+)
 from pso_attn.evaluate.tiles import Cut
 from pso_attn.evaluate.training import Member, read_member
 from pso_attn.tasks import Task, make_task
@@ -29,7 +38,7 @@ def members(task: Task) -> list[Member]:
 
 def knowing(file: Path, task: Task, members: list[Member], times: dict[str, float]) -> Planner:
     """Return a planner whose machine has measured these seconds of a step."""
-    known = {_signature(members, task, threads): times for threads in (1, 2)}
+    known = {_signature(members, task, threads): {**times, LOOKS: ENOUGH} for threads in (1, 2)}
     file.write_text(json.dumps({_machine(CPU): known}), encoding="utf-8")
     return Planner(task, CPU, file)
 
@@ -103,19 +112,35 @@ def test_helpers_train_where_they_were_measured_to_be_quicker(
     planner.helpers.close()
 
 
-def test_a_machine_measures_once_and_remembers(
+def test_a_machine_measures_in_three_processes_and_remembers_the_quickest(
     tmp_path: Path, task: Task, members: list[Member], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "cache" / "known.json"
-    first = Planner(task, CPU, file).forecast(members, 100_000, 1)
-    known = json.loads(file.read_text(encoding="utf-8"))[_machine(CPU)][
-        _signature(members, task, 1)
-    ]
-    assert set(known) == {"1 on 1", "2 on 1", "4 on 1", "8 on 1", "alone"}
-    assert all(seconds > 0 for seconds in known.values())
-    monkeypatch.setattr("pso_attn.evaluate.planner._quickest_step", None)  # nothing is timed again
-    assert Planner(task, CPU, file).forecast(members, 100_000, 1) == first
-    assert first.step_seconds == min(t for name, t in known.items() if name != "alone")
+
+    def known() -> dict[str, float]:
+        read: dict[str, dict[str, float]]
+        read = json.loads(file.read_text(encoding="utf-8"))[_machine(CPU)]
+        return read[_signature(members, task, 1)]
+
+    def forecast(each_takes_s: float) -> Forecast:
+        """Return what a process expects; one planner stands for it."""
+        times, planner = count(1), Planner(task, CPU, file)
+        monkeypatch.setattr(
+            "pso_attn.evaluate.planner._quickest_step", lambda *_: next(times) * each_takes_s
+        )
+        found = planner.forecast(members, 100_000, 1)
+        assert planner.forecast(members, 100_000, 1) == found  # it measures once
+        return found
+
+    busy = forecast(0.2)
+    assert busy.step_seconds == 0.2
+    assert set(known()) == {"1 on 1", "2 on 1", "4 on 1", "8 on 1", "alone", LOOKS}
+    quiet = forecast(0.1)
+    assert quiet.step_seconds == 0.1
+    assert forecast(0.3) == quiet
+    before = known()
+    assert forecast(0.001) == quiet  # nothing is timed again
+    assert known() == before
 
 
 def test_swarms_of_about_as_many_shapes_share_a_calibration(task: Task) -> None:
@@ -136,7 +161,7 @@ def test_a_short_search_is_calibrated_shortly(
     known = json.loads(file.read_text(encoding="utf-8"))[_machine(CPU)][
         _signature(members, task, 1)
     ]
-    assert "1 on 1" in known
+    assert known["1 on 1"] > 0
     assert "8 on 1" not in known
 
 
