@@ -46,9 +46,15 @@ class LayerSettings:
     drops: Drops
 
     @property
-    def group(self) -> tuple[str, int, int, int, int]:
+    def group(self) -> tuple[str, int, int, int, int, int]:
         """What must be equal for particles to share a kernel."""
-        return (self.mechanism, self.head_dim, self.heads, self.rank, self.block)
+        shape = (self.mechanism, self.head_dim, self.heads, self.rank, self.block)
+        return (*shape, self.whole_power)
+
+    @property
+    def whole_power(self) -> int:
+        """The power 1 / (α − 1) of sparse attention where it is 1 or 2, else 0: `sparse.py`."""
+        return {2.0: 1, 1.5: 2}.get(self.entmax_alpha, 0) if self.mechanism == "sparse" else 0
 
     @property
     def inner_dim(self) -> int:

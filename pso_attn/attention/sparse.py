@@ -3,8 +3,9 @@
     a_ij = [(α − 1) s_ij − τ_i]_+^(1 / (α − 1)),  τ_i such that row i sums to one
 
 Peters et al. 2019, arXiv 1905.05702: α = 2 is sparsemax (Martins & Astudillo 2016,
-arXiv 1602.02068, eq. 2), and α → 1 is softmax. τ is found by Newton's method from the left: the
-sum is convex and falls in τ, so no step goes too far.
+arXiv 1602.02068, eq. 2), and α → 1 is softmax. With p = 1 / (α − 1), τ is where the p-norm of
+what lies above it is one. That norm is convex and falls in τ, so that Newton's method from the left
+never goes too far; and it is nearly straight, so that few steps do.
 """
 
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ from pso_attn.attention.padding import Padding
 from pso_attn.attention.scores import Scores
 from pso_attn.space.knob import Knob
 
-STEPS = 24  # of Newton's method; in float64 the last ones move nothing
+STEPS = 12  # of Newton's method; in float64 the last ones move nothing: docs/log.md, 2026-11-26
 
 KNOBS = (
     Knob(
@@ -40,7 +41,7 @@ KNOBS = (
 
 
 class Sparse:
-    """Attends for one group of particles that share heads and head width."""
+    """Attends for one group of particles that share heads, head width and `whole_power`."""
 
     def __init__(
         self,
@@ -54,6 +55,7 @@ class Sparse:
         self.scale = self._scores.scale
         alpha = torch.tensor([member.entmax_alpha for member in members], dtype=torch.float64)
         self._alpha = alpha[:, None, None, None, None].to(like)
+        self._power = members[0].whole_power
 
     def __call__(
         self,
@@ -66,28 +68,38 @@ class Sparse:
     ) -> torch.Tensor:
         """Return (P, B, H, T, d) from q, k, v of that shape; `noise` drops attention weights."""
         scores = self._scores(q, k, learned, padding)
-        weights: torch.Tensor = Entmax.apply(scores, self._alpha)  # type: ignore[no-untyped-call]  # torch's
+        weights: torch.Tensor = Entmax.apply(scores, self._alpha, self._power)  # type: ignore[no-untyped-call]  # torch's
         if noise is not None:
             weights = noise.drop(weights)
         return product(weights, v)
 
 
 class Entmax(torch.autograd.Function):
-    """α-entmax over the last axis of scores; α, in (1, 2], is broadcast against them."""
+    """α-entmax over the last axis of scores (P, …), for α (P, 1, …) in (1, 2].
+
+    power: 1 / (α − 1) where that is 1 or 2 for all of them, which takes no logarithms; else 0.
+    """
 
     @staticmethod
-    def forward(ctx: Any, scores: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
+    def forward(ctx: Any, scores: torch.Tensor, alpha: torch.Tensor, power: int) -> torch.Tensor:
         """Return weights that sum to one."""
-        power = (alpha - 1).reciprocal()
         scaled = (scores - scores.amax(-1, keepdim=True)) * (alpha - 1)
         threshold = -torch.ones_like(scaled[..., :1])  # the largest alone gives one
+        above, weights = torch.empty_like(scaled), torch.empty_like(scaled)
+
+        def weigh() -> torch.Tensor:
+            torch.sub(scaled, threshold, out=above).clamp_(min=0)
+            slopes = _slopes(above, alpha, power)
+            torch.mul(slopes, above, out=weights)
+            return slopes
+
         for _ in range(STEPS):
-            above = (scaled - threshold).clamp(min=0)
-            slopes = above.pow(power - 1).masked_fill(above == 0, 0.0)
-            excess = (slopes * above).sum(-1, keepdim=True) - 1
-            threshold = threshold + excess / (power * slopes.sum(-1, keepdim=True))
-        weights = (scaled - threshold).clamp(min=0).pow(power)
-        weights = weights / weights.sum(-1, keepdim=True)
+            slopes = weigh().sum(-1, keepdim=True)
+            total = weights.sum(-1, keepdim=True)
+            threshold = threshold + (total - total.pow(2 - alpha)) / slopes
+        weigh()
+        weights /= weights.sum(-1, keepdim=True)
+        ctx.power = power
         ctx.save_for_backward(weights, alpha)
         return weights
 
@@ -95,6 +107,17 @@ class Entmax(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Any) -> Any:
         """Return the gradient: Peters et al. 2019, with s = weights^(2 − α)."""
         weights, alpha = ctx.saved_tensors
-        s = weights.pow(2 - alpha).masked_fill(weights == 0, 0.0)
+        if ctx.power:
+            s = weights.sign() if ctx.power == 1 else weights.sqrt()
+        else:
+            s = weights.pow(2 - alpha)
         pulled = gradients[0] * s
-        return pulled - s * (pulled.sum(-1, keepdim=True) / s.sum(-1, keepdim=True)), None
+        mean = pulled.sum(-1, keepdim=True) / s.sum(-1, keepdim=True)
+        return pulled - s * mean, None, None
+
+
+def _slopes(above: torch.Tensor, alpha: torch.Tensor, power: int) -> torch.Tensor:
+    """Return above^(p − 1), 0 where nothing is above."""
+    if power:
+        return above.sign() if power == 1 else above
+    return above.pow((2 - alpha) / (alpha - 1))
