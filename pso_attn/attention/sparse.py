@@ -4,8 +4,8 @@
 
 Peters et al. 2019, arXiv 1905.05702: α = 2 is sparsemax (Martins & Astudillo 2016,
 arXiv 1602.02068, eq. 2), and α → 1 is softmax. With p = 1 / (α − 1), τ is where the p-norm of
-what lies above it is one. That norm is convex and falls in τ, so that Newton's method from the left
-never goes too far; and it is nearly straight, so that few steps do.
+what lies above it is one. That norm is convex and falls in τ, so that Newton's method from the
+left never goes too far; and it is nearly straight, so that few steps do.
 """
 
 from collections.abc import Sequence

@@ -47,13 +47,22 @@ class TestTopK(MechanismContract):
 
 class TestSparse(MechanismContract):
     kernel = MECHANISMS["sparse"]
+    alphas: tuple[float, ...] = (1.9, 1.1, 1.3)
 
     def layer(self, particle: int, length: int) -> LayerSettings:
-        alpha = (2.0, 1.1, 1.5)[particle]
+        alpha = self.alphas[particle]
         return settings("sparse", particle, length=length, entmax_alpha=alpha)
 
     def shown(self, layer: LayerSettings) -> object:
         return (layer.entmax_alpha, super().shown(layer))
+
+
+class TestSparseByDefault(TestSparse):
+    alphas = (1.5, 1.5, 1.5)
+
+
+class TestSparsemax(TestSparse):
+    alphas = (2.0, 2.0, 2.0)
 
 
 class TestTalkingHeads(MechanismContract):

@@ -37,11 +37,12 @@ def test_every_mechanism_has_a_scalar_form() -> None:
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("length", [1, 2, 12])
 def test_sparse_equals_the_scalar_form_in_value_and_gradient(length: int, causal: bool) -> None:
-    members = [
-        layer("sparse", entmax_alpha=alpha, temperature=(0.05, 0.4, 1.7, 6.1))
-        for alpha in (1.05, 1.3, 1.5, 1.9, 2.0)
-    ]
-    check(members, length, causal, scalar_softmax(causal))
+    for alphas in ((1.05, 1.3, 1.9), (1.5,), (2.0,)):  # those that share a kernel
+        members = [
+            layer("sparse", entmax_alpha=alpha, temperature=(0.05, 0.4, 1.7, 6.1))
+            for alpha in alphas
+        ]
+        check(members, length, causal, scalar_softmax(causal))
 
 
 @pytest.mark.parametrize("causal", [False, True])

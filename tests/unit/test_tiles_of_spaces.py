@@ -87,6 +87,14 @@ def test_no_float_depends_on_who_shares_a_kernel(
         check_alone(task, members)
 
 
+@pytest.mark.parametrize("batch", [3, 16])
+def test_no_float_depends_on_how_sparse_the_others_are(batch: int, digits: Task) -> None:
+    given = {"d_model": 10, "batch_size": batch, "mechanism": "sparse", "heads": 3, "head_dim": 3}
+    alphas = (1.5, 1.7, 2.0, 1.5, 1.2, [1.5, 1.9])
+    members = [read_member({**given, "entmax_alpha": a}, 0, digits) for a in alphas]
+    check_alone(digits, members)
+
+
 @pytest.fixture(scope="module")
 def digits() -> Task:
     return make_task("digits")
