@@ -206,10 +206,11 @@ def rehearsal(parts: "Parts") -> tuple[dict[str, Any], list[Any]]:
         if name in _WORDS
     ]
     lines += [f"planned: {plan}" for plan in dict.fromkeys(measured.get("plans", ()))]
-    if measured.get("batching_gain", 1) < 1 and parts.weights is None:
+    gain = measured.get("batching_gain", 1)
+    if gain < 1 and parts.weights is None:
         lines.append(
-            "at these sizes one training after another would be as fast: a smaller batch_size "
-            "or width gains more from the batch"
+            f"at these sizes plain modules one after another take {gain:.0%} of the batch's time: "
+            "a smaller batch_size or width gains more from the batch"
         )
     return document, lines
 
@@ -232,7 +233,7 @@ _WORDS: Mapping[str, tuple[str, Any]] = {
     "seconds_per_evaluation_alone": ("one evaluation, alone", duration),
     "seconds_per_training": ("one training, in the batch", duration),
     "seconds_per_training_alone": ("one training, alone", duration),
-    "batching_gain": ("predicted gain of the batch", lambda value: f"{value:.2f} x"),
+    "batching_gain": ("gain of the batch, as measured", lambda value: f"{value:.2f} x"),
     "memory_bytes_per_training": ("memory of one training", _mebibytes),
     "memory_bytes_per_chunk": ("memory of one batch", _mebibytes),
     "search_seconds": ("the whole search, at most", duration),

@@ -10,7 +10,7 @@ from pso_attn.errors import ConfigurationError
 from pso_attn.evaluate.module_training import ModuleMember, ModuleTraining
 from pso_attn.evaluate.own_code import is_of_own_code, why
 from pso_attn.evaluate.own_factory import OwnFactory
-from pso_attn.evaluate.rehearsal import STEPS, WARM_UP, told, whole_seconds
+from pso_attn.evaluate.rehearsal import STEPS, told, whole_seconds
 from pso_attn.evaluate.swarm_runs import Scored
 from pso_attn.evaluate.training import divergence
 from pso_attn.types import Budget, Generation, Settings
@@ -82,13 +82,13 @@ def rehearse_modules(
     for chunk in generation.chunks:
         candidates = [by_trial[trial] for trial in chunk]
         members = [ModuleMember.of(c.settings, seed) for c in candidates for seed in c.seeds]
-        training = ModuleTraining(factory, members, STEPS + WARM_UP, device)
+        training = ModuleTraining(factory, members, STEPS, device)
         plans.append(str(training))
-        seconds = whole_seconds(training, budget, device)
-        batched += seconds
+        ways = [training]
         if any(len(rows) > 1 for rows in training.groups):
-            one_by_one = ModuleTraining(factory, members, STEPS + WARM_UP, device, False)
-            seconds = whole_seconds(one_by_one, budget, device)
-        alone += seconds
+            ways.append(ModuleTraining(factory, members, STEPS, device, False))
+        seconds = whole_seconds(ways, budget, device)
+        batched += seconds[0]
+        alone += seconds[-1]
         memory.append([factory.cost(member.settings)["memory_bytes"] for member in members])
     return told(batched, alone, plans, memory, budget)

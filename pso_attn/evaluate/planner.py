@@ -36,6 +36,8 @@ START_S = 2.0  # that helpers take to start, nearly all of it to load PyTorch
 WORTHWHILE_STEPS = 50  # shorter trainings are cut by cores alone
 CACHE = "pso-attn/calibration.json"
 
+Known = dict[str, dict[str, dict[str, float]]]  # seconds by machine, calibration and cut
+
 
 @dataclass(frozen=True)
 class Forecast:
@@ -55,19 +57,24 @@ class Forecast:
         """How many times as fast as one by one this is; None where it was not measured."""
         return self.alone_seconds / self.step_seconds if self.step_seconds else None
 
-    def __str__(self) -> str:
-        """Return what was chosen, in words."""
+    @property
+    def words(self) -> str:
+        """What was chosen, in words."""
         tiles, threads = self.cut.tiles, self.cut.threads
         size = ceil(self.trainings / tiles)
         words = f"{self.trainings} training{'s' * (self.trainings > 1)} at once"
         if tiles > 1:
             words = f"{self.trainings} trainings in {tiles} batches of {size}"
         kind = "process" if self.cut.apart else "thread"
-        words += f" on {threads} {kind}{('es' if self.cut.apart else 's') * (threads > 1)}"
-        if self.gain is not None:
-            words += f": predicted {self.gain:.1f} times as fast as one by one"
-            words += " on as many" if threads > 1 else ""
-        return words
+        return f"{words} on {threads} {kind}{('es' if self.cut.apart else 's') * (threads > 1)}"
+
+    def __str__(self) -> str:
+        """Return what was chosen, and what it gains by what the machine's calibration says."""
+        if self.gain is None:
+            return self.words
+        on_as_many = " on as many" if self.cut.threads > 1 else ""
+        predicted = f"predicted {self.gain:.1f} times as fast as one by one{on_as_many}"
+        return f"{self.words}: {predicted}"
 
 
 class Planner:
@@ -98,20 +105,17 @@ class Planner:
             return Forecast(count, Cut(), 0.0, 0.0)
         if steps < WORTHWHILE_STEPS:
             return Forecast(count, Cut(threads, threads), 0.0, 0.0)
-        machine = self._known.setdefault(_machine(self._device), {})
         key = _signature(members, self._task, threads)
-        known = machine.setdefault(key, {})
+        known = self._of(key)
         takes = key not in self._taken and known.get(LOOKS, 0) < ENOUGH
         if takes:
-            measured = self._measured(members, steps, threads)
-            known[LOOKS] = known.get(LOOKS, 0) + 1
-            self._note(known, measured)
+            known = self._note(key, self._measured(members, steps, threads), looks=1)
             self._taken.add(key)
         cuts, apart = _cuts(count, threads), Cut(threads, threads, apart=True)
         if self._is_worth_helpers(known, cuts, apart, steps * times):
             with suppress(HelperLost):
                 if takes or str(apart) not in known:
-                    self._note(known, {str(apart): self._step_seconds(members, apart)})
+                    known = self._note(key, {str(apart): self._step_seconds(members, apart)})
                 cuts.append(apart)
         quickest = min(cuts, key=lambda cut: known.get(str(cut), inf))
         alone = known[ALONE] * ceil(count / threads)
@@ -122,21 +126,30 @@ class Planner:
 
         The ways differ in nothing but who computes: the answer is kept as calibrations are.
         """
-        machine = self._known.setdefault(_machine(self._device), {})
         key = "; ".join(_signature(members, self._task, 1) for members in ways.values())
-        if key not in machine:
-            machine[key] = {
-                way: self._step_seconds(members, Cut()) for way, members in ways.items()
-            }
-            _write(self._cache, self._known)
-        known = machine[key]
+        known = self._of(key)
+        if not known:
+            times = {way: self._step_seconds(members, Cut()) for way, members in ways.items()}
+            known = self._note(key, times)
         return min(ways, key=lambda way: known.get(way, inf))
 
-    def _note(self, known: dict[str, float], measured: Mapping[str, float]) -> None:
-        """Keep of each cut the least that it ever took: whatever else ran only made it slower."""
+    def _of(self, key: str) -> dict[str, float]:
+        """Return what this process knows of a calibration; it may be added to."""
+        return self._known.setdefault(_machine(self._device), {}).setdefault(key, {})
+
+    def _note(self, key: str, measured: Mapping[str, float], looks: int = 0) -> dict[str, float]:
+        """Keep what was measured, and what other processes have kept since; return all of a key.
+
+        Of each cut the least that it ever took: whatever else ran only made it slower.
+        """
+        self._known = _merged(self._known, _read(self._cache))
+        known = self._of(key)
         for name, seconds in measured.items():
             known[name] = min(seconds, known.get(name, inf))
+        if looks:
+            known[LOOKS] = known.get(LOOKS, 0) + looks
         _write(self._cache, self._known)
+        return known
 
     def _measured(self, members: Sequence[Member], steps: int, threads: int) -> dict[str, float]:
         """Return the seconds of a step of all, by cut, and of one training alone.
@@ -250,7 +263,20 @@ def _cache_file() -> Path:
     return Path(folder) / CACHE
 
 
-def _read(file: Path) -> dict[str, dict[str, dict[str, float]]]:
+def _merged(one: Known, other: Known) -> Known:
+    """Return what both know: of each cut the least, and as many looks as either has counted."""
+    merged: Known = {}
+    for known in (one, other):
+        for machine, calibrations in known.items():
+            for key, times in calibrations.items():
+                into = merged.setdefault(machine, {}).setdefault(key, {})
+                for name, value in times.items():
+                    better = max if name == LOOKS else min
+                    into[name] = better(value, into.get(name, value))
+    return merged
+
+
+def _read(file: Path) -> Known:
     """Return what the cache knows; nothing where it is missing or damaged."""
     try:
         read = json.loads(file.read_text(encoding="utf-8"))
@@ -266,7 +292,7 @@ def _read(file: Path) -> dict[str, dict[str, dict[str, float]]]:
         return {}
 
 
-def _write(file: Path, known: dict[str, dict[str, dict[str, float]]]) -> None:
+def _write(file: Path, known: Known) -> None:
     """Keep what is known; a machine that cannot keep it measures again."""
     with suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,10 @@
 """A few steps of the first generation, to tell what the whole search will take."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from math import ceil
+from statistics import median
 from typing import Any
 
 import torch
@@ -19,7 +21,8 @@ from pso_attn.evaluate.training import Member, read_member
 from pso_attn.tasks.task import Task
 from pso_attn.types import Budget, Generation
 
-STEPS, WARM_UP = 12, 3  # timed steps, untimed ones before
+WARM_UP, TURNS, TURN_STEPS = 3, 3, 4  # untimed steps, then turns of so many timed ones
+STEPS = WARM_UP + TURNS * TURN_STEPS
 
 
 def rehearse(
@@ -28,11 +31,11 @@ def rehearse(
     """Return what was measured on the chunks of a planned generation; nothing is stored.
 
     seconds_per_training: batched, at full length, the scoring included. batching_gain: time of
-    trainings one by one with plain modules, on as many threads, / batched. plans: how each chunk
-    is cut, in words. memory_bytes_per_training,
-    memory_bytes_per_chunk: the largest, estimated. search_seconds: all generations at full
-    length, so at most; early leaving saves some of it. Raises DeviceError where a chunk does not
-    fit into memory.
+    trainings one by one with plain modules, on as many threads, / batched, both measured now and
+    in turns; what the planner once predicted is not said beside it. plans: how each chunk is cut,
+    in words. memory_bytes_per_training, memory_bytes_per_chunk: the largest, estimated.
+    search_seconds: all generations at full length, so at most; early leaving saves some of it.
+    Raises DeviceError where a chunk does not fit into memory.
     """
     try:
         return _rehearsed(generation, task, budget, device)
@@ -65,17 +68,17 @@ def _rehearsed(
             for trial in chunk
             for seed in by_trial[trial].seeds
         ]
-        forecast = planner.forecast(members, budget.steps, times=budget.generations)
-        plans.append(str(forecast))
-        threads = forecast.cut.threads
+        planned = planner.forecast(members, budget.steps, times=budget.generations)
+        plans.append(planned.words)
 
-        def seconds(cut: Cut, members: Sequence[Member] = members) -> float:
-            steps, helpers = STEPS + WARM_UP, planner.helpers
-            training = TiledTraining(task, members, steps, device, cut, helpers=helpers)
-            return whole_seconds(training, budget, device)
+        def seconds(cut: Cut, members: Sequence[Member] = members) -> list[float]:
+            training = TiledTraining(task, members, STEPS, device, cut, helpers=planner.helpers)
+            alone = (AloneTraining(task, member, STEPS, device) for member in sample(members))
+            return whole_seconds([training, *alone], budget, device)
 
-        batched += with_helpers(forecast.cut, seconds)
-        alone += _alone_seconds(task, members, budget, device) * ceil(len(members) / threads)
+        together, *each = with_helpers(planned.cut, seconds)
+        batched += together
+        alone += sum(each) / len(each) * ceil(len(members) / planned.cut.threads)
         memory.append([memory_bytes(member, task.info) for member in members])
     return told(batched, alone, plans, memory, budget)
 
@@ -105,29 +108,30 @@ def told(
     }
 
 
-def _alone_seconds(
-    task: Task, members: Sequence[Member], budget: Budget, device: torch.device
-) -> float:
-    """Return the mean time of one training by itself."""
-    chosen = sample(members)
-    total = 0.0
-    for member in chosen:
-        total += whole_seconds(
-            AloneTraining(task, member, STEPS + WARM_UP, device), budget, device
-        )
-    return total / len(chosen)
-
-
 def whole_seconds(
-    training: Training | AloneTraining, budget: Budget, device: torch.device
-) -> float:
-    """Return what the full budget would take, from a few steps and one scoring."""
-    training.advance(WARM_UP)
-    wait_for(device)
-    start = time.perf_counter()
-    training.advance(WARM_UP + STEPS)
-    wait_for(device)
-    trained = time.perf_counter()
-    training.score()
-    scoring = time.perf_counter() - trained
-    return (trained - start) / STEPS * budget.steps + scoring * len(scored_steps(budget))
+    trainings: Sequence[Training | AloneTraining], budget: Budget, device: torch.device
+) -> list[float]:
+    """Return what the full budget would take each, from a few of its `STEPS` steps and scorings.
+
+    They take turns, so that whatever else the machine does falls on all of them alike; the median
+    of a training's turns counts.
+    """
+
+    def seconds(work: Callable[[], object]) -> float:
+        wait_for(device)
+        start = time.perf_counter()
+        work()
+        wait_for(device)
+        return time.perf_counter() - start
+
+    for training in trainings:
+        training.advance(WARM_UP)
+    turns = [
+        [(seconds(partial(one.advance, until)), seconds(one.score)) for one in trainings]
+        for until in range(WARM_UP + TURN_STEPS, STEPS + 1, TURN_STEPS)
+    ]
+    return [
+        median(advancing for advancing, _ in own) / TURN_STEPS * budget.steps
+        + median(scoring for _, scoring in own) * len(scored_steps(budget))
+        for own in zip(*turns, strict=True)
+    ]

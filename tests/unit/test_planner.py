@@ -143,6 +143,26 @@ def test_a_machine_measures_in_three_processes_and_remembers_the_quickest(
     assert known() == before
 
 
+def test_processes_at_once_keep_what_the_others_measured(
+    tmp_path: Path, task: Task, members: list[Member], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, few = tmp_path / "known.json", members[: COUNT // 2]
+    planners = [Planner(task, CPU, file) for _ in range(3)]  # all before any has measured
+
+    def measured(number: int, members: list[Member], seconds: float) -> Forecast:
+        monkeypatch.setattr("pso_attn.evaluate.planner._quickest_step", lambda *_: seconds)
+        return planners[number].forecast(members, 100_000, 1)
+
+    measured(0, members, 0.2)
+    measured(1, few, 0.3)
+    assert measured(1, members, 0.5).step_seconds == 0.2
+    assert measured(2, members, 0.1).step_seconds == 0.1
+    known = json.loads(file.read_text(encoding="utf-8"))[_machine(CPU)]
+    shared, own = (known[_signature(chosen, task, 1)] for chosen in (members, few))
+    assert (shared["1 on 1"], shared[LOOKS]) == (0.1, 3)
+    assert (own["1 on 1"], own[LOOKS]) == (0.3, 1)
+
+
 def test_swarms_of_about_as_many_shapes_share_a_calibration(task: Task) -> None:
     def of_shapes(count: int) -> str:
         heads = [(1, 2, 4, 8, 16)[row % count] for row in range(COUNT)]
