@@ -1,7 +1,8 @@
 """Whether every value that a space names can be trained at all, found before anything trains."""
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from itertools import chain, combinations, product
 from typing import Any
 
 import numpy as np
@@ -13,17 +14,19 @@ from pso_attn.seeding import generator
 from pso_attn.space import Coordinate, Space
 from pso_attn.types import Array, Settings
 
-TRIED = 64  # settings in which a value must fail before it is refused
+TRIED = 64  # settings, the defaults and others at random, that every value is tried beside
+AT_AN_END = 0.5  # of the knobs beside a pair whose ends are tried together
 FOLLOWED = {"head_dim": "heads"}  # what a knob that nobody names follows from
 
 
 def check_reach(space: Space, task: Any, fixed: Collection[str], where: str) -> tuple[str, ...]:
     """Raise ConfigurationError for a value with which no particle can work; return the notes.
 
-    Each choice, and both ends of each range, are tried beside the defaults' other values and then
-    beside others at random. fixed: the knobs that the file's [model] names. where: the file's
-    name, for messages. The notes say what a person should hear of a space that can be searched:
-    parts of it in which nothing can be trained, or nothing changes.
+    Each choice, and both ends of each range, are tried beside the defaults' other values, beside
+    others at random, and then beside the ends and choices of every two other knobs: what works
+    with a knob at its very end works seldom at random. fixed: the knobs that the file's [model]
+    names. where: the file's name, for messages. The notes say what a person should hear of a space
+    that can be searched: parts of it in which nothing can be trained, or nothing changes.
     """
     for coordinate in space.coordinates:
         _check_span(space, coordinate, task.info, where)
@@ -31,7 +34,8 @@ def check_reach(space: Space, task: Any, fixed: Collection[str], where: str) -> 
     others = np.vstack([space.starts[:1], rng.random((TRIED - 1, space.dimension))])
     for column, coordinate in enumerate(space.coordinates):
         for point in _points(coordinate):
-            refusals = _refusals(space, task, others, column, point)
+            companions = chain(others, _corners(space))
+            refusals = _refusals(space, task, companions, column, point)
             first = next(refusals, None)
             if first is not None and all(refusals):
                 named = _blamed(space, fixed, coordinate, first)
@@ -71,8 +75,36 @@ def _points(coordinate: Coordinate) -> Iterator[float]:
         yield scale.point(value)
 
 
+def _corners(space: Space) -> Iterator[Array]:
+    """Yield positions (D,) at which two knobs have each of their ends and choices together.
+
+    The others have an end of theirs or a value at random. What a knob has for each layer or head
+    is the same for all of them.
+    """
+    rng = generator(0, "reach", "corners")
+    columns: dict[str, list[int]] = {}
+    for column, coordinate in enumerate(space.coordinates):
+        columns.setdefault(coordinate.path[0], []).append(column)
+    points = {name: _extremes(space.coordinates[own[0]]) for name, own in columns.items()}
+    for one, other in combinations(columns, 2):
+        for pair in product(points[one], points[other]):
+            position = rng.random(space.dimension)
+            for name, own in columns.items():
+                if rng.random() < AT_AN_END:
+                    position[own] = rng.choice(points[name])
+            for name, point in zip((one, other), pair, strict=True):
+                position[columns[name]] = point
+            yield position
+
+
+def _extremes(coordinate: Coordinate) -> list[float]:
+    """Return the places of the two ends, or of all labels."""
+    points = list(_points(coordinate))
+    return points if coordinate.is_categorical else points[:2]
+
+
 def _refusals(
-    space: Space, task: Any, others: Array, column: int, point: float
+    space: Space, task: Any, others: Iterable[Array], column: int, point: float
 ) -> Iterator[str | None]:
     """Yield, for each of the other settings beside which the value acts, why it fails, or None."""
     for position in others:

@@ -5,9 +5,12 @@ from typing import Any
 import pytest
 
 from pso_attn.assembly import assemble
+from pso_attn.attention import MECHANISMS
 from pso_attn.config import configuration_from
 from pso_attn.errors import ConfigurationError
 from pso_attn.parts import Parts
+
+MECHANISMS_OF_DIGITS = set(MECHANISMS) - {"retention", "low_rank"}
 
 
 def parts(task: str, search: dict[str, Any], **model: Any) -> Parts:
@@ -35,6 +38,29 @@ def test_a_value_that_works_beside_some_others_is_kept() -> None:
     assert space.dimension == 2
     document = {"task": "digits", "search": {"heads": [1, 32], "d_model": [16, 64]}}
     assert assemble(configuration_from(document, "here.toml")).space.dimension == 2
+
+
+RANKS = {"mechanism": ["softmax", "block_low_rank"], "rank": {"low": 1, "high": 16}}
+
+
+@pytest.mark.parametrize(
+    ("search", "model"),
+    [
+        ({**RANKS, "block_tokens": {"low": 2, "high": 16}}, {}),
+        ({**RANKS, "block_tokens": {"low": 2, "high": 16}, "layers": [1, 2], "lr": {}}, {}),
+        ({**RANKS, "block_tokens": {"low": 2, "high": 16, "per": "layer"}}, {"layers": 4}),
+        ({**RANKS, "mechanism": sorted(MECHANISMS_OF_DIGITS), "block_tokens": {"high": 16}}, {}),
+    ],
+)
+def test_an_end_that_works_beside_another_end_alone_is_kept(
+    search: dict[str, Any], model: dict[str, Any]
+) -> None:
+    assert "rank" in parts("digits", search, **model).space.names
+
+
+def test_an_end_that_works_beside_no_end_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match=r"search.rank: rank = 16 exceeds the \d+ tokens"):
+        parts("digits", {**RANKS, "block_tokens": {"low": 2, "high": 15}})
 
 
 def test_a_window_sees_all_by_default_whatever_its_range() -> None:
