@@ -26,11 +26,15 @@ SAMPLED = 64  # validation examples at most, evenly spread
 
 @dataclass(frozen=True)
 class Exported:
-    """What was exported, and where. source: "train" or "search"; files: their names."""
+    """What was exported, and where. source: "train" or "search"; files: their names.
+
+    newer: the trial that the search has found to be better since `trial` was trained, or None.
+    """
 
     folder: Path
     source: str
     trial: int | None
+    newer: int | None
     settings: Settings
     parameters: int
     expected: float
@@ -58,7 +62,10 @@ def export_run(run: LoadedRun, out: Path, allow_import: bool = True) -> Exported
         ) from error
     trial = checkpoint.about["plan"]["trial"] if source == "train" else checkpoint.about["trial"]
     parameters = sum(tensor.numel() for tensor in checkpoint.tensors.values())
-    return Exported(out, source, trial, settings, parameters, expected, tuple(written))
+    best = run.best()
+    is_behind = source == "train" and best is not None and trial not in (None, best.number)
+    newer = best.number if best is not None and is_behind else None
+    return Exported(out, source, trial, newer, settings, parameters, expected, tuple(written))
 
 
 def exported_files(

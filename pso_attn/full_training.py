@@ -15,8 +15,8 @@ from pso_attn.checkpoints import TRAINED
 from pso_attn.config import Configuration
 from pso_attn.courses import Course, Plan, TrainingFiles
 from pso_attn.errors import ConfigurationError, DeviceError, TrainingError
-from pso_attn.evaluate import LongTraining, resolve_device, train_objective
-from pso_attn.evaluate.device import is_out_of_memory
+from pso_attn.evaluate import LongTraining, cost, resolve_device, train_objective
+from pso_attn.evaluate.device import is_out_of_memory, memory_budget_bytes
 from pso_attn.evaluate.precision import check_precision
 from pso_attn.parts import Parts
 from pso_attn.runs import LoadedRun
@@ -113,12 +113,30 @@ def train_run(
             except (MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
                     raise
-                raise DeviceError(
-                    f"this training does not fit into the memory of {plan.device} ({error}); "
-                    "choose a smaller batch_size, or another --device"
-                ) from error
+                raise DeviceError(_too_large(plan, parts, error)) from error
         saved.clear()
     return _document(run, plan, course)
+
+
+def _too_large(plan: Plan, parts: Parts, error: Exception) -> str:
+    """Return how much memory a training needed, and which settings would need less."""
+
+    def needed(settings: Settings) -> float:
+        if parts.factory is not None:
+            return parts.factory.cost(settings)["memory_bytes"] / 2**20
+        return cost(settings, parts.task.info)["memory_bytes"] / 2**20
+
+    whole, least = needed(plan.settings), needed({**plan.settings, "batch_size": 1})
+    advice = "choose a smaller batch_size"
+    if least > min(whole / 2, memory_budget_bytes(torch.device(plan.device)) / 2**20):
+        advice = (
+            f"with a batch_size of 1 they would be {least:.0f}, so choose settings of a smaller "
+            "model"
+        )
+    return (
+        f"this training does not fit into memory: about {whole:.0f} MiB are needed on "
+        f"{plan.device} ({error}); {advice}, or another --device"
+    )
 
 
 def _refuse_ours(

@@ -96,12 +96,17 @@ def export(
     of_trial = "given settings" if exported.trial is None else f"trial {exported.trial}"
     made = {"train": "trained at full length", "search": "as the search trained it"}
     check = shlex.join(["python", str(out / "load.py")])
+    newer = []
+    if exported.newer is not None:
+        train_it = f"`{loaded.again('train')}` trains that one, to be exported anew"
+        newer.append(f"newer:    trial {exported.newer} is the search's best by now; {train_it}")
     emit(
         {
             "run": loaded.name,
             "folder": str(exported.folder),
             "source": exported.source,
             "trial": exported.trial,
+            "newer": exported.newer,
             "settings": dict(exported.settings),
             "parameters": exported.parameters,
             "expected": exported.expected,
@@ -114,6 +119,7 @@ def export(
             f"{count(exported.parameters, 'parameter')}",
             f"folder:   {out}",
             f"check:    {check}",
+            *newer,
         ],
         essence=[str(exported.folder)],
     )

@@ -228,6 +228,25 @@ def test_the_best_of_a_search_is_exported_and_after_train_what_that_made(
     (runs / "digits" / "checkpoints" / "trained.safetensors").unlink()
 
 
+def test_an_export_says_that_the_search_has_found_better_since_its_model_was_trained(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert cli("train", "digits", "--steps", "2", "--runs-dir", runs).exit_code == 0
+    run = load_run("digits", runs)
+    best = run.best()
+    assert best is not None
+    trained, anew = tmp_path / "trained", tmp_path / "anew"
+    said = cli("export", "digits", "--out", trained, "--runs-dir", runs)
+    assert "newer:" not in said.stdout
+    better = next(trial for trial in run.history.trials if trial.number != best.number)
+    monkeypatch.setattr("pso_attn.runs.LoadedRun.best", lambda self: better)  # since a `resume`
+    said = cli("export", "digits", "--out", anew, "--runs-dir", runs)
+    assert f"exported: trial {best.number}, trained at full length" in said.stdout
+    (line,) = [line for line in said.stdout.splitlines() if line.startswith("newer:")]
+    assert f"trial {better.number} is the search's best by now; `pso-attn train digits" in line
+    (runs / "digits" / "checkpoints" / "trained.safetensors").unlink()
+
+
 def test_load_py_run_as_a_script_prints_both_losses(runs: Path, tmp_path: Path) -> None:
     exported = export_run(load_run("digits", runs), tmp_path / "deep" / "out")
     command = [sys.executable, "-I", str(exported.folder / "load.py")]

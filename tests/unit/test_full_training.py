@@ -14,6 +14,7 @@ from pso_attn.checkpoints import TRAINED, load_checkpoint
 from pso_attn.cli.app import app
 from pso_attn.courses import Course, Plan
 from pso_attn.errors import TrainingError
+from pso_attn.evaluate import cost
 from pso_attn.full_training import train_run
 from pso_attn.types import Objective
 
@@ -191,6 +192,37 @@ def test_a_wrong_settings_file_is_named_in_one_sentence_and_nothing_is_written(
     assert said in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
     assert [path.name for path in checkpoints.iterdir()] == ["best.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "advice"),
+    [
+        ({"feedforward_ratio": 1e9}, "settings of a smaller model, or another --device"),
+        ({"batch_size": 1000}, "); choose a smaller batch_size, or another --device"),
+    ],
+)
+def test_settings_that_are_too_large_say_how_much_they_need_and_what_would_need_less(
+    runs: Path,
+    checkpoints: Path,
+    settings: dict[str, Any],
+    advice: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise MemoryError("Unable to allocate 14.9 TiB")
+
+    monkeypatch.setattr(full_training, "_train", refuse)
+    file = tmp_path / "large.json"
+    file.write_text(json.dumps(settings))
+    told = cli("train", "digits", "--settings", file, "--runs-dir", runs)
+    parts = load_run("digits", runs).assembled()
+    whole = {**parts.configuration.model, **settings}
+    needed = cost(whole, parts.task.info)["memory_bytes"]
+    said = f"about {needed / 2**20:.0f} MiB are needed on cpu (Unable to allocate 14.9 TiB)"
+    assert told.exit_code == 2
+    assert said in told.stderr
+    assert advice in told.stderr
 
 
 def test_a_run_that_is_being_driven_is_not_trained(runs: Path, checkpoints: Path) -> None:
