@@ -28,6 +28,7 @@ KNOBS = (
         "key/value heads shared by groups of heads; by default as many as heads, 1 is multi-query",
         choices=(1, 2, 4, 8, 16),
         minimum=1,
+        limit="at the number of heads",
         per=("model", "layer"),
         divides="heads",
         source="Shazeer 2019, arXiv 1911.02150; Ainslie et al. 2023, arXiv 2305.13245",

@@ -58,8 +58,8 @@ def read_rope_base(given: Given, mechanism: str, head_dim: int) -> float | None:
         return None
     if mechanism not in TURNING:
         raise ConfigurationError(
-            f'positions = "rotary" turns each query and key by its place, for which mechanism '
-            f'"{mechanism}" is not defined; choose other positions or mechanism "softmax"'
+            f'positions = "rotary" turns each query and key by its place, which is not built for '
+            f'mechanism "{mechanism}"; choose other positions or mechanism "softmax"'
         )
     if head_dim % 2:
         raise ConfigurationError(

@@ -39,6 +39,7 @@ KNOBS = (
         neutral=False,
         when={"mechanism": COMPARING},
         per=("model", "layer"),
+        source="Lee et al. 2021, arXiv 2112.13492",
     ),
     Knob(
         "adaptive_temperature",
@@ -48,6 +49,7 @@ KNOBS = (
         neutral=False,
         when={"mechanism": COMPARING},
         per=("model", "layer"),
+        source="after Lin et al. 2018, arXiv 1808.07374, whose decoder's state sets it",
     ),
     Knob(
         "qk_norm",
@@ -67,6 +69,7 @@ KNOBS = (
         high=100.0,
         log=True,
         minimum=1e-3,
+        limit="far above all scores",
         when={"mechanism": COMPARING},
         per=("model", "layer"),
         source="Gemma Team 2024 (Gemma 2), arXiv 2408.00118, section 2",

@@ -33,6 +33,7 @@ KNOBS = (
         minimum=1.01,
         maximum=2.0,
         default=1.5,
+        limit="towards 1",
         when={"mechanism": ("sparse",)},
         per=("model", "layer"),
         source="Peters et al. 2019, arXiv 1905.05702",

@@ -27,6 +27,7 @@ KNOBS = (
         high=64,
         log=True,
         minimum=1,
+        limit="from T on, for T tokens",
         when={"mechanism": ("top_k",)},
         per=("model", "layer"),
         source="Gupta et al. 2021, arXiv 2106.06899",

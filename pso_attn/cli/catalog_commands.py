@@ -111,6 +111,8 @@ def _described(knob: Any, family: str | None) -> list[str]:
     figures = [knob.kind, _range(knob), f"default {default}"]
     if knob.neutral is not None:
         figures.append(f"neutral {_shown(knob.neutral)}")
+    if knob.limit:
+        figures.append(f"neutral {knob.limit}")
     meaning = [knob.doc]
     for name, values in knob.when.items():
         meaning.append(f"only where {name} is {' or '.join(_shown(value) for value in values)}")

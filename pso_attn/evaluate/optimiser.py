@@ -104,6 +104,7 @@ KNOBS = (
         choices=(16, 32, 64),
         minimum=1,
         default=32,
+        source="Bengio 2012, arXiv 1206.5533, section 3.1",
     ),
     *SMOOTHING_KNOBS,
     *PRECISION_KNOBS,

@@ -54,6 +54,7 @@ KNOBS = (
         maximum=1e3,
         default=1.0,
         neutral=1.0,
+        source="Bengio 2012, arXiv 1206.5533, section 3.1",
     ),
     Knob(
         "dropout",

@@ -55,8 +55,8 @@ class Conditions:
                 else "has no list of values to choose from"
             )
             raise ConfigurationError(
-                f"can never act: it needs {parent} to be {_listed(values)}, and here {parent} "
-                f"{here}; change one of them"
+                f"can never act: it acts only where {parent} is {_listed(values)}, and here "
+                f"{parent} {here}; change one of them"
             )
         return met
 

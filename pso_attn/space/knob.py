@@ -20,6 +20,8 @@ class Knob:
     choices: for ordered and categorical; `ordered` means that neighbours are alike.
     default: what an unmentioned knob takes; None means derived elsewhere (`doc` says how).
     neutral: the value at which the knob changes nothing; None where there is none.
+    limit: in words, where it changes nothing if no one value does: that depends on other sizes, or
+    is only approached.
     when: other knobs' values under which this one acts, e.g. {"mechanism": ("softmax",)}.
     per: the granularities it may be given at.
     divides: another knob that this one must divide; a searched value is repaired downwards.
@@ -37,6 +39,7 @@ class Knob:
     choices: tuple[Scalar, ...] = ()
     default: Scalar | None = None
     neutral: Scalar | None = None
+    limit: str = ""
     when: Mapping[str, tuple[Scalar, ...]] = field(default_factory=dict)
     per: tuple[Per, ...] = ("model",)
     divides: str | None = None

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, scaled_dot_product_attention
 
-from pso_attn.attention import KNOBS, MECHANISMS, LayerSettings, Noise, read_layer
+from pso_attn.attention import MECHANISMS, LayerSettings, Noise, read_layer
 from pso_attn.attention.positions import Turn
 from pso_attn.attention.scores import Scores
 from pso_attn.counter import DropRates, keys
@@ -41,7 +41,7 @@ NEUTRAL: dict[str, dict[str, Any]] = {
     "dilation": {"dilation": 1},
     "block_tokens": {"block_tokens": LENGTH},
 }
-# Each knob outside attention that has a neutral value, and the test in this file that covers it.
+# Each other knob that has a neutral value or a limit, and the test in this file that covers it.
 ELSEWHERE = {
     "dropout": "test_a_model_without_dropout_trains_on_what_it_evaluates",
     "head_dropout": "test_a_model_without_dropout_trains_on_what_it_evaluates",
@@ -52,23 +52,47 @@ ELSEWHERE = {
     "weight_decay": "test_without_decay_the_optimiser_is_plain_adam",
     "warmup": "test_without_warm_up_a_constant_rate_is_the_peak_from_the_first_step",
     "schedule": "test_without_warm_up_a_constant_rate_is_the_peak_from_the_first_step",
+    "top_k": "test_the_top_of_all_keys_is_softmax",
+    "entmax_alpha": "test_entmax_tends_to_softmax",
 }
-
+# The knobs that always do something: sizes, rates, kinds, and what those are made with.
+ACTING = {
+    *("layers", "d_model", "feedforward_ratio", "mechanism", "heads", "head_dim", "rank"),
+    *("rope_base", "forgetting", "lr", "beta1", "beta2", "clip_norm", "batch_size"),
+}
+# Each mechanism, and the test in this file that holds it against softmax at its limit.
+LIMITS = {
+    "softmax": "test_neutral_softmax_is_plain_attention",
+    "top_k": "test_the_top_of_all_keys_is_softmax",
+    "sparse": "test_entmax_tends_to_softmax",
+    "low_rank": "test_low_rank_with_all_rows_and_identity_maps_is_softmax",
+    "block_low_rank": "test_block_low_rank_with_all_rows_and_identity_maps_is_softmax",
+    "talking_heads": "test_heads_that_mix_by_the_identity_are_softmax",
+    "retention": "test_retention_that_forgets_nothing_is_linear_attention_without_feature_maps",
+}
 
 DROPOUTS = ("dropout", "attention_dropout", "head_dropout")
 
 
-def test_every_knob_with_a_neutral_value_is_tested_at_it() -> None:
-    declared = {
-        name: knob.neutral
-        for name, knob in {**MODEL_KNOBS, **TRAINING_KNOBS}.items()
-        if knob.neutral is not None
-    }
-    tested = {knob.name for knob in KNOBS if knob.neutral is not None} & set(NEUTRAL)
-    assert set(declared) == tested | set(ELSEWHERE)
-    assert all(name in globals() for name in ELSEWHERE.values())
-    for name in tested:
-        assert NEUTRAL[name] == {name: declared[name]}
+def test_every_knob_is_tested_at_its_neutral_value_or_limit_or_always_acts() -> None:
+    knobs = {**MODEL_KNOBS, **TRAINING_KNOBS}
+    neutral = {name: knob.neutral for name, knob in knobs.items() if knob.neutral is not None}
+    limits = {name for name, knob in knobs.items() if knob.limit}
+    assert not limits & set(neutral)
+    assert limits | set(neutral) == set(NEUTRAL) | set(ELSEWHERE)
+    assert set(knobs) == set(NEUTRAL) | set(ELSEWHERE) | ACTING
+    for name, stated in NEUTRAL.items():
+        assert stated == {name: neutral.get(name, stated[name])}
+
+
+def test_every_knob_names_its_source_but_the_kind_whose_files_do() -> None:
+    knobs = {**MODEL_KNOBS, **TRAINING_KNOBS}
+    assert [name for name, knob in knobs.items() if not knob.source] == ["mechanism"]
+
+
+def test_every_mechanism_that_has_a_limit_is_tested_at_it() -> None:
+    assert set(LIMITS) == set(MECHANISMS) - {"linear"}  # which tends to nothing but itself
+    assert all(callable(globals().get(name)) for name in (*LIMITS.values(), *ELSEWHERE.values()))
 
 
 @pytest.mark.parametrize("causal", [False, True])

@@ -178,3 +178,9 @@ def test_an_empty_runs_folder_is_said_so(tmp_path: Path) -> None:
 @pytest.mark.parametrize("arguments", [["serch"], ["search"], ["best", "a", "--bogus"]])
 def test_usage_errors_exit_with_2(arguments: list[str]) -> None:
     assert CliRunner().invoke(app, arguments).exit_code == 2
+
+
+def test_the_list_of_knobs_says_where_each_changes_nothing() -> None:
+    listed = " ".join(CliRunner().invoke(app, ["knobs"]).stdout.split())
+    for said in ("neutral at the number of heads", "neutral towards 1", "neutral 1 "):
+        assert said in listed

@@ -53,7 +53,7 @@ FIXED = [  # [model], and what my.toml is told
         "model.rank: rank = 8 exceeds the 4 tokens of a block; choose at most 4, or a larger",
     ),
     ('mechanism = "low_rank"\nrank = 0', "model.rank is 0; expected a whole number of at least 1"),
-    ("rank = 4", "model.rank can never act: it needs mechanism to be"),
+    ("rank = 4", "model.rank can never act: it acts only where mechanism is"),
     ("head_dim = 0", "model.head_dim is 0; expected a whole number of at least 1"),
     ("heads = 32", "model.heads: heads = 32 leaves head_dim = 0 of d_model = 16; use fewer"),
     ('heads = "four"', 'model.heads is "four"; expected a whole number of at least 1'),
@@ -63,7 +63,18 @@ FIXED = [  # [model], and what my.toml is told
     ('mechanism = "retention"', 'model.mechanism: mechanism "retention" looks back alone'),
     ('mechanism = "sofmax"', 'model.mechanism is "sofmax"; did you mean "softmax"?'),
     ('positions = "rotary"\nhead_dim = 3', "head_dim = 3 is odd; choose an even head_dim"),
-    ('positions = "rotary"\nmechanism = "linear"', 'mechanism "linear" is not defined; choose'),
+    (
+        'positions = "rotary"\nmechanism = "linear"',
+        'which is not built for mechanism "linear"; choose',
+    ),
+    (
+        'positions = "rotary"\nmechanism = "low_rank"',
+        'is not built for mechanism "low_rank"; choose',
+    ),
+    (
+        'mechanism = "low_rank"\nqk_norm = true',
+        'model.qk_norm can never act: it acts only where mechanism is "softmax"',
+    ),
     ("batch_size = 5000", "batch_size = 5000 exceeds the 1078 training examples; choose at most"),
     ("dropout = 1.0", "model.dropout is 1.0; expected a finite number from 0 to 0.95"),
     ("attention_dropout = 1", "model.attention_dropout is 1; expected a finite number"),
@@ -96,14 +107,14 @@ LSTM = [  # [model] of an LSTM, and what my.toml is told
         'score = "self_attentive"\nhops = 0',
         "model.hops is 0; expected a whole number of at least 1",
     ),
-    ("hops = 2", 'model.hops can never act: it needs score to be "self_attentive"'),
+    ("hops = 2", 'model.hops can never act: it acts only where score is "self_attentive"'),
     (
         'score = "self_attentive"\nsentinel = true',
-        "model.sentinel can never act: it needs score to be",
+        "model.sentinel can never act: it acts only where score is",
     ),
     (
         "window_tokens = 3",
-        'model.window_tokens can never act: it needs local to be "monotonic" or',
+        'model.window_tokens can never act: it acts only where local is "monotonic" or',
     ),
     (
         "hidden = 6\nheads = 4",

@@ -134,7 +134,7 @@ def test_a_mistake_is_one_sentence_naming_file_key_and_way_out(
         ("window_tokens = {}", 'mechanism = "linear"', 'here mechanism can only be "linear"'),
         (
             'window_tokens = {}\nmechanism = ["linear", "low_rank"]', "",
-            "search.window_tokens can never act: it needs mechanism to be",
+            "search.window_tokens can never act: it acts only where mechanism is",
         ),
         ("heads = {}", 'mechanism = "linear"\nwindow_tokens = 4', "model.window_tokens can never"),
         (
