@@ -22,7 +22,9 @@ from pso_attn.attention.learned import NOTHING, LearnedTensors
 from pso_attn.attention.narrow import product
 from pso_attn.attention.padding import Padding
 from pso_attn.attention.products import Products
+from pso_attn.attention.scores import Mask
 from pso_attn.attention.sink import WithSink
+from pso_attn.attention.softmax import FUSED_TOKENS, attended, fused
 
 
 class BlockLowRank:
@@ -42,7 +44,12 @@ class BlockLowRank:
         self.scale = self._products.scale
         self._normalise = WithSink([member.sink for member in members], first.heads, like)
         unseen = ~far_and_near(length, first.block, first.rank, causal)
-        self._unseen = unseen.to(like.device)
+        bias = torch.zeros_like(unseen, dtype=like.dtype).masked_fill(unseen, float("-inf"))
+        self._bias = bias.to(like.device)[None, None, None]  # (1, 1, 1, T, T + blocks · r)
+        is_plain = self._products.are_plain and self._normalise.is_off
+        everybodys = Mask(self._bias.expand(len(members), 1, first.heads, -1, -1), False)
+        self._mask = everybodys if is_plain and length >= FUSED_TOKENS else None
+        self._is_plain = is_plain and like.device.type == "cpu"
 
     def __call__(
         self,
@@ -58,7 +65,11 @@ class BlockLowRank:
             k, v = k * padding.real, v * padding.real
         k = torch.cat([k, self._rows(k, learned["project_keys"][0])], -2)
         v = torch.cat([v, self._rows(v, learned["project_values"][0])], -2)
-        scores = self._products(q, k, learned).masked_fill(self._unseen, float("-inf"))
+        if self._mask is not None and noise is None and padding is None:
+            return fused(*self._products.operands(q, k, learned), v, self._mask)
+        if self._is_plain and padding is None and not torch.is_autocast_enabled("cpu"):
+            return attended(*self._products.operands(q, k, learned), v, self._bias, noise)
+        scores = self._products(q, k, learned) + self._bias
         if padding is not None:
             missing = scores.shape[-1] - padding.bias.shape[-1]
             scores = scores + pad(padding.bias, (0, missing))

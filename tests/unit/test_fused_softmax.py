@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pso_attn.attention import LayerSettings, Noise
+from pso_attn.attention.block_low_rank import BlockLowRank
 from pso_attn.attention.scores import Scores
 from pso_attn.attention.softmax import FUSED_TOKENS, Softmax
 from pso_attn.counter import DropRates, keys
@@ -81,6 +82,33 @@ def test_fused_attention_is_explicit_attention(kind: str, causal: bool) -> None:
     inputs = [q, k, v, *(tensor for run in own.values() for tensor in run)]
     pull = torch.randn(found.shape, dtype=torch.float64, generator=torch.Generator())
     pairs = (torch.autograd.grad(out, inputs, pull) for out in (found, expected))
+    for one, other in zip(*pairs, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_fused_attention_to_blocks_is_explicit_attention(causal: bool) -> None:
+    shape = {"heads": HEADS, "head_dim": WIDTH, "length": LENGTH, "causal": causal}
+    own = [{}, {"temperature": (0.6, 1.7)}, {"learned_temperature": True}]
+    members = [make_layer("block_low_rank", **shape, block_tokens=20, **each) for each in own]
+    (q, k, v), named = operands(len(members)), learned(members[2:])
+    for name in ("project_keys", "project_values"):
+        rows = torch.randn(3, members[0].rank, 20, dtype=torch.float64)
+        named[name] = [rows.requires_grad_()]
+    named["log_temperature"] = [torch.full((1, HEADS), 0.3, dtype=torch.float64).requires_grad_()]
+    kernel = BlockLowRank(members, LENGTH, causal, torch.zeros((), dtype=torch.float64))
+    undropped = Noise(
+        keys(torch.arange(3).numpy(), 1, 1)[0, 0], DropRates.of(torch.zeros(3).double())
+    )
+    found = []
+    for noise, is_fused in ((None, True), (undropped, False)):
+        with Operations() as operations:
+            found.append(kernel(scaled(kernel, q), k, v, noise, named))
+        assert operations.are_fused == is_fused
+    torch.testing.assert_close(*found, rtol=0, atol=1e-13)
+    inputs = [q, k, v, *(tensor for run in named.values() for tensor in run)]
+    pull = torch.randn(found[0].shape, dtype=torch.float64, generator=torch.Generator())
+    pairs = (torch.autograd.grad(out, inputs, pull) for out in found)
     for one, other in zip(*pairs, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
 

@@ -1,6 +1,7 @@
 """The built-in spaces: a particle trains to the same floats by itself as among all of a swarm."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 
 from pso_attn.assembly import assemble
 from pso_attn.attention.alike import by_gemm
+from pso_attn.attention.softmax import FUSED_TOKENS
 from pso_attn.config import read_configuration
 from pso_attn.evaluate.tiles import Cut, TiledTraining
 from pso_attn.evaluate.training import Member, read_member
@@ -61,6 +63,7 @@ ALIKE = [
     {"heads": 1, "adaptive_temperature": True},
     {"heads": 3, "head_dim": 3, "adaptive_temperature": True},
     {"mechanism": "sparse", "heads": 1, "entmax_alpha": 1.3},
+    {"mechanism": "block_low_rank", "heads": 3, "head_dim": 3, "attention_dropout": 0.2},
     *(
         {"family": "lstm", "hidden": 7, **own}
         for own in (
@@ -93,6 +96,17 @@ def test_no_float_depends_on_how_sparse_the_others_are(batch: int, digits: Task)
     alphas = (1.5, 1.7, 2.0, 1.5, 1.2, [1.5, 1.9])
     members = [read_member({**given, "entmax_alpha": a}, 0, digits) for a in alphas]
     check_alone(digits, members)
+
+
+@pytest.mark.parametrize("mechanism", ["softmax", "block_low_rank", "sparse"])
+def test_no_float_of_long_sequences_depends_on_who_shares_a_kernel(
+    mechanism: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "long.txt"
+    path.write_text("the quick brown fox jumps over the lazy dog. " * 300)
+    task = make_task("text", str(path), columns={"tokens": FUSED_TOKENS})
+    given = {"d_model": 12, "layers": 1, "batch_size": 2, "heads": 3, "mechanism": mechanism}
+    check_alone(task, [read_member(given, seed, task) for seed in range(3)])
 
 
 @pytest.fixture(scope="module")
