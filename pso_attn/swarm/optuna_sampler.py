@@ -19,7 +19,7 @@ from pso_attn.space.repair import Repaired
 from pso_attn.swarm import VARIANTS, ScreenedSwarm
 from pso_attn.swarm.apart import Choice
 from pso_attn.swarm.believing import Belief
-from pso_attn.swarm.study_history import PROPOSED, ReadStudy, StudyReader
+from pso_attn.swarm.study_history import PROPOSED, ReadStudy, StudyReader, sent_alike
 from pso_attn.swarm.study_space import (
     StudySpace,
     declared_space,
@@ -51,7 +51,8 @@ class PSOSampler(BaseSampler):
     space: a `pso_attn.space.Space`, with its starts, conditions and constraints, or Optuna's
     distributions by name. Without it the parameters are those that completed and pruned trials
     had, conditional ones included; what is new, or not in the space, is drawn by itself: each
-    parameter evenly over every `n_particles` trials.
+    parameter evenly over every `n_particles` trials. What others hold, as Optuna's
+    `PartialFixedSampler` does, begins a search of the rest.
     options: the variant's own, as under [swarm] in a space file. n_trials: how many the study will
     be asked for in all, if that is known: inertia falls over it, which else stays at its first
     value.
@@ -93,7 +94,8 @@ class PSOSampler(BaseSampler):
         )
         self._reader = StudyReader(drawn, n_particles)
         self._belief: Belief | None = None
-        self._given = _given(space)
+        self._given, self._splits = _given(space), not isinstance(space, Space)
+        self._last_part: StudySpace | None = None
         self._seen: tuple[tuple[Any, ...], StudySpace] = ((), declared_space({}, {}))
         self._lock = threading.Lock()  # trials of `n_jobs` share one sampler
 
@@ -126,6 +128,9 @@ class PSOSampler(BaseSampler):
         with self._lock:
             known = self._space(study, search_space)
             earlier = [t for t in _trials(study) if t.number < trial.number]
+            if self._splits and known.distributions.keys() - search_space.keys():
+                known = self._part(known, search_space)
+                earlier = sent_alike(earlier, known)
             read = self._reader.read(known, earlier, _objective(study))
             told, number = read.history.trials, trial.number
 
@@ -209,6 +214,17 @@ class PSOSampler(BaseSampler):
             return known
         when = {c.name: c.when for c in known.space.coordinates}
         return declared_space({**known.distributions, **more}, when)
+
+    def _part(self, known: StudySpace, asked: Mapping[str, BaseDistribution]) -> StudySpace:
+        """Return the space of what is asked alone, the very one of before where it is equal."""
+        when = {
+            c.name: {parent: values for parent, values in c.when.items() if parent in asked}
+            for c in known.space.coordinates
+        }
+        part, last = declared_space(asked, when), self._last_part
+        if last is None or part.space.coordinates != last.space.coordinates:
+            self._last_part = last = part
+        return last
 
     def _unless_equal(self, space: StudySpace) -> StudySpace:
         """Return the space, the very one that was used before where nothing is new."""

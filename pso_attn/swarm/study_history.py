@@ -148,6 +148,21 @@ class StudyReader:
         return Trial(index, candidate, outcome)
 
 
+def sent_alike(trials: Sequence[FrozenTrial], part: StudySpace) -> list[FrozenTrial]:
+    """Return those that were sent through this part of their space while the rest was held.
+
+    Where several values were held one after another, those of the latest that has finished.
+    """
+    names = set(part.space.names)
+    sent = [t for t in trials if t.system_attrs.get(PROPOSED, {}).keys() == names]
+
+    def held(trial: FrozenTrial) -> dict[str, Any]:
+        return {name: value for name, value in trial.params.items() if name not in names}
+
+    latest = next((held(trial) for trial in reversed(sent) if trial.state.is_finished()), {})
+    return [t for t in sent if not t.state.is_finished() or held(t) == latest]
+
+
 def _outcome(
     index: int, frozen: FrozenTrial, longest: int, best: float | None, objective: Objective
 ) -> Outcome:

@@ -395,6 +395,24 @@ def test_a_fixed_parameter_stays_fixed_and_the_others_move() -> None:
     np.testing.assert_allclose(y, 0.65)
 
 
+@pytest.mark.parametrize("variant", ["pso", "pso-classic"])
+def test_where_a_parameter_is_held_the_others_are_searched_for_its_value(variant: str) -> None:
+    def apart(trial: optuna.Trial) -> float:
+        return float((trial.suggest_int("x", 0, 15) - trial.suggest_int("y", 0, 15)) ** 2)
+
+    for seed in range(3):
+        study = made(n_particles=8, seed=seed, variant=variant)
+        study.optimize(apart, n_trials=16)
+        swarm = study.sampler
+        for y in (3, 12):
+            with pytest.warns(optuna.exceptions.ExperimentalWarning):
+                study.sampler = optuna.samplers.PartialFixedSampler({"y": y}, swarm)
+            study.optimize(apart, n_trials=16)
+            held = study.trials[-16:]
+            assert {trial.params["y"] for trial in held} == {y}
+            assert min(trial.values[0] for trial in held) <= 1
+
+
 def layered(trial: optuna.Trial) -> float:
     """Have as many parameters as a parameter says."""
     total = 0.0
