@@ -49,7 +49,7 @@ MINIMISED = Objective("objective", "minimize")
 
 
 class OnEveryVariant:
-    @pytest.fixture(params=["pso", "pso-classic"])
+    @pytest.fixture(params=list(VARIANTS))
     def sampler(self, request: pytest.FixtureRequest) -> Callable[[], BaseSampler]:
         return partial(pso_attn.PSOSampler, n_particles=4, seed=3, variant=request.param)
 
