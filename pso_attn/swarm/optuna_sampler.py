@@ -127,18 +127,18 @@ class PSOSampler(BaseSampler):
             return {}
         with self._lock:
             known = self._space(study, search_space)
-            earlier = [t for t in _trials(study) if t.number < trial.number]
+            earlier = _trials(study)[: trial.number]
             if self._splits and known.distributions.keys() - search_space.keys():
                 known = self._part(known, search_space)
                 earlier = sent_alike(earlier, known)
             read = self._reader.read(known, earlier, _objective(study))
-            told, number = read.history.trials, trial.number
+            number = trial.number
 
             def trained(place: Array) -> Array | None:
                 repaired = self._repaired(known, place, number)
                 return None if repaired.violations else repaired.position
 
-            choice = Choice(known, number, earlier, told, trained)
+            choice = Choice(known, number, earlier, read, trained)
             position = self._settled(study, trial, choice, self._proposed(known, read))
         params = known.params(known.space.decode(position))
         return {name: value for name, value in params.items() if name in search_space}
@@ -249,7 +249,7 @@ def _given(space: Given) -> StudySpace | None:
 
 
 def _trials(study: optuna.Study) -> list[FrozenTrial]:
-    """Return all trials, also those that HyperbandPruner hides: a swarm tells fidelities apart."""
+    """Return all trials by number, also those that HyperbandPruner hides: fidelities differ."""
     return study._storage.get_all_trials(study._study_id, deepcopy=False)
 
 

@@ -103,8 +103,9 @@ def seen_space(trials: Sequence[FrozenTrial]) -> StudySpace:
     a discrete parameter which tell those trials from the others, if there is such a parameter.
     """
     latest: dict[str, BaseDistribution] = {}
-    for trial in trials:
-        latest |= trial.distributions
+    for trial in reversed(trials):
+        if trial.distributions.keys() - latest.keys():
+            latest = {**trial.distributions, **latest}
     plain = declared_space(dict(sorted(latest.items())), {})
     return declared_space(plain.distributions, _conditions(plain, trials))
 
@@ -133,6 +134,8 @@ def inner_value(
 
 def _conditions(plain: StudySpace, trials: Sequence[FrozenTrial]) -> dict[str, When]:
     """Return when each parameter acts, what its parent depends on included."""
+    if all(trial.params.keys() == trials[0].params.keys() for trial in trials):
+        return {}
     counts = Counter(chain.from_iterable(trial.params for trial in trials))
     coordinates = {c.name: c for c in plain.space.coordinates}
     nearest_first = sorted(
