@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from pso_attn import load_run
 from pso_attn.cli.app import app
 from pso_attn.config import read_configuration
+from pso_attn.configured_space import make_bare_space
 from pso_attn.errors import ConfigurationError, RunError
 from pso_attn.types import Trial
 from pso_attn.warm_start import WarmStart, warm_started
@@ -88,6 +89,31 @@ def test_values_outside_the_space_are_dropped_with_a_word(tmp_path: Path) -> Non
     assert warm.configuration.starts == ({"mechanism": "linear", "lr": 0.004},)
     assert any("defaults stand in: heads 64" in note for note in warm.notes)
     assert any("not searched here: kappa" in note for note in warm.notes)
+
+
+def test_better_trials_that_lie_outside_whole_are_counted_and_named(tmp_path: Path) -> None:
+    rows = [{"lr": lr} for lr in (7.0, 8.0, 0.004, 9.0, 0.004, 0.006, 5.0)]
+    warm = warmed(study(tmp_path, *rows))
+    assert [start["lr"] for start in warm.configuration.starts] == [0.004, 0.006]
+    tried, passed = (note.partition("#theirs: ")[2] for note in warm.notes)
+    assert tried == (
+        "the best settings that can be searched here, of 2 of 7 trials, are tried first, after "
+        "the defaults"
+    )
+    assert passed == (
+        "3 better trials are passed over for values outside the ranges here, lr 7, 8, 9; without "
+        "these their settings are tried already"
+    )
+
+
+def test_where_all_but_the_defaults_lie_outside_no_start_is_claimed(tmp_path: Path) -> None:
+    space = make_bare_space(read_configuration("digits", ()))
+    usual = space.decode(space.encode({}))["lr"]
+    warm = warmed(study(tmp_path, {"lr": 7.0}, {"lr": usual}))
+    assert not warm.configuration.starts
+    tried, passed = (note.partition("#theirs: ")[2] for note in warm.notes)
+    assert tried == "it has nothing but the defaults that can be searched here"
+    assert passed.startswith("1 trial is passed over for values outside the ranges here, lr 7;")
 
 
 def test_whole_numbers_that_a_study_holds_as_floats_are_taken_as_whole(tmp_path: Path) -> None:
