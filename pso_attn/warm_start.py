@@ -40,7 +40,12 @@ def warm_started(configuration: Configuration, reference: str, runs_dir: Path) -
     history, reference = _history(reference, runs_dir), redacted(reference)
     full = [t for t in history.trials if t.is_full and history.loss(t) < float("inf")]
     if not full:
-        raise RunError(f"--warm-start {reference} has no completed trial to start from")
+        within = any(trial.candidate.violations for trial in history.trials)
+        finite = any(trial.is_full for trial in history.trials)
+        raise RunError(
+            f"--warm-start {reference} has no completed trial{' of a finite value' * finite}"
+            f"{' within its constraints' * within} to start from"
+        )
     space = make_bare_space(configuration)
     most = max(1, configuration.budget.particles // 2)
     seen = {space.encode({}).tobytes()}

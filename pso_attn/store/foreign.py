@@ -60,7 +60,11 @@ def open_foreign(reference: str) -> optuna.Study:
 
 
 def foreign_history(study: optuna.Study) -> History:
-    """Return a study's finished trials, each a generation of its own, in order."""
+    """Return a study's finished trials, each a generation of its own, in order.
+
+    One that violates a constraint (`trial.constraints`, above 0) has no value, as if it had
+    failed: Optuna's own best is the best of the others.
+    """
     trials = study.get_trials(deepcopy=False, states=_FINISHED)
     return History(_objectives(study), tuple((_trial(trial),) for trial in trials))
 
@@ -98,13 +102,17 @@ def _objectives(study: optuna.Study) -> tuple[Objective, ...]:
 
 def _trial(frozen: FrozenTrial) -> Trial:
     complete = frozen.state is TrialState.COMPLETE
+    broken = {name: by for name, by in frozen.constraints.items() if complete and by > 0}
+    state = State.FAIL if broken else State(frozen.state.name)
     spent = frozen.duration or timedelta()
     values = None if frozen.values is None else tuple(frozen.values)
     error = frozen.user_attrs.get("error") or frozen.system_attrs.get("fail_reason")
+    if broken:
+        error = f"infeasible: {', '.join(f'{name} > 0' for name in broken)}"
     outcome = Outcome(
         trial=frozen.number,
-        state=State(frozen.state.name),
-        values=None if frozen.state is TrialState.FAIL else values,
+        state=state,
+        values=None if state is State.FAIL else values,
         curve=dict(sorted(frozen.intermediate_values.items())),
         metrics={},
         seconds=spent.total_seconds(),
@@ -112,7 +120,7 @@ def _trial(frozen: FrozenTrial) -> Trial:
         error=None if error is None else str(error),
     )
     params = {name: _told(value) for name, value in frozen.params.items()}
-    candidate = Candidate(frozen.number, 0, np.empty(0), params, params, ())
+    candidate = Candidate(frozen.number, 0, np.empty(0), params, params, (), broken)
     return Trial(frozen.number, candidate, outcome)
 
 

@@ -115,6 +115,64 @@ def test_a_journal_several_objectives_and_infinite_values_are_reported(
     assert result.stdout.splitlines()[-1] == f"together: {tmp_path / 'out' / 'index.html'}"
 
 
+def constrained(url: str, name: str, least: float, old: bool = False) -> optuna.Study:
+    """Return a study of x, minimised, in which x below `least` violates a constraint."""
+    distribution = optuna.distributions.FloatDistribution(0, 1)
+    study = optuna.create_study(study_name=name, storage=url)
+    for x in (0.1, 0.3, 0.5, 0.7):
+        broken: Any = {"system_attrs": {"constraints": [least - x, -1.0]}}
+        if not old:
+            broken = {"constraints": {"c": least - x, "d": -1.0}}
+        study.add_trial(
+            optuna.trial.create_trial(
+                value=x,
+                params={"x": x},
+                distributions={"x": distribution},
+                intermediate_values={1: x, 2: x},
+                **broken,
+            )
+        )
+    return study
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_the_best_of_a_study_is_the_best_that_keeps_to_its_constraints(
+    url: str, old: bool
+) -> None:
+    study = constrained(url, "bound", 0.4, old)
+    history = foreign_history(open_foreign(f"{url}#bound"))
+    full = [trial.number for trial in history.trials if trial.is_full]
+    assert full == [2, 3]
+    assert study.best_trial.number == 2
+    result = cli("report", f"{url}#bound")
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.startswith(
+        "As the study says: Trial 2 has the best value, 0.5000, of 2 that completed\n"
+        "within its constraints;"
+    )
+    assert "Trials: 2 complete, 2 infeasible." in result.stdout
+    page = Path("runs/bound-report/index.html").read_text()
+    assert ("0 &gt; 0" if old else "c &gt; 0") in page
+    assert "not trained" not in page
+
+
+def test_a_study_without_a_feasible_a_finite_or_any_trial_is_said_to_be_that(url: str) -> None:
+    constrained(url, "bound", 2.0)
+    infinite = optuna.create_study(study_name="infinite", storage=url)
+    infinite.optimize(lambda t: t.suggest_float("x", 0, 1) + float("inf"), n_trials=3)
+    optuna.create_study(study_name="empty", storage=url)
+    said = {
+        name: cli("report", f"{url}#{name}").stdout.replace("\n", " ")
+        for name in ("bound", "infinite", "empty")
+    }
+    assert "None of 4 trials completed within its constraints, so nothing" in said["bound"]
+    assert "Nothing finite: None of 3 trials completed with a finite value," in said["infinite"]
+    assert "Trials: 3 complete." in said["infinite"]
+    assert "No trial has finished yet" in said["empty"]
+    page = Path("runs/infinite-report/index.html").read_text()
+    assert page.count("No evaluation completed with a finite value") == 2
+
+
 @pytest.mark.parametrize(
     ("reference", "said"),
     [

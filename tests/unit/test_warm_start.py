@@ -143,6 +143,31 @@ def test_a_value_for_the_model_stands_for_each_layer_and_equal_layers_for_the_mo
 
 
 @pytest.mark.parametrize(
+    ("low", "expected", "refused"),
+    [(0.005, 0.006, ""), (1.0, None, "no completed trial within its constraints to start from")],
+)
+def test_trials_that_violate_a_constraint_start_nothing(
+    low: float, expected: float | None, refused: str, tmp_path: Path
+) -> None:
+    url = f"sqlite:///{tmp_path}/their.db"
+    made = optuna.create_study(study_name="theirs", storage=url)
+    distribution = optuna.distributions.FloatDistribution(0, 1)
+    for lr in (0.004, 0.006):
+        trial = optuna.trial.create_trial(
+            value=lr,
+            params={"lr": lr},
+            distributions={"lr": distribution},
+            constraints={"c": low - lr},
+        )
+        made.add_trial(trial)
+    if refused:
+        with pytest.raises(RunError, match=refused):
+            warmed(f"{url}#theirs")
+    else:
+        assert warmed(f"{url}#theirs").configuration.starts == ({"lr": expected},)
+
+
+@pytest.mark.parametrize(
     ("rows", "error", "said"),
     [
         ([], RunError, "has no completed trial to start from"),
