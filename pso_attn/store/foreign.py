@@ -29,8 +29,7 @@ _MOST_NAMED = 8
 
 def is_foreign(reference: str) -> bool:
     """Tell whether a reference is a study's, URL#NAME or FILE#NAME, and not a run's."""
-    where, mark, _ = reference.rpartition("#")
-    return "://" in reference or bool(mark and Path(where).is_file())
+    return "://" in reference or bool(_marks(reference))
 
 
 def open_foreign(reference: str) -> optuna.Study:
@@ -38,9 +37,7 @@ def open_foreign(reference: str) -> optuna.Study:
 
     Raises RunError where there is no such study, StorageError where the storage does not answer.
     """
-    where, mark, name = reference.rpartition("#")
-    if not mark:
-        where = reference
+    where, mark, name = _split(reference)
     url, journal = (where, None) if "://" in where else (None, Path(where))
     connection = connect(url, journal, create=False)
     try:
@@ -86,6 +83,31 @@ def foreign_space(study: optuna.Study) -> Space:
     )
     nothing = np.empty((0, len(coordinates)))
     return Space(coordinates, starts=nothing, anchors=nothing)
+
+
+def _split(reference: str) -> tuple[str, str, str]:
+    """Return a storage, "#" and a study's name, both of which may hold a # themselves.
+
+    The first one that a file ends at is it; where there is no file, as on a server, the first
+    behind the database's name.
+    """
+    begin = reference.find("/", reference.find("://") + 3)  # what is before it may be a password
+    first = reference.find("#", max(begin, 0))
+    place = next(iter(_marks(reference)), first if first >= 0 else reference.find("#"))
+    return (reference[:place], "#", reference[place + 1 :]) if place >= 0 else (reference, "", "")
+
+
+def _marks(reference: str) -> list[int]:
+    """Return the places of each # before which a file's path, or its URL, ends."""
+    places = [place for place, letter in enumerate(reference) if letter == "#"]
+    return [place for place in places if _is_file(reference[:place])]
+
+
+def _is_file(where: str) -> bool:
+    scheme, mark, path = where.partition(":///")
+    if mark and scheme.startswith("sqlite"):
+        return Path(path).is_file()
+    return "://" not in where and Path(where).is_file()
 
 
 def _objectives(study: optuna.Study) -> tuple[Objective, ...]:

@@ -13,7 +13,9 @@ from optuna.storages.journal import JournalFileBackend
 from typer.testing import CliRunner
 
 from pso_attn.cli.app import app
-from pso_attn.store.foreign import foreign_history, foreign_space, open_foreign
+from pso_attn.errors import RunError, StorageError
+from pso_attn.store import foreign
+from pso_attn.store.foreign import foreign_history, foreign_space, is_foreign, open_foreign
 
 
 def cli(*arguments: str | Path) -> Any:
@@ -113,6 +115,42 @@ def test_a_journal_several_objectives_and_infinite_values_are_reported(
     assert folders == {"a-b", "a-b-2"}
     assert "a/b and a/b (2) have the best accuracy" in result.stdout
     assert result.stdout.splitlines()[-1] == f"together: {tmp_path / 'out' / 'index.html'}"
+
+
+@pytest.mark.parametrize("file", ["a.db", "a#b.db", "a.log", "a#b.log"])
+def test_names_and_files_may_hold_the_sign_that_parts_them(
+    file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quiet: None
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    where = f"sqlite:///{file}" if file.endswith("db") else file
+    storage = where if "://" in where else JournalStorage(JournalFileBackend(file))
+    for name in ("#c#d", "c"):
+        optuna.create_study(study_name=name, storage=storage)
+    for name in ("#c#d", "c"):
+        assert is_foreign(f"{where}#{name}")
+        assert open_foreign(f"{where}#{name}").study_name == name
+    with pytest.raises(RunError, match=f'no study "d#c" in {where}'):
+        open_foreign(f"{where}#d#c")
+    assert not is_foreign("absent.log#c#d")
+    with pytest.raises(StorageError, match="there is no such file"):
+        open_foreign("sqlite:///absent.db#c#d")
+
+
+def test_the_address_of_a_server_ends_at_the_first_sign_behind_its_database(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = []
+
+    def connect(url: str, journal: Path | None, create: bool) -> Any:
+        asked.append(url)
+        raise StorageError("not asked")
+
+    monkeypatch.setattr(foreign, "connect", connect)
+    for url in ("postgresql://me:s#cret@host:1/x", "mysql+pymysql://host/x"):
+        for name in ("c", "c#d"):
+            with pytest.raises(StorageError):
+                open_foreign(f"{url}#{name}")
+            assert asked.pop() == url
 
 
 def constrained(url: str, name: str, least: float, old: bool = False) -> optuna.Study:
