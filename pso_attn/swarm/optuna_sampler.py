@@ -69,6 +69,13 @@ class PSOSampler(BaseSampler):
         n_trials: int | None = None,
     ) -> None:
         """Make the swarm; nothing is asked of a study yet."""
+        n_particles = _whole("n_particles", n_particles)
+        seed = None if seed is None else _whole("seed", seed)
+        n_trials = None if n_trials is None else _whole("n_trials", n_trials)
+        if not isinstance(variant, str):
+            raise ConfigurationError(
+                f"variant is {variant!r}; give a swarm's name: {', '.join(VARIANTS)}"
+            )
         if variant not in VARIANTS:
             raise ConfigurationError(f'"{variant}" is not a swarm{nearest(variant, VARIANTS)}')
         drawn = int(np.random.default_rng().integers(2**31)) if seed is None else seed
@@ -231,6 +238,13 @@ class PSOSampler(BaseSampler):
         before = self._seen[1]
         same = before.distributions == space.distributions
         return before if same and before.space.coordinates == space.space.coordinates else space
+
+
+def _whole(name: str, given: Any) -> int:
+    """Return a whole number as such; ConfigurationError for anything else."""
+    if isinstance(given, bool) or not isinstance(given, int | np.integer):
+        raise ConfigurationError(f"{name} is {given!r}; give a whole number")
+    return int(given)
 
 
 def _given(space: Given) -> StudySpace | None:
