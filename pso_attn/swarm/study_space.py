@@ -186,27 +186,27 @@ def _knob(name: str, distribution: BaseDistribution) -> Knob:
     doc = "A parameter of a study."
     if isinstance(distribution, CategoricalDistribution):
         return Knob(name, "categorical", doc, choices=tuple(range(len(distribution.choices))))
-    assert isinstance(distribution, IntDistribution | FloatDistribution)
-    low, high, step = distribution.low, distribution.high, distribution.step
     if isinstance(distribution, IntDistribution):
-        if (high - low) // step < MOST_INTEGERS:
-            return Knob(name, "int", doc, low=low, high=high, log=distribution.log, step=step)
-        return _wide_integer(name, distribution, doc)
+        return _integer(name, distribution, doc)
+    assert isinstance(distribution, FloatDistribution)
+    low, high, step = distribution.low, distribution.high, distribution.step
     _check_range(name, low, high)
     coarse = step if step and (high - low) / step < MOST_STEPS else None
     return Knob(name, "float", doc, low=low, high=high, log=distribution.log, step=coarse)
 
 
-def _wide_integer(name: str, distribution: IntDistribution, doc: str) -> Knob:
-    """Return the floats between the ends, which rounded are integers that Optuna's floats hold."""
+def _integer(name: str, distribution: IntDistribution, doc: str) -> Knob:
+    """Return an integer; a wide one as the floats in its range, which rounded are integers."""
     low, high, step = distribution.low, distribution.high, distribution.step
+    if (high - low) // step < MOST_INTEGERS:
+        return Knob(name, "int", doc, low=low, high=high, log=distribution.log, step=step)
     _check_range(name, low, high)
     if step != 1:
         raise StudyError(
             f"parameter {name} ranges from {low} to {high} in steps of {step}, more values than a "
             "float tells apart; raise its step, or leave it out"
         )
-    least, most = float(low), float(high)
+    least, most = float(low), float(high)  # these may lie outside, where Optuna drops a value
     least = least if least >= low else math.nextafter(least, math.inf)
     most = most if most <= high else math.nextafter(most, -math.inf)
     return Knob(name, "float", doc, low=least, high=most, log=distribution.log)
