@@ -48,7 +48,7 @@ class PSOSampler(BaseSampler):
 
     n_particles: at least 2. seed: None draws one. variant: "pso", which a surrogate assists, or
     one of "pso-classic", "pso-spso2011", "pso-bare-bones" and "pso-clpso".
-    space: a `pso_attn.space.Space`, with its starts, conditions and constraints, or Optuna's
+    space: a `pso_attn.Space`, with its starts, conditions and constraints, or Optuna's
     distributions by name. Without it the parameters are those that completed and pruned trials
     had, conditional ones included; what is new, or not in the space, is drawn by itself: each
     parameter evenly over every `n_particles` trials. What others hold, as Optuna's
@@ -257,7 +257,7 @@ def _given(space: Given) -> StudySpace | None:
     ):
         return declared_space(space, {})
     raise ConfigurationError(
-        f"space is a {type(space).__name__}; give a pso_attn.space.Space, a dict of Optuna's "
+        f"space is a {type(space).__name__}; give a pso_attn.Space, a dict of Optuna's "
         "distributions by name, or nothing"
     )
 

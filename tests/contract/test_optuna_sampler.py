@@ -588,7 +588,7 @@ def test_a_study_of_two_objectives_is_refused_in_one_sentence() -> None:
         ({"n_particles": 1}, "a swarm of 1 has nobody to learn from"),
         ({"variant": "pso-clasic"}, 'did you mean "pso-classic"'),
         ({"seed": -1}, "seed = -1 is negative"),
-        ({"space": [1]}, "space is a list; give a pso_attn.space.Space"),
+        ({"space": [1]}, "space is a list; give a pso_attn.Space"),
         ({"variant": "pso", "options": {"drows": 5}}, 'no option "drows"; did you mean "draws"'),
         ({"variant": "pso", "options": {"draws": 0}}, "draws = 0 does not work; give an integer"),
         ({"variant": "pso-classic", "options": {"draws": 5}}, 'pso-classic has no option "draws"'),
@@ -674,8 +674,9 @@ def test_the_variants_are_the_swarms_of_the_command_line() -> None:
         assert SAMPLERS[name] == f"pso_attn.swarm:{swarm.__name__}"
 
 
-def test_importing_the_package_loads_no_optuna() -> None:
-    code = "import sys, pso_attn; sys.exit('optuna' in sys.modules or 'torch' in sys.modules)"
+@pytest.mark.parametrize("after", ["", "; pso_attn.Space"])
+def test_importing_the_package_loads_no_optuna(after: str) -> None:
+    code = f"import sys, pso_attn{after}; sys.exit(bool({{'optuna', 'torch'}} & {{*sys.modules}}))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
