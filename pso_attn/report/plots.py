@@ -22,7 +22,7 @@ _MOST_CURVES = 150  # of one ending; more hide each other
 _FEW = 8  # points of a line below which each is marked
 _ENDED = {
     "complete": ink.SOFT,
-    "infeasible": ink.QUIET,  # of a study, whose constraints may be known after training alone
+    "infeasible": ink.INFEASIBLE,  # a study may know its constraints after training alone
     "pruned": ink.PRUNED,
     "failed": ink.TEXT,
 }
