@@ -48,7 +48,7 @@ class PSOSampler(BaseSampler):
 
     n_particles: at least 2. seed: None draws one. variant: "pso", which a surrogate assists, or
     one of "pso-classic", "pso-spso2011", "pso-bare-bones" and "pso-clpso".
-    space: a `pso_attn.space.Space`, with its starts, conditions and constraints, or Optuna's
+    space: a `pso_attn.Space`, with its starts, conditions and constraints, or Optuna's
     distributions by name. Without it the parameters are those that completed and pruned trials
     had, conditional ones included; what is new, or not in the space, is drawn by itself: each
     parameter evenly over every `n_particles` trials. What others hold, as Optuna's
@@ -69,6 +69,13 @@ class PSOSampler(BaseSampler):
         n_trials: int | None = None,
     ) -> None:
         """Make the swarm; nothing is asked of a study yet."""
+        n_particles = _whole("n_particles", n_particles)
+        seed = None if seed is None else _whole("seed", seed)
+        n_trials = None if n_trials is None else _whole("n_trials", n_trials)
+        if not isinstance(variant, str):
+            raise ConfigurationError(
+                f"variant is {variant!r}; give a swarm's name: {', '.join(VARIANTS)}"
+            )
         if variant not in VARIANTS:
             raise ConfigurationError(f'"{variant}" is not a swarm{nearest(variant, VARIANTS)}')
         drawn = int(np.random.default_rng().integers(2**31)) if seed is None else seed
@@ -233,6 +240,13 @@ class PSOSampler(BaseSampler):
         return before if same and before.space.coordinates == space.space.coordinates else space
 
 
+def _whole(name: str, given: Any) -> int:
+    """Return a whole number as such; ConfigurationError for anything else."""
+    if isinstance(given, bool) or not isinstance(given, int | np.integer):
+        raise ConfigurationError(f"{name} is {given!r}; give a whole number")
+    return int(given)
+
+
 def _given(space: Given) -> StudySpace | None:
     if space is None:
         return None
@@ -243,7 +257,7 @@ def _given(space: Given) -> StudySpace | None:
     ):
         return declared_space(space, {})
     raise ConfigurationError(
-        f"space is a {type(space).__name__}; give a pso_attn.space.Space, a dict of Optuna's "
+        f"space is a {type(space).__name__}; give a pso_attn.Space, a dict of Optuna's "
         "distributions by name, or nothing"
     )
 
