@@ -128,3 +128,22 @@ def test_dropped_weights_attend_to_all(banded: list[int]) -> None:
     noise = Noise(key, DropRates.of(torch.full((1,), 0.5, dtype=torch.float64)))
     Softmax(members, LONG, True, like)(x, x, x, noise)
     assert not banded
+
+
+@pytest.mark.parametrize("window", [16, 32])
+def test_a_particle_has_the_same_floats_alone_and_among_others(window: int) -> None:
+    length, like = 260, torch.zeros(())
+    members = layers([{"window_tokens": w} for w in (window, window - 1, window)], False, length)
+    draws = torch.Generator().manual_seed(2)
+    shape = (len(members), EXAMPLES, HEADS, length, WIDTH)
+    q, k, v, pull = (torch.randn(shape, generator=draws) for _ in range(4))
+
+    def computed(rows: slice) -> list[Tensor]:
+        inputs = [x[rows].clone().requires_grad_() for x in (q, k, v)]
+        out = Softmax(members[rows], length, False, like)(*inputs, None)
+        return [out, *torch.autograd.grad(out, inputs, pull[rows])]
+
+    together = computed(slice(None))
+    for row in range(len(members)):
+        for alone, among in zip(computed(slice(row, row + 1)), together, strict=True):
+            assert torch.equal(alone[0], among[row])
