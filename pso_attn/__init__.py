@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # at run time `__getattr__` imports it, so that `import pso_attn` stays light
     from pso_attn.runs import load_run
+    from pso_attn.space import Space
     from pso_attn.swarm.optuna_sampler import PSOSampler
     from pso_attn.tuning import tune
 
-__all__ = ["PSOSampler", "__version__", "load_run", "tune"]
+__all__ = ["PSOSampler", "Space", "__version__", "load_run", "tune"]
 
 __version__ = "0.1.0"
 
@@ -26,6 +27,7 @@ os.environ.setdefault("MKL_CBWR", "AVX2,STRICT")
 
 _HOMES = {
     "PSOSampler": "pso_attn.swarm.optuna_sampler",
+    "Space": "pso_attn.space",
     "load_run": "pso_attn.runs",
     "tune": "pso_attn.tuning",
 }

@@ -3,7 +3,7 @@
 They are written into the configuration as starts, so nothing but config.toml is needed later.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from pso_attn.config import Configuration
 from pso_attn.configured_space import make_bare_space
 from pso_attn.errors import ConfigurationError, RunError
-from pso_attn.report.words import setting
+from pso_attn.report.words import count, setting
 from pso_attn.runs import load_run
 from pso_attn.space import Coordinate, Space
 from pso_attn.store.connection import redacted
@@ -40,23 +40,33 @@ def warm_started(configuration: Configuration, reference: str, runs_dir: Path) -
     history, reference = _history(reference, runs_dir), redacted(reference)
     full = [t for t in history.trials if t.is_full and history.loss(t) < float("inf")]
     if not full:
-        raise RunError(f"--warm-start {reference} has no completed trial to start from")
+        within = any(trial.candidate.violations for trial in history.trials)
+        finite = any(trial.is_full for trial in history.trials)
+        raise RunError(
+            f"--warm-start {reference} has no completed trial{' of a finite value' * finite}"
+            f"{' within its constraints' * within} to start from"
+        )
     space = make_bare_space(configuration)
     most = max(1, configuration.budget.particles // 2)
     seen = {space.encode({}).tobytes()}
     starts: list[dict[str, Any]] = []
-    outside: dict[str, list[Any]] = {}
+    outside: list[dict[str, Any]] = []  # of what is tried
+    passed: list[dict[str, Any]] = []  # of better ones, which without it are like one before them
+    since: list[dict[str, Any]] = []  # the same of those that come after the last start so far
     shared = False
     for trial in sorted(full, key=lambda trial: (history.loss(trial), trial.number)):
         table, dropped = _mapped(space, trial.candidate)
         shared = shared or bool(table)
         place = space.encode(table).tobytes()
-        if place not in seen and len(starts) < most:
+        if len(starts) == most:
+            continue
+        if place not in seen:
             seen.add(place)
             starts.append(table)
-            for name, value in dropped.items():
-                if value not in outside.setdefault(name, []):
-                    outside[name].append(value)
+            outside.append(dropped)
+            passed, since = passed + since, []
+        elif dropped:
+            since.append(dropped)
     if not space.coordinates:
         raise ConfigurationError(
             f"--warm-start {reference} brings settings, and {configuration.source} searches "
@@ -68,9 +78,15 @@ def warm_started(configuration: Configuration, reference: str, runs_dir: Path) -
             f"--warm-start {reference} has no value that {configuration.source} searches: it "
             f"varies {_few(_names(history))}, and the space {_few(_searched(space))}"
         )
-    notes = _notes(reference, starts, len(full), outside, _names(history), _searched(space))
+    notes = [
+        f"warm start from {reference}: {note}"
+        for note in (
+            *_tried(len(starts), len(full), passed if starts else since, outside),
+            *_elsewhere(_names(history), _searched(space)),
+        )
+    ]
     warmed = replace(configuration, starts=(*configuration.starts, *starts))
-    return WarmStart(warmed, notes)
+    return WarmStart(warmed, tuple(notes))
 
 
 def _history(reference: str, runs_dir: Path) -> History:
@@ -123,28 +139,52 @@ def _typed(coordinate: Coordinate, value: Any) -> Any:
     return int(value) if float(value).is_integer() else value
 
 
-def _notes(
-    reference: str,
-    starts: list[dict[str, Any]],
+def _tried(
+    starts: int,
     completed: int,
-    outside: Mapping[str, list[Any]],
-    theirs: list[str],
-    ours: list[str],
-) -> tuple[str, ...]:
-    said = f"warm start from {reference}: "
-    if not starts:
-        return (f"{said}its best settings are the defaults here",)
-    trials = "its only trial" if completed == 1 else f"{len(starts)} of {completed} trials"
-    notes = [f"{said}the best settings of {trials} are tried first, after the defaults"]
-    if outside:
-        dropped = [
-            f"{name} {_few([setting(v) for v in values])}" for name, values in outside.items()
-        ]
-        notes.append(f"{said}outside the ranges here, so defaults stand in: {_few(dropped)}")
+    passed: list[dict[str, Any]],
+    outside: list[dict[str, Any]],
+) -> Iterator[str]:
+    """Yield what is tried, and what of whom is not for lying outside the ranges.
+
+    passed, outside: what lies there, by name, of each trial that is passed over, and of each that
+    is tried.
+    """
+    if starts:
+        trials = "its only trial" if completed == 1 else f"{starts} of {completed} trials"
+        what = f"the best settings of {trials}"
+        if passed:
+            what = f"the best settings that can be searched here, of {trials},"
+        yield f"{what} are tried first, after the defaults"
+    elif passed:
+        yield "it has nothing but the defaults that can be searched here"
+    else:
+        yield "its best settings are the defaults here"
+    if passed:
+        better = "better trial" if starts else "trial"
+        verb, whose = ("is", "its") if len(passed) == 1 else ("are", "their")
+        yield (
+            f"{count(len(passed), better)} {verb} passed over for values outside the ranges here, "
+            f"{_few(_together(passed))}; without these {whose} settings are tried already"
+        )
+    if any(outside):
+        yield f"outside the ranges here, so defaults stand in: {_few(_together(outside))}"
+
+
+def _elsewhere(theirs: list[str], ours: list[str]) -> Iterator[str]:
+    """Yield which names are not searched here, if any."""
     elsewhere = [name for name in theirs if name not in ours]
     if elsewhere:
-        notes.append(f"{said}not searched here: {_few(elsewhere)}")
-    return tuple(notes)
+        yield f"not searched here: {_few(elsewhere)}"
+
+
+def _together(tables: list[dict[str, Any]]) -> list[str]:
+    """Return each name with its values in some tables, as words."""
+    values: dict[str, dict[str, None]] = {}
+    for table in tables:
+        for name, value in table.items():
+            values.setdefault(name, {})[setting(value)] = None
+    return [f"{name} {_few(list(shown))}" for name, shown in values.items()]
 
 
 def _names(history: History) -> list[str]:

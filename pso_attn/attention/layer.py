@@ -26,7 +26,8 @@ class LayerSettings:
     rank: rows that low-rank attention keeps, of `block` tokens where it goes by blocks; both are 0
     for other mechanisms. top_k: keys that a query keeps. entmax_alpha: of sparse attention.
     forgetting: of retention, one entry a head. rope_base: of the angles by which queries and keys
-    turn, None where positions are not rotary.
+    turn, None where positions are not rotary. near: tokens of a block where softmax attends to its
+    own and the next blocks alone, 0 where to all.
     """
 
     mechanism: str
@@ -40,16 +41,17 @@ class LayerSettings:
     forgetting: tuple[float, ...]
     rope_base: float | None
     sight: Sight
+    near: int
     sharpness: Sharpness
     span: Span
     sink: Sink
     drops: Drops
 
     @property
-    def group(self) -> tuple[str, int, int, int, int, int]:
+    def group(self) -> tuple[str, int, int, int, int, int, int]:
         """What must be equal for particles to share a kernel."""
         shape = (self.mechanism, self.head_dim, self.heads, self.rank, self.block)
-        return (*shape, self.whole_power)
+        return (*shape, self.near, self.whole_power)
 
     @property
     def whole_power(self) -> int:
@@ -137,6 +139,7 @@ def read_layer(
             'causal; choose "softmax" or "linear"'
         )
     rank, block = _rank(given, mechanism, length, causal)
+    sight = read_sight(given, heads, length)
     return LayerSettings(
         mechanism=mechanism,
         heads=heads,
@@ -148,7 +151,8 @@ def read_layer(
         entmax_alpha=float(given.one("entmax_alpha", 1.5)),
         forgetting=given.each("forgetting", heads, 1.0),
         rope_base=read_rope_base(given, mechanism, head_dim),
-        sight=read_sight(given, heads, length),
+        sight=sight,
+        near=sight.block(length, causal) if mechanism == "softmax" else 0,
         sharpness=read_sharpness(given, mechanism, heads),
         span=read_span(given, mechanism),
         sink=read_sink(given, mechanism),

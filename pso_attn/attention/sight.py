@@ -9,6 +9,10 @@ from pso_attn.attention.given import Given
 from pso_attn.attention.kinds import PAIRING
 from pso_attn.space.knob import Knob
 
+LONG = 128  # tokens from which looking at near blocks alone may be quicker
+NARROWEST = 16  # tokens of a block; products of fewer rows take as long
+FEWER = 2  # times fewer keys than the sequence has, for it to be quicker
+
 KNOBS = (
     Knob(
         "decay",
@@ -103,6 +107,17 @@ class Sight:
             unseen |= ahead > 0
         return bias.masked_fill(unseen, float("-inf"))
 
+    def block(self, length: int, causal: bool) -> int:
+        """Return b, a power of two: what any head sees is in the blocks of b tokens around it.
+
+        0 where attending to all T tokens is quicker.
+        """
+        window = length - 1 if self.window_tokens is None else max(self.window_tokens)
+        farthest = min(window, max(self.blocks, default=length) - 1)
+        block = max(NARROWEST, 1 << max(0, farthest - 1).bit_length())
+        is_quicker = length >= LONG and FEWER * block * blocks_seen(causal) <= length
+        return block if is_quicker else 0
+
     def pairs(self, length: int, causal: bool) -> int:
         """Return how many (query, key) pairs all heads see."""
         windows = self.window_tokens or (length,) * len(self.decay)
@@ -111,6 +126,11 @@ class Sight:
             for window, step in zip(windows, self.dilation, strict=True)
             for size in self.blocks or (length,)
         )
+
+
+def blocks_seen(causal: bool) -> int:
+    """Return how many blocks a block's tokens attend to: one before, their own, one after."""
+    return 2 if causal else 3
 
 
 def read_sight(given: Given, heads: int, length: int) -> Sight:

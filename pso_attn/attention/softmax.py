@@ -5,27 +5,24 @@
 Vaswani et al. 2017, arXiv 1706.03762, eq. 1. Only the number of heads and their width shape the
 kernel; everything else is data of each particle.
 
-Long sequences whose scores are products and a constant go to PyTorch's own fused kernel, which
-never holds all T · T weights.
+Where scores are products and a constant, long sequences go to PyTorch's own fused kernel, and
+block by block where all that is seen is near: see `plain.py` and `band.py`.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
 
+from pso_attn.attention.band import Band
 from pso_attn.attention.drops import Noise
 from pso_attn.attention.layer import LayerSettings
 from pso_attn.attention.learned import NOTHING, LearnedTensors
-from pso_attn.attention.normalise import softmax_
 from pso_attn.attention.padding import Padding
-from pso_attn.attention.pairs import way, weighted
-from pso_attn.attention.scores import Mask, Scores
+from pso_attn.attention.pairs import weighted
+from pso_attn.attention.plain import FUSED_TOKENS, attended, fused
+from pso_attn.attention.scores import Scores
 from pso_attn.attention.sink import WithSink
-
-FUSED_TOKENS = 128  # T from which the fused kernel is quicker on a CPU: docs/log.md, 2026-11-24
 
 
 class Softmax:
@@ -45,6 +42,9 @@ class Softmax:
         can_fuse = self._scores.are_plain and self._normalise.is_off
         self._mask = self._scores.mask if can_fuse and length >= FUSED_TOKENS else None
         self._is_plain = can_fuse and like.device.type == "cpu"
+        block = max(m.near for m in members) if all(m.near for m in members) else 0
+        bias = self._scores.bias if can_fuse and block else None
+        self._band = None if bias is None else Band(bias, block, causal)
 
     def __call__(
         self,
@@ -56,6 +56,8 @@ class Softmax:
         padding: Padding | None = None,
     ) -> Tensor:
         """Return (P, B, H, T, d) from q, k, v of that shape; `noise` drops attention weights."""
+        if self._band is not None and noise is None and padding is None:
+            return self._band(*self._scores.operands(q, k, learned), v)
         if self._mask is not None and noise is None and padding is None:
             return fused(*self._scores.operands(q, k, learned), v, self._mask)
         if self._is_plain and padding is None and not torch.is_autocast_enabled("cpu"):
@@ -64,57 +66,3 @@ class Softmax:
         if noise is not None:
             weights = noise.drop(weights)
         return weighted(weights, v)
-
-
-def attended(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, noise: Noise | None) -> Tensor:
-    """Return softmax(q kᵀ + bias) v (P, B, H, T, d) of q, k and v of that shape."""
-    values: Tensor = _Attended.apply(q, k, v, bias, noise)  # type: ignore[no-untyped-call]  # torch's
-    return values
-
-
-def fused(q: Tensor, k: Tensor, v: Tensor, mask: Mask) -> Tensor:
-    """Return softmax(q kᵀ + mask) v (P, B, H, T, d) of q, k and v of that shape.
-
-    Examples come first and the heads of all particles side by side, so that the examples share
-    the mask without a copy of it.
-    """
-    particles, batch = q.shape[:2]
-    q, k, v = (x.to(v.dtype).transpose(0, 1).flatten(1, 2) for x in (q, k, v))  # (B, P · H, T, d)
-    bias = None
-    if mask.bias is not None:
-        bias = mask.bias.to(v.dtype).transpose(0, 1).flatten(1, 2).expand(batch, -1, -1, -1)
-    out = scaled_dot_product_attention(q, k, v, bias, 0.0, mask.is_causal, scale=1.0)
-    apart: Tensor = out.unflatten(1, (particles, -1)).transpose(0, 1)
-    return apart
-
-
-class _Attended(torch.autograd.Function):
-    """Softmax attention with its gradient by hand: what nobody needs later is written over.
-
-    Of dropout's factors f only a f is kept: g_a, the gradient of a weight a, appears as g_a a
-    alone, which is that of a f times a f.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, noise: Noise | None
-    ) -> Tensor:
-        ctx.way = way(v)
-        scores, multiplied = ctx.way.multiply(q, k)
-        if bias is not None:
-            scores += bias
-        weights = softmax_(scores)
-        left = weights if noise is None else noise.factors(weights).mul_(weights)
-        values: Tensor
-        values, weighed = ctx.way.weigh(left, v)
-        ctx.save_for_backward(*multiplied, *weighed, weights, left)
-        return values
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        *saved, weights, left = ctx.saved_tensors
-        gradient, to_v = ctx.way.push(gradients[0], *saved[2:])
-        gradient *= left
-        gradient.addcmul_(weights, gradient.sum(-1, keepdim=True), value=-1)
-        to_q, to_k = ctx.way.pull(gradient, *saved[:2])
-        return to_q, to_k, to_v, None, None

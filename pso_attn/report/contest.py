@@ -143,15 +143,21 @@ def leader(found: tuple[Standing, ...]) -> Standing:
 
 
 def verdict(contest: Contest, found: tuple[Standing, ...]) -> tuple[str, str]:
-    """Return who ranks first, and what of it chance does not explain, as two sentences."""
+    """Return who ranks first and who completed nothing, and what of it chance does not explain."""
     first, seeds = contest.samplers[0], len(contest.seeds)
     shape = f"{count(seeds, 'seed')} of {count(contest.trainings, contest.each)} each"
+    without = [s.sampler for s in found if not np.isfinite(contest.losses(s.sampler)[:, -1]).any()]
+    if len(without) == len(found):
+        said = f"Nothing completed in any search by {listed(without)}, over {shape}"
+        return f"{said}, so nobody ranks first.", ""
     if len(found) == 1:
         return f"{first} alone, over {shape}: there is nothing to compare it with.", ""
     best = leader(found)
     equal = [s.sampler for s in found if s.mean_rank == best.mean_rank]
     ahead = f"{best.sampler} ranks first" if len(equal) == 1 else f"{listed(equal)} rank first"
     said = f"{ahead}: mean rank {best.mean_rank:.3g} of {len(found)} over {shape}."
+    if without:
+        said += f" Nothing completed in any search by {listed(without)}."
     decided = [s for s in found if s.duel is not None and s.duel.is_decided]
     beaten = [s.sampler for s in decided if s.duel and s.duel.losses > s.duel.wins]
     beating = [s.sampler for s in decided if s.duel and s.duel.wins > s.duel.losses]

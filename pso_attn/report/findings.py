@@ -41,7 +41,7 @@ class Findings:
         """The standing in a word or two."""
         return {
             "empty": "Nothing run yet",
-            "nothing": "Nothing completed",
+            "nothing": "Nothing finite" if self.endings["complete"] else "Nothing completed",
             "unconfirmed": "Not confirmed",
             "confirmed": "Confirmed",
             "undecided": "Undecided",
@@ -149,19 +149,26 @@ def _sentence(
     run: ReportInput, standing: Standing, best: Trial | None, defaults: Trial | None
 ) -> str:
     if standing == "empty":
-        return "No generation has finished yet, so there is nothing to report."
+        each = "trial" if run.is_foreign else "generation"
+        return f"No {each} has finished yet, so there is nothing to report."
     trials = run.history.trials
+    completed = sum(trial.is_full for trial in trials)
+    bound = run.is_foreign and any(trial.candidate.violations for trial in trials)
+    within = " within its constraints" if bound else ""
     if best is None:
         errors = Counter(trial.outcome.error for trial in trials if trial.outcome.error)
         why = "".join(f"; most often: {error}" for error, _ in errors.most_common(1))
-        return f"None of {count(len(trials), 'trial')} completed, so nothing was found{why}."
+        finite = f" with a finite {run.measured}" if completed else ""
+        return (
+            f"None of {count(len(trials), 'trial')} completed{within}{finite}, so nothing was "
+            f"found{why}."
+        )
     if run.confirmation and standing != "unconfirmed":
         return str(run.confirmation["verdict"])
-    completed = sum(trial.is_full for trial in trials)
     if run.is_foreign:
         return (
             f"Trial {best.number} has the best {run.measured}, {number(value(best))}, of "
-            f"{completed} that completed; nothing here was trained or scored again."
+            f"{completed} that completed{within}; nothing here was trained or scored again."
         )
     reached = f"a {run.measured} of {number(value(best))}"
     if _are_equal(run, best, defaults):

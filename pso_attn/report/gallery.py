@@ -31,7 +31,7 @@ def _convergence(run: ReportInput, found: Findings) -> Picture:
     trials = frames.convergence_frame(run.history)
     done = trials.dropna(subset="value")
     if done.empty:
-        return missing("convergence", title, "No evaluation completed, so nothing converged.")
+        return missing("convergence", title, f"{_without_values(found)}, so nothing converged.")
     references = _references(run, found)
     kept = [seen for reference in references for seen in reference.values]
     scale = ink.scale_for(done["value"], _maximise(run), kept)
@@ -57,6 +57,11 @@ def _convergence(run: ReportInput, found: Findings) -> Picture:
         f"{run.time}, summed over trials. {_beside(run)}{scale.note}{beyond}",
         lines,
     )
+
+
+def _without_values(found: Findings) -> str:
+    """Return why there is nothing to draw, as a sentence without its end."""
+    return f"No evaluation completed{' with a finite value' if found.endings['complete'] else ''}"
 
 
 def _references(run: ReportInput, found: Findings) -> list[held_against.Reference]:
@@ -121,7 +126,7 @@ def _knobs(
     title = "Settings against the objective"
     complete = trials[(trials["state"] == "COMPLETE") & (_finite(trials, run))]
     if complete.empty or not run.space.coordinates:
-        return missing("knobs", title, "No evaluation completed.")
+        return missing("knobs", title, f"{_without_values(found)}.")
     ranks = {name: rank for rank, name in enumerate(shares.shares)}
     ordered = sorted(run.space.coordinates, key=lambda c: ranks.get(c.name, len(ranks)))
     scale = ink.scale_for(complete[f"values.{run.objective.name}"], _maximise(run))

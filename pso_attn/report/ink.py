@@ -20,11 +20,12 @@ DEFAULTS = "#D55E00"
 TEST = "#009E73"
 SOFT = "#56B4E9"
 PRUNED = "#9a9a9a"
+INFEASIBLE = "#CC79A7"
 TEXT = "#1f2328"
 QUIET = "#626a73"
 GRID = "#e4e7ea"
 # those that lines are told apart by, the palest last; a second round of them is dashed
-_LINES = (BEST, DEFAULTS, TEST, "#CC79A7", TEXT, "#E69F00", SOFT)
+_LINES = (BEST, DEFAULTS, TEST, INFEASIBLE, TEXT, "#E69F00", SOFT)
 # light to dark in one hue, so that late generations stand out and grey print keeps the order
 TIME = LinearSegmentedColormap.from_list("time", ["#abd0e8", "#4f9fcf", BEST, "#062c47"])
 _DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)))

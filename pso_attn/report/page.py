@@ -227,6 +227,10 @@ def _failures(run: ReportInput) -> str:
         for (how, reason), trials in sorted(reasons.items(), key=lambda item: -len(item[1]))
     ]
     said = "Failed trials keep their slot and are never the best; infeasible ones are not trained."
+    if run.is_foreign:
+        said = (
+            "Failed trials, and infeasible ones, which violate a constraint, are never the best."
+        )
     columns = ("how", "trials", "reason", "numbers")
     return markup.section("Failures", markup.table(said, columns, rows, (1,)))
 

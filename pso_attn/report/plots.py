@@ -20,7 +20,13 @@ from pso_attn.types import Objective
 _UNIFORM = 1 / np.sqrt(12)  # root mean square distance to the centre of a uniform coordinate
 _MOST_CURVES = 150  # of one ending; more hide each other
 _FEW = 8  # points of a line below which each is marked
-_ENDED = {"complete": ink.SOFT, "pruned": ink.PRUNED, "failed": ink.TEXT}
+_ENDED = {
+    "complete": ink.SOFT,
+    "infeasible": ink.INFEASIBLE,  # a study may know its constraints after training alone
+    "pruned": ink.PRUNED,
+    "failed": ink.TEXT,
+}
+_CUT_SHORT = ("pruned", "failed")
 _MARKED = {"defaults": ink.DEFAULTS, "best": ink.BEST}  # the best is drawn last, on top
 
 
@@ -72,8 +78,8 @@ def learning_curves(
         trial: (str(curve["ending"].iloc[0]), curve[["step", "value"]].to_numpy(dtype=float))
         for trial, curve in curves.groupby("trial")
     }
-    _bundle(axis, [points for ended, points in lines.values() if ended == "complete"], "complete")
-    _bundle(axis, [points for ended, points in lines.values() if ended == "pruned"], "pruned")
+    for ending in ("complete", "infeasible", "pruned"):
+        _bundle(axis, [points for ended, points in lines.values() if ended == ending], ending)
     for name in (name for name in _MARKED if marked.get(name) in lines):
         points = lines[marked[name]][1]
         dot = "o" if len(points) < _FEW else ""
@@ -181,7 +187,7 @@ def _name_best(axis: Axes, trials: pd.DataFrame, objective: Objective) -> None:
 
 
 def _bundle(axis: Axes, curves: Sequence[NDArray[np.float64]], ending: str) -> None:
-    """Draw curves (points, 2) that ended alike; a cross ends those that did not complete."""
+    """Draw curves (points, 2) that ended alike; a cross ends those that were cut short."""
     if not curves:
         return
     drawn = curves[:: -(-len(curves) // _MOST_CURVES)]
@@ -189,7 +195,7 @@ def _bundle(axis: Axes, curves: Sequence[NDArray[np.float64]], ending: str) -> N
     colour, faint = _ENDED[ending], _faint(len(drawn))
     axis.add_collection(LineCollection(drawn, colors=colour, alpha=faint, linewidths=1))
     axis.plot([], [], color=colour, label=f"{ending} ({shown})")
-    if ending != "complete":
+    if ending in _CUT_SHORT:
         ends = np.array([points[-1] for points in drawn])
         axis.plot(ends[:, 0], ends[:, 1], "x", color=colour, ms=5, alpha=min(1.0, 2 * faint))
 

@@ -92,6 +92,15 @@ def sentences(found: Sequence[Entry]) -> list[str]:
     return [*(_leads(*group) for group in groups(found)), *_cautions(found)]
 
 
+def without_values(group: Sequence[Entry]) -> str:
+    """Return what there is to say of runs that have no finite value, as a sentence or two."""
+    infinite = [e.label for e in group if any(trial.is_full for trial in e.run.history.trials)]
+    others = [entry.label for entry in group if entry.label not in infinite]
+    said = [f"Nothing completed in {listed(others)}."] if others else []
+    said += [f"Nothing completed with a finite value in {listed(infinite)}."] if infinite else []
+    return " ".join(said)
+
+
 def summary_rows(
     found: Sequence[Entry], briefly: bool = False
 ) -> tuple[list[str], list[tuple[str, ...]]]:
@@ -99,8 +108,8 @@ def summary_rows(
 
     briefly: without the columns that 80 characters have no room for.
     """
-    least = min(entry.evaluations for entry in found)
-    same = all(entry.evaluations == least for entry in found)
+    begun = {entry.evaluations for entry in found} - {0}
+    least, same = min(begun, default=0), len(begun) < 2
     confirmed = any(entry.run.confirmation for entry in found)
     columns = [
         "run",
@@ -156,10 +165,12 @@ def _leads(objective: Objective, group: Sequence[Entry]) -> str:
         if (reached := value(entry.best)) is not None
     }
     if not losses:
-        return f"Nothing completed in {listed([entry.label for entry in group])}."
+        return without_values(group)
     least = min(losses.values())
     best = [label for label, loss in losses.items() if loss == least]
     what = f"best {measured(objective, group)}, {number(objective.loss(least))}"
+    if len(group) == 1 and objective.name == UNNAMED:
+        return f"{best[0]} has a {what}; nothing says what that is, so nobody is held against it."
     if len(group) == 1:
         return f"{best[0]} has a {what}; no other run measures that."
     return (
@@ -169,7 +180,12 @@ def _leads(objective: Objective, group: Sequence[Entry]) -> str:
 
 def _cautions(found: Sequence[Entry]) -> Iterable[str]:
     foreign = [entry.label for entry in found if entry.run.is_foreign]
-    unnamed = [entry.label for entry in found if entry.run.objective.name == UNNAMED]
+    unnamed = [
+        entry.label
+        for _, group in groups(found)
+        for entry in group
+        if entry.run.objective.name == UNNAMED and len(group) > 1
+    ]
     if unnamed:
         yield f"Nothing says what {listed(unnamed)} measured; it is taken for the same here."
     if foreign:

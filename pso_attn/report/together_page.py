@@ -14,7 +14,15 @@ from pso_attn.report import ink, markup
 from pso_attn.report.frames import convergence_frame
 from pso_attn.report.picture import Picture, drawn
 from pso_attn.report.plots import axis_name
-from pso_attn.report.together import Entry, groups, measured, sentences, split_of, summary_rows
+from pso_attn.report.together import (
+    Entry,
+    groups,
+    measured,
+    sentences,
+    split_of,
+    summary_rows,
+    without_values,
+)
 from pso_attn.report.words import ABSENT, count, number, setting
 from pso_attn.types import Objective
 
@@ -81,7 +89,7 @@ def _picture(objective: Objective, group: Sequence[Entry]) -> Picture:
     title = f"Best {measured(objective, group)} so far"
     done = [entry for entry in group if entry.best is not None]
     if not done:
-        return Picture(name, title, "", "No evaluation completed, so nothing converged.", None)
+        return Picture(name, title, "", f"{without_values(group)} So nothing converged.", None)
     figure, note = best_so_far(objective, done)
     ends = ", ".join(f"{entry.label} {number(_end(entry))}" for entry in done)
     return drawn(

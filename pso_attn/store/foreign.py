@@ -29,8 +29,7 @@ _MOST_NAMED = 8
 
 def is_foreign(reference: str) -> bool:
     """Tell whether a reference is a study's, URL#NAME or FILE#NAME, and not a run's."""
-    where, mark, _ = reference.rpartition("#")
-    return "://" in reference or bool(mark and Path(where).is_file())
+    return "://" in reference or bool(_marks(reference))
 
 
 def open_foreign(reference: str) -> optuna.Study:
@@ -38,9 +37,7 @@ def open_foreign(reference: str) -> optuna.Study:
 
     Raises RunError where there is no such study, StorageError where the storage does not answer.
     """
-    where, mark, name = reference.rpartition("#")
-    if not mark:
-        where = reference
+    where, mark, name = _split(reference)
     url, journal = (where, None) if "://" in where else (None, Path(where))
     connection = connect(url, journal, create=False)
     try:
@@ -60,7 +57,11 @@ def open_foreign(reference: str) -> optuna.Study:
 
 
 def foreign_history(study: optuna.Study) -> History:
-    """Return a study's finished trials, each a generation of its own, in order."""
+    """Return a study's finished trials, each a generation of its own, in order.
+
+    One that violates a constraint (`trial.constraints`, above 0) has no value, as if it had
+    failed: Optuna's own best is the best of the others.
+    """
     trials = study.get_trials(deepcopy=False, states=_FINISHED)
     return History(_objectives(study), tuple((_trial(trial),) for trial in trials))
 
@@ -84,6 +85,31 @@ def foreign_space(study: optuna.Study) -> Space:
     return Space(coordinates, starts=nothing, anchors=nothing)
 
 
+def _split(reference: str) -> tuple[str, str, str]:
+    """Return a storage, "#" and a study's name, both of which may hold a # themselves.
+
+    The first one that a file ends at is it; where there is no file, as on a server, the first
+    behind the database's name.
+    """
+    begin = reference.find("/", reference.find("://") + 3)  # what is before it may be a password
+    first = reference.find("#", max(begin, 0))
+    place = next(iter(_marks(reference)), first if first >= 0 else reference.find("#"))
+    return (reference[:place], "#", reference[place + 1 :]) if place >= 0 else (reference, "", "")
+
+
+def _marks(reference: str) -> list[int]:
+    """Return the places of each # before which a file's path, or its URL, ends."""
+    places = [place for place, letter in enumerate(reference) if letter == "#"]
+    return [place for place in places if _is_file(reference[:place])]
+
+
+def _is_file(where: str) -> bool:
+    scheme, mark, path = where.partition(":///")
+    if mark and scheme.startswith("sqlite"):
+        return Path(path).is_file()
+    return "://" not in where and Path(where).is_file()
+
+
 def _objectives(study: optuna.Study) -> tuple[Objective, ...]:
     """Return a study's objectives; unnamed ones are "value", or "value 0", "value 1", …"""
     count = len(study.directions)
@@ -98,13 +124,17 @@ def _objectives(study: optuna.Study) -> tuple[Objective, ...]:
 
 def _trial(frozen: FrozenTrial) -> Trial:
     complete = frozen.state is TrialState.COMPLETE
+    broken = {name: by for name, by in frozen.constraints.items() if complete and by > 0}
+    state = State.FAIL if broken else State(frozen.state.name)
     spent = frozen.duration or timedelta()
     values = None if frozen.values is None else tuple(frozen.values)
     error = frozen.user_attrs.get("error") or frozen.system_attrs.get("fail_reason")
+    if broken:
+        error = f"infeasible: {', '.join(f'{name} > 0' for name in broken)}"
     outcome = Outcome(
         trial=frozen.number,
-        state=State(frozen.state.name),
-        values=None if frozen.state is TrialState.FAIL else values,
+        state=state,
+        values=None if state is State.FAIL else values,
         curve=dict(sorted(frozen.intermediate_values.items())),
         metrics={},
         seconds=spent.total_seconds(),
@@ -112,7 +142,7 @@ def _trial(frozen: FrozenTrial) -> Trial:
         error=None if error is None else str(error),
     )
     params = {name: _told(value) for name, value in frozen.params.items()}
-    candidate = Candidate(frozen.number, 0, np.empty(0), params, params, ())
+    candidate = Candidate(frozen.number, 0, np.empty(0), params, params, (), broken)
     return Trial(frozen.number, candidate, outcome)
 
 

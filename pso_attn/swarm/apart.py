@@ -9,7 +9,7 @@ from optuna.trial import FrozenTrial
 from pso_attn.space import Space
 from pso_attn.swarm.draws import varied
 from pso_attn.swarm.ledger import keys, modelled
-from pso_attn.swarm.study_history import PROPOSED
+from pso_attn.swarm.study_history import PROPOSED, ReadStudy
 from pso_attn.swarm.study_space import StudySpace
 from pso_attn.types import Array, Trial
 
@@ -20,14 +20,14 @@ CANDIDATES = 16  # places tried at each distance from the one that is taken
 class Choice:
     """What a worker knew when it chose for one trial.
 
-    earlier: the trials before it, as they were then. told: the same, as the swarm was told.
+    earlier: trials before it, as they were then. read: the same, as the swarm was told of them.
     repair: a place as it would be trained, None where it could not be.
     """
 
     known: StudySpace
     number: int
     earlier: Sequence[FrozenTrial]
-    told: Sequence[Trial]
+    read: ReadStudy
     repair: Callable[[Array], Array | None]
 
     def another(
@@ -38,16 +38,17 @@ class Choice:
         It is where no trial stands that ran when this was chosen, or that the swarm was not told
         of because it came later or had not chosen yet. Else the place differs in one coordinate,
         or in more where all those tried are taken; in a space that is used up there is none.
-        trials: all of the study, as they are now.
+        trials: all of the study by number, as they are now.
         """
         space = self.known.space
-        running = {trial.number for trial in self.earlier if not trial.state.is_finished()}
-        others = [t for t in trials if t.number in running or t.number > self.number]
-        ran = [one for one in self.told if self.earlier[one.number].number in running]
-        taken = _keys(space, _told(ran)) | _keys(space, self._chosen(others))
+        ran = [self.earlier[generation].number for generation in self.read.unfinished]
+        others = [*(trials[number] for number in ran), *trials[self.number + 1 :]]
+        told = self.read.history.generations
+        stood = [told[generation][0] for generation in self.read.unfinished]
+        taken = _keys(space, _told(stood)) | _keys(space, self._chosen(others))
         if _keys(space, [position]).isdisjoint(taken):
             return None
-        taken |= _keys(space, _told(self.told))
+        taken |= _keys(space, _told(self.read.history.trials))
         tried = np.tile(position, (CANDIDATES, 1))
         for _ in range(space.dimension):
             tried = varied(space, tried, rng)

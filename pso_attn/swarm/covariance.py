@@ -198,7 +198,7 @@ class Learned:
         from scipy.stats import kendalltau  # takes longer to import than a command may to start
 
         expected = self.standing.surrogate.mean(ledger.points[self.told :])
-        came = comparable(ledger.losses, ledger.fidelities)[self.told :]
+        came = comparable(ledger.losses, ledger.fidelities, ledger.violations)[self.told :]
         correlation = float(kendalltau(expected, came).statistic)
         seen = correlation if math.isfinite(correlation) else 0.0  # all of one value
         return (1.0 - AGREEMENT_RATE) * self.agreement + AGREEMENT_RATE * seen

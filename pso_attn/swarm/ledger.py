@@ -20,7 +20,8 @@ class Ledger:
 
     particles: (n,). positions: (n, D), as stored. points: (n, D), as the surrogate sees them.
     losses: (n,), infinity for a failure. fidelities: (n,), 1 for a full training. again: (n,),
-    whether the settings had been evaluated before, which moves no particle. names: of all points.
+    whether the settings had been evaluated before, which moves no particle. violations: (n,), by
+    how much constraints are broken, added up. names: of all points.
     """
 
     particles: Counts
@@ -29,6 +30,7 @@ class Ledger:
     losses: Array
     fidelities: Array
     again: Flags
+    violations: Array
     names: frozenset[bytes]
 
     @classmethod
@@ -37,7 +39,7 @@ class Ledger:
         none = np.empty(0)
         rows = np.empty((0, dimension))
         return cls(
-            none.astype(np.int64), rows, rows, none, none, none.astype(np.bool_), frozenset()
+            none.astype(np.int64), rows, rows, none, none, none.astype(np.bool_), none, frozenset()
         )
 
     def __len__(self) -> int:
@@ -59,6 +61,7 @@ class Ledger:
             np.append(self.losses, [_loss(trial, history) for trial in trials]),
             np.append(self.fidelities, [_fidelity(trial) for trial in trials]),
             np.append(self.again, again),
+            np.append(self.violations, [_violation(trial) for trial in trials]),
             frozenset(known),
         )
 
@@ -87,6 +90,11 @@ def keys(points: Array) -> list[bytes]:
 def _loss(trial: Trial, history: History) -> float:
     """Return the trial's loss; infinity for one that failed."""
     return float("inf") if trial.outcome.state is State.FAIL else history.loss(trial)
+
+
+def _violation(trial: Trial) -> float:
+    """Return by how much the trial breaks constraints, in all; 0 where it breaks none."""
+    return float(sum(max(0.0, amount) for amount in trial.candidate.violations.values()))
 
 
 def _fidelity(trial: Trial) -> float:

@@ -19,7 +19,7 @@ from pso_attn.space.repair import Repaired
 from pso_attn.swarm import VARIANTS, ScreenedSwarm
 from pso_attn.swarm.apart import Choice
 from pso_attn.swarm.believing import Belief
-from pso_attn.swarm.study_history import PROPOSED, ReadStudy, StudyReader
+from pso_attn.swarm.study_history import PROPOSED, ReadStudy, StudyReader, sent_alike
 from pso_attn.swarm.study_space import (
     StudySpace,
     declared_space,
@@ -48,10 +48,11 @@ class PSOSampler(BaseSampler):
 
     n_particles: at least 2. seed: None draws one. variant: "pso", which a surrogate assists, or
     one of "pso-classic", "pso-spso2011", "pso-bare-bones" and "pso-clpso".
-    space: a `pso_attn.space.Space`, with its starts, conditions and constraints, or Optuna's
+    space: a `pso_attn.Space`, with its starts, conditions and constraints, or Optuna's
     distributions by name. Without it the parameters are those that completed and pruned trials
     had, conditional ones included; what is new, or not in the space, is drawn by itself: each
-    parameter evenly over every `n_particles` trials.
+    parameter evenly over every `n_particles` trials. What others hold, as Optuna's
+    `PartialFixedSampler` does, begins a search of the rest.
     options: the variant's own, as under [swarm] in a space file. n_trials: how many the study will
     be asked for in all, if that is known: inertia falls over it, which else stays at its first
     value.
@@ -68,6 +69,13 @@ class PSOSampler(BaseSampler):
         n_trials: int | None = None,
     ) -> None:
         """Make the swarm; nothing is asked of a study yet."""
+        n_particles = _whole("n_particles", n_particles)
+        seed = None if seed is None else _whole("seed", seed)
+        n_trials = None if n_trials is None else _whole("n_trials", n_trials)
+        if not isinstance(variant, str):
+            raise ConfigurationError(
+                f"variant is {variant!r}; give a swarm's name: {', '.join(VARIANTS)}"
+            )
         if variant not in VARIANTS:
             raise ConfigurationError(f'"{variant}" is not a swarm{nearest(variant, VARIANTS)}')
         drawn = int(np.random.default_rng().integers(2**31)) if seed is None else seed
@@ -93,7 +101,8 @@ class PSOSampler(BaseSampler):
         )
         self._reader = StudyReader(drawn, n_particles)
         self._belief: Belief | None = None
-        self._given = _given(space)
+        self._given, self._splits = _given(space), not isinstance(space, Space)
+        self._last_part: StudySpace | None = None
         self._seen: tuple[tuple[Any, ...], StudySpace] = ((), declared_space({}, {}))
         self._lock = threading.Lock()  # trials of `n_jobs` share one sampler
 
@@ -125,15 +134,18 @@ class PSOSampler(BaseSampler):
             return {}
         with self._lock:
             known = self._space(study, search_space)
-            earlier = [t for t in _trials(study) if t.number < trial.number]
+            earlier = _trials(study)[: trial.number]
+            if self._splits and known.distributions.keys() - search_space.keys():
+                known = self._part(known, search_space)
+                earlier = sent_alike(earlier, known)
             read = self._reader.read(known, earlier, _objective(study))
-            told, number = read.history.trials, trial.number
+            number = trial.number
 
             def trained(place: Array) -> Array | None:
                 repaired = self._repaired(known, place, number)
                 return None if repaired.violations else repaired.position
 
-            choice = Choice(known, number, earlier, told, trained)
+            choice = Choice(known, number, earlier, read, trained)
             position = self._settled(study, trial, choice, self._proposed(known, read))
         params = known.params(known.space.decode(position))
         return {name: value for name, value in params.items() if name in search_space}
@@ -210,11 +222,29 @@ class PSOSampler(BaseSampler):
         when = {c.name: c.when for c in known.space.coordinates}
         return declared_space({**known.distributions, **more}, when)
 
+    def _part(self, known: StudySpace, asked: Mapping[str, BaseDistribution]) -> StudySpace:
+        """Return the space of what is asked alone, the very one of before where it is equal."""
+        when = {
+            c.name: {parent: values for parent, values in c.when.items() if parent in asked}
+            for c in known.space.coordinates
+        }
+        part, last = declared_space(asked, when), self._last_part
+        if last is None or part.space.coordinates != last.space.coordinates:
+            self._last_part = last = part
+        return last
+
     def _unless_equal(self, space: StudySpace) -> StudySpace:
         """Return the space, the very one that was used before where nothing is new."""
         before = self._seen[1]
         same = before.distributions == space.distributions
         return before if same and before.space.coordinates == space.space.coordinates else space
+
+
+def _whole(name: str, given: Any) -> int:
+    """Return a whole number as such; ConfigurationError for anything else."""
+    if isinstance(given, bool) or not isinstance(given, int | np.integer):
+        raise ConfigurationError(f"{name} is {given!r}; give a whole number")
+    return int(given)
 
 
 def _given(space: Given) -> StudySpace | None:
@@ -227,13 +257,13 @@ def _given(space: Given) -> StudySpace | None:
     ):
         return declared_space(space, {})
     raise ConfigurationError(
-        f"space is a {type(space).__name__}; give a pso_attn.space.Space, a dict of Optuna's "
+        f"space is a {type(space).__name__}; give a pso_attn.Space, a dict of Optuna's "
         "distributions by name, or nothing"
     )
 
 
 def _trials(study: optuna.Study) -> list[FrozenTrial]:
-    """Return all trials, also those that HyperbandPruner hides: a swarm tells fidelities apart."""
+    """Return all trials by number, also those that HyperbandPruner hides: fidelities differ."""
     return study._storage.get_all_trials(study._study_id, deepcopy=False)
 
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from pso_attn.seeding import generator
 from pso_attn.space import Space
+from pso_attn.space.repair import Repaired
 from pso_attn.swarm.covariance import Learned
 from pso_attn.swarm.crowd import CROWD, crowd_choice, crowd_moves, draws_each, points_for
 from pso_attn.swarm.draws import moves, start, varied
@@ -25,11 +26,10 @@ from pso_attn.swarm.wide import is_wide
 from pso_attn.types import Array, History, Proposal
 
 _NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
-Flags = NDArray[np.bool_]
 Indices = NDArray[np.intp]
 
 WANDERING = 0.5  # share of a particle's draws that follow anybody instead of its neighbourhood
-FINALISTS = 5  # of a particle's draws are repaired where there are constraints
+TRIES = 32  # to begin with settings that are new
 
 
 class ScreenedSwarm:
@@ -74,11 +74,11 @@ class ScreenedSwarm:
         first = generation * self.batch
         particles = slots(generation, self.batch, self.particles)
         if first < self.particles:
-            positions = start(space, self.seed, first, self.batch)
+            positions = self._begun(space, history, first, particles)
         else:
             with one_thread():
-                positions = self._moved(space, history, particles)
-        return Proposal(space.with_starts(positions, first), particles)
+                positions = space.with_starts(self._moved(space, history, particles), first)
+        return Proposal(positions, particles)
 
     def ledger(self, space: Space, history: History) -> Ledger:
         """Return the history's trials as arrays, folding only what was not folded before."""
@@ -96,6 +96,23 @@ class ScreenedSwarm:
         self._learned = folded(self._learned, space, history, Learned.first, step)
         return self._learned.state
 
+    def _begun(
+        self, space: Space, history: History, first: int, particles: tuple[int, ...]
+    ) -> Array:
+        """Return the starts and then points around them, (B, D), new settings if any are left."""
+        known = set(self.ledger(space, history).names)
+        positions = space.with_starts(start(space, self.seed, first, self.batch), first)
+        for row, particle in enumerate(particles):
+            rng = generator(self.seed, len(history), particle, "start")
+            for _ in range(TRIES):
+                trained = space.repair(positions[row], self.seed, len(history), particle)
+                (name,) = keys(modelled(space, trained.position[None]))
+                if name not in known or first + row < len(space.starts):
+                    break
+                positions[row] = varied(space, positions[[row]], rng)[0]
+            known.add(name)
+        return positions
+
     def _moved(self, space: Space, history: History, particles: tuple[int, ...]) -> Array:
         """Return the most promising move of each of the particles, (B, D)."""
         generation, ledger = len(history), self.ledger(space, history)
@@ -110,20 +127,23 @@ class ScreenedSwarm:
         drawn = np.stack(
             [self._drawn(space, history, standing, i, known) for i in particles]
         )  # (B, draws, D)
-        feasible = np.ones(drawn.shape[:2], dtype=bool)
+        trained = None
         if space.constraints or space.divisors:
             forecast = Forecast.of(standing.surrogate, modelled(space, _flat(drawn)))
             promise = forecast.promise(standing.best).reshape(drawn.shape[:2])
-            finalists = np.argsort(-promise, axis=1, kind="stable")[:, :FINALISTS]
-            drawn = np.take_along_axis(drawn, finalists[:, :, None], axis=1)
-            drawn, feasible = self._repaired(space, drawn, generation, particles)
+            ranked = np.argsort(-promise, axis=1, kind="stable")
+            drawn = np.take_along_axis(drawn, ranked[:, :, None], axis=1)
+
+            def trained(slot: int, position: Array) -> Repaired:
+                return space.repair(position, self.seed, generation, particles[slot])
+
         order = np.argsort(standing.costs[list(particles)], kind="stable")
         again: set[bytes] = set()
         if standing.is_noisy:  # what led the particles may be looked at again
             moving = [i for i in particles if np.isfinite(standing.costs[i])]
             again = set(keys(ledger.points[standing.bests[moving]]))
         rngs = [generator(self.seed, generation, i, "steps") for i in particles]
-        return chosen_moves(space, standing, drawn, feasible, known, again, order, rngs)
+        return chosen_moves(space, standing, drawn, known, again, order, rngs, trained)
 
     def _swept(
         self,
@@ -222,17 +242,6 @@ class ScreenedSwarm:
         social = ledger.positions[standing.bests[_followed(standing, leader, count, rng)]]
         v = np.broadcast_to(v, uniform.shape)
         return moves(space, x, v, personal, social, self.options.jump_rate, rng)
-
-    def _repaired(
-        self, space: Space, drawn: Array, generation: int, particles: tuple[int, ...]
-    ) -> tuple[Array, Flags]:
-        """Return the draws (B, m, D) as they would be trained, and which could be, (B, m)."""
-        repaired = [
-            [space.repair(position, self.seed, generation, particle) for position in positions]
-            for particle, positions in zip(particles, drawn, strict=True)
-        ]
-        feasible = [[not one.violations for one in row] for row in repaired]
-        return np.array([[one.position for one in row] for row in repaired]), np.array(feasible)
 
 
 def _followed(

@@ -11,6 +11,7 @@ from scipy.linalg import solve_triangular
 from scipy.special import erfcx, ndtr
 
 from pso_attn.space import Space
+from pso_attn.space.repair import Repaired
 from pso_attn.swarm.bounds import reflect
 from pso_attn.swarm.ledger import keys, modelled
 from pso_attn.swarm.standing import Standing
@@ -21,6 +22,9 @@ ROUNDS, STEPS = 4, 25  # in which a chosen move is improved, and tries in each
 DECADES = 2.5  # that its steps are shorter at most than its draws are apart
 SAME = 1e-6  # logarithms of what promises alike: rounding decides nothing
 FEW = 0.3  # of the numbers are changed by half of the steps
+FINALISTS = 5  # of a slot's draws are repaired where there are constraints, or more if none is new
+
+Trained = Callable[[int, Array], Repaired]
 
 _LOG_ROOT_TAU = 0.5 * math.log(2.0 * math.pi)
 
@@ -101,31 +105,34 @@ def chosen_moves(
     space: Space,
     standing: Standing,
     drawn: Array,
-    feasible: NDArray[np.bool_],
     known: set[bytes],
     again: set[bytes],
     order: NDArray[np.intp],
     rngs: Sequence[np.random.Generator],
+    trained: Trained | None = None,
 ) -> Array:
     """Return the move of each of B slots, (B, D), choosing in the order given.
 
-    drawn: (B, m, D), what each slot has to choose from. feasible: (B, m). What is known or taken
-    is only repeated if nothing else is left, unless it is in `again`. The draw of the largest
-    expected improvement is taken and then improved in small steps, as large at most as its slot's
-    draws are apart: see `_climbed`. What is looked at again stays as it is, and so does any move
-    where there are constraints, for a step might break one. rngs: one for each slot.
+    drawn: (B, m, D), what each slot has to choose from. What is known or taken is only repeated if
+    nothing else is left, unless it is in `again`. The draw of the largest expected improvement is
+    taken and then improved in small steps, as large at most as its slot's draws are apart: see
+    `_climbed`. What is looked at again stays as it is, and so does any move where there are
+    constraints, for a step might break one. rngs: one for each slot. trained: where there are
+    constraints, what a slot's draw is repaired to; the most promising come first then.
     """
     fantasies, best = Fantasies.none(standing.surrogate), standing.best
     moves, taken = np.empty((len(drawn), space.dimension)), known - again
     for slot in order:
-        own = drawn[slot]
+        own, feasible = drawn[slot], np.ones(drawn.shape[1], dtype=bool)
+        if trained is not None:
+            own, feasible = _finalists(space, own, taken, partial(trained, slot))
         points = modelled(space, own)
         promise = fantasies.forecast(points).promise(best)
         fresh = _fresh(points, taken)
-        pick = int(np.lexsort((-promise, ~fresh, ~feasible[slot]))[0])
+        pick = int(np.lexsort((-promise, ~fresh, ~feasible))[0])
         move = own[pick]
         looks_again = keys(points[[pick]])[0] in again
-        if not (looks_again or space.constraints or space.divisors):
+        if trained is None and not looks_again:
             so_far = float(promise[pick]) if fresh[pick] else -math.inf
             promises = partial(_promises, space, fantasies, best, taken)
             move = _climbed(space, move, so_far, np.std(own, axis=0), promises, rngs[slot])
@@ -136,6 +143,25 @@ def chosen_moves(
         best = min(best, float(expected.mean[0]))
         fantasies = fantasies.believing(point, expected)
     return moves
+
+
+def _finalists(
+    space: Space, drawn: Array, taken: set[bytes], trained: Callable[[Array], Repaired]
+) -> tuple[Array, NDArray[np.bool_]]:
+    """Return some of the draws (m, D) as they would be trained, and which could be.
+
+    They are the first few, and more until one is feasible and new: what is taken comes last.
+    """
+    places, feasible = [], []
+    is_any_new = False
+    for row in np.argsort(~_fresh(modelled(space, drawn), taken), kind="stable"):
+        repaired = trained(drawn[row])
+        places.append(repaired.position)
+        feasible.append(not repaired.violations)
+        is_any_new |= feasible[-1] and _fresh(modelled(space, repaired.position[None]), taken)[0]
+        if is_any_new and len(places) >= FINALISTS:
+            break
+    return np.array(places), np.array(feasible)
 
 
 def _climbed(

@@ -54,7 +54,7 @@ def standing_of(ledger: Ledger, labels: Flags, particles: int, points: int = POI
     Fidelity comes before merit, and a failure is nobody's best. labels: (D,), the coordinates
     that hold one. points: that the surrogate is fitted to at most.
     """
-    seen = regrets(comparable(ledger.losses, ledger.fidelities))
+    seen = regrets(comparable(ledger.losses, ledger.fidelities, ledger.violations))
     kept = _kept(seen, ledger.points.shape[1], points)
     surrogate, warp = fit(ledger.points[kept], labels, seen[kept])
     targets = warp.targets(seen)

@@ -21,12 +21,13 @@ class ReadStudy:
     """A study's earlier trials, one a generation.
 
     settled: how many will not change any more. running: the generations that have their particle's
-    best loss because they still run.
+    best loss because they still run. unfinished: all generations that have not ended.
     """
 
     history: History
     settled: int
     running: tuple[int, ...]
+    unfinished: tuple[int, ...]
 
 
 Origin = tuple[StudySpace, int, Objective]  # the space, the steps of a full evaluation
@@ -77,7 +78,8 @@ class StudyReader:
         settled = is_open.index(True, recent) if True in is_open[recent:] else len(trials)
         running = tuple(k for k in range(recent, len(read)) if is_open[k] and read[k].is_full)
         history = History((objective,), tuple((trial,) for trial in read))
-        return ReadStudy(history, settled, running)
+        unfinished = tuple(k for k, it_is in enumerate(is_open) if it_is)
+        return ReadStudy(history, settled, running, unfinished)
 
     def _extended(self, begun: _Read, trials: Sequence[FrozenTrial], recent: int) -> _Read:
         """Return what was read with the rest of these trials; those from `recent` on may run."""
@@ -148,6 +150,21 @@ class StudyReader:
         return Trial(index, candidate, outcome)
 
 
+def sent_alike(trials: Sequence[FrozenTrial], part: StudySpace) -> list[FrozenTrial]:
+    """Return those that were sent through this part of their space while the rest was held.
+
+    Where several values were held one after another, those of the latest that has finished.
+    """
+    names = set(part.space.names)
+    sent = [t for t in trials if t.system_attrs.get(PROPOSED, {}).keys() == names]
+
+    def held(trial: FrozenTrial) -> dict[str, Any]:
+        return {name: value for name, value in trial.params.items() if name not in names}
+
+    latest = next((held(trial) for trial in reversed(sent) if trial.state.is_finished()), {})
+    return [t for t in sent if not t.state.is_finished() or held(t) == latest]
+
+
 def _outcome(
     index: int, frozen: FrozenTrial, longest: int, best: float | None, objective: Objective
 ) -> Outcome:
@@ -170,8 +187,9 @@ def _outcome(
 
 def _longest(trials: Sequence[FrozenTrial]) -> int:
     """Return how many steps a full evaluation reports: the most that one did, or any trial."""
-    full = [_steps(trial) for trial in trials if trial.state is TrialState.COMPLETE]
-    return max(full, default=0) or max(map(_steps, trials), default=0)
+    reported = [trial for trial in trials if trial.intermediate_values]
+    full = [_steps(trial) for trial in reported if trial.state is TrialState.COMPLETE]
+    return max(full, default=0) or max(map(_steps, reported), default=0)
 
 
 def _steps(trial: FrozenTrial) -> int:

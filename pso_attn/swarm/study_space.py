@@ -1,6 +1,7 @@
 """The search space of an Optuna study: given, or read off its trials; and the way to and fro."""
 
 import math
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,6 +24,7 @@ from pso_attn.space.codec import scale_of
 from pso_attn.types import Array, Params, Scalar
 
 MOST_STEPS = 100_000  # a finer float is searched as a continuous one and rounded to its grid
+MOST_INTEGERS = 2**53  # a wider range is searched as floats, which tell no more values apart
 FINEST = 1e-7  # span of a float's range, in its largest value: it has ten significant digits
 MOST_CASES = 64  # values that a parameter may have for others to depend on it
 
@@ -103,8 +105,9 @@ def seen_space(trials: Sequence[FrozenTrial]) -> StudySpace:
     a discrete parameter which tell those trials from the others, if there is such a parameter.
     """
     latest: dict[str, BaseDistribution] = {}
-    for trial in trials:
-        latest |= trial.distributions
+    for trial in reversed(trials):
+        if trial.distributions.keys() - latest.keys():
+            latest = {**trial.distributions, **latest}
     plain = declared_space(dict(sorted(latest.items())), {})
     return declared_space(plain.distributions, _conditions(plain, trials))
 
@@ -127,12 +130,14 @@ def inner_value(
             return None
         value: Scalar = scale.values[place]
         return value
-    is_number = isinstance(told, int | float) and np.isfinite(told)
+    is_number = isinstance(told, int | float) and math.isfinite(told)
     return scale.nearest(told) if is_number else None
 
 
 def _conditions(plain: StudySpace, trials: Sequence[FrozenTrial]) -> dict[str, When]:
     """Return when each parameter acts, what its parent depends on included."""
+    if all(trial.params.keys() == trials[0].params.keys() for trial in trials):
+        return {}
     counts = Counter(chain.from_iterable(trial.params for trial in trials))
     coordinates = {c.name: c for c in plain.space.coordinates}
     nearest_first = sorted(
@@ -181,18 +186,35 @@ def _knob(name: str, distribution: BaseDistribution) -> Knob:
     doc = "A parameter of a study."
     if isinstance(distribution, CategoricalDistribution):
         return Knob(name, "categorical", doc, choices=tuple(range(len(distribution.choices))))
-    assert isinstance(distribution, IntDistribution | FloatDistribution)
-    low, high, step = distribution.low, distribution.high, distribution.step
     if isinstance(distribution, IntDistribution):
-        return Knob(name, "int", doc, low=low, high=high, log=distribution.log, step=step)
+        return _integer(name, distribution, doc)
+    assert isinstance(distribution, FloatDistribution)
+    low, high, step = distribution.low, distribution.high, distribution.step
     _check_range(name, low, high)
     coarse = step if step and (high - low) / step < MOST_STEPS else None
     return Knob(name, "float", doc, low=low, high=high, log=distribution.log, step=coarse)
 
 
+def _integer(name: str, distribution: IntDistribution, doc: str) -> Knob:
+    """Return an integer; a wide one as the floats in its range, which rounded are integers."""
+    low, high, step = distribution.low, distribution.high, distribution.step
+    if (high - low) // step < MOST_INTEGERS:
+        return Knob(name, "int", doc, low=low, high=high, log=distribution.log, step=step)
+    _check_range(name, low, high)
+    if step != 1:
+        raise StudyError(
+            f"parameter {name} ranges from {low} to {high} in steps of {step}, more values than a "
+            "float tells apart; raise its step, or leave it out"
+        )
+    least, most = float(low), float(high)  # these may lie outside, where Optuna drops a value
+    least = least if least >= low else math.nextafter(least, math.inf)
+    most = most if most <= high else math.nextafter(most, -math.inf)
+    return Knob(name, "float", doc, low=least, high=most, log=distribution.log)
+
+
 def _check_range(name: str, low: float, high: float) -> None:
-    """Raise StudyError for floats that overflow, or that ten significant digits cannot tell."""
-    if not math.isfinite(high - low):
+    """Raise StudyError for ends whose span overflows, or that ten digits cannot tell apart."""
+    if not high - low <= sys.float_info.max:
         raise StudyError(
             f"parameter {name} ranges from {low!r} to {high!r}, more than a float can span; "
             "narrow it or search its logarithm"
@@ -221,7 +243,7 @@ def _told(coordinate: Coordinate, distribution: BaseDistribution, value: Any) ->
     if isinstance(distribution, CategoricalDistribution):
         return distribution.choices[coordinate.scale.values.index(value)]
     if isinstance(distribution, IntDistribution):
-        return int(value)
+        return round(value)
     assert isinstance(distribution, FloatDistribution)
     if distribution.step is None:
         return float(value)

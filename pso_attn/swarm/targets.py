@@ -15,12 +15,14 @@ LARGEST = 1e150  # losses beyond are cut, so that their squares stay finite
 REACH = 100.0  # median regrets, that are told apart
 
 
-def comparable(losses: Array, fidelities: Array) -> Array:
+def comparable(losses: Array, fidelities: Array, violations: Array) -> Array:
     """Return a finite loss for every trial, (n,): what it ended with, or may be taken to be.
 
-    losses: (n,), infinity for a failure. fidelities: (n,), 1 for a full training. A pruned trial
-    keeps its last loss, but none better than the worst of those that outlived its rung. A
-    failure is as bad as the worst that was seen.
+    losses: (n,), infinity for a failure. fidelities: (n,), 1 for a full training. violations: of
+    constraints, (n,), 0 for none. A pruned trial keeps its last loss, but none better than the
+    worst of those that outlived its rung. A failure is as bad as the worst that was seen. What
+    breaks constraints is worse, the further it does, by up to the spread of what was seen: the
+    feasible before the infeasible, and then the least violation, as Deb (2000) ranks them.
     """
     finite = np.isfinite(losses)
     seen = np.clip(losses, -LARGEST, LARGEST)
@@ -29,7 +31,15 @@ def comparable(losses: Array, fidelities: Array) -> Array:
         if survivors.any():
             leavers = finite & (fidelities == rung)
             seen[leavers] = np.maximum(seen[leavers], seen[survivors].max())
-    seen[~finite] = seen[finite].max() if finite.any() else 0.0
+    worst = seen[finite].max() if finite.any() else 0.0
+    seen[~finite] = worst
+    broken = ~finite & (violations > 0.0)
+    if broken.any():
+        excess = np.minimum(violations[broken], np.finfo(float).max)
+        excess = (excess - excess.min()) / excess.max()
+        typical = np.median(excess[excess > 0.0]) if excess.any() else 1.0
+        spread = float(np.ptp(seen[finite])) if finite.any() else 0.0
+        seen[broken] += (spread or 1.0) * excess / (excess + typical)
     return seen
 
 

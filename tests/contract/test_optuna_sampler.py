@@ -49,7 +49,7 @@ MINIMISED = Objective("objective", "minimize")
 
 
 class OnEveryVariant:
-    @pytest.fixture(params=["pso", "pso-classic"])
+    @pytest.fixture(params=list(VARIANTS))
     def sampler(self, request: pytest.FixtureRequest) -> Callable[[], BaseSampler]:
         return partial(pso_attn.PSOSampler, n_particles=4, seed=3, variant=request.param)
 
@@ -218,6 +218,37 @@ def test_no_proposal_is_dropped_for_being_off_its_step(step: float) -> None:
     for _ in range(12):
         study.tell(study.ask({"x": known}), 0.0)
     assert asked == []
+
+
+@pytest.mark.parametrize("log", [False, True])
+@pytest.mark.parametrize("ends", [(1, 2**63 - 1), (-(2**62), 2**62), (-(2**70) - 1, 2**70 + 1)])
+def test_integers_are_searched_however_wide_their_range(ends: tuple[int, int], log: bool) -> None:
+    known = IntDistribution(max(ends[0], 1) if log else ends[0], ends[1], log=log)
+    study = made(space={"x": known})
+    for at in (0.0, 0.3, 1.0):
+        study.enqueue_trial({"x": int(known.low + at * (known.high - known.low) * 0.999)})
+    asked: list[Any] = []
+    study.sampler.sample_independent = lambda *a: asked.append(a)  # type: ignore[method-assign]  # must not be called
+    study.optimize(
+        lambda trial: abs(trial.suggest_int("x", known.low, known.high, log=log) / ends[1] - 0.6),
+        n_trials=30,
+    )
+    assert not asked
+    drawn = [trial.params["x"] for trial in study.trials]
+    assert all(isinstance(x, int) and known.low <= x <= known.high for x in drawn)
+    assert study.best_value < 0.1
+    space = declared_space({"x": known}, {})
+    for x in (0.0, 1.0):
+        told = space.params({"x": space.space.coordinates[0].scale.value(x)})["x"]
+        assert known._contains(known.to_internal_repr(told))
+
+
+def test_a_wide_range_of_integers_is_drawn_from_before_it_is_known() -> None:
+    study = made()
+    study.optimize(lambda trial: trial.suggest_int("x", 0, 2**63 - 1) / 2**63, n_trials=12)
+    assert study.best_value < 0.05
+    with pytest.raises(StudyError, match=r"parameter y ranges from 0 to .* in steps of 3, more"):
+        study.ask({"y": IntDistribution(0, 3 * 2**70, step=3)})
 
 
 def test_the_swarm_beats_random_search_both_ways_round() -> None:
@@ -395,6 +426,24 @@ def test_a_fixed_parameter_stays_fixed_and_the_others_move() -> None:
     np.testing.assert_allclose(y, 0.65)
 
 
+@pytest.mark.parametrize("variant", ["pso", "pso-classic"])
+def test_where_a_parameter_is_held_the_others_are_searched_for_its_value(variant: str) -> None:
+    def apart(trial: optuna.Trial) -> float:
+        return float((trial.suggest_int("x", 0, 15) - trial.suggest_int("y", 0, 15)) ** 2)
+
+    for seed in range(3):
+        study = made(n_particles=8, seed=seed, variant=variant)
+        study.optimize(apart, n_trials=16)
+        swarm = study.sampler
+        for y in (3, 12):
+            with pytest.warns(optuna.exceptions.ExperimentalWarning):
+                study.sampler = optuna.samplers.PartialFixedSampler({"y": y}, swarm)
+            study.optimize(apart, n_trials=16)
+            held = study.trials[-16:]
+            assert {trial.params["y"] for trial in held} == {y}
+            assert min(trial.values[0] for trial in held) <= 1
+
+
 def layered(trial: optuna.Trial) -> float:
     """Have as many parameters as a parameter says."""
     total = 0.0
@@ -539,12 +588,20 @@ def test_a_study_of_two_objectives_is_refused_in_one_sentence() -> None:
         ({"n_particles": 1}, "a swarm of 1 has nobody to learn from"),
         ({"variant": "pso-clasic"}, 'did you mean "pso-classic"'),
         ({"seed": -1}, "seed = -1 is negative"),
-        ({"space": [1]}, "space is a list; give a pso_attn.space.Space"),
+        ({"space": [1]}, "space is a list; give a pso_attn.Space"),
         ({"variant": "pso", "options": {"drows": 5}}, 'no option "drows"; did you mean "draws"'),
         ({"variant": "pso", "options": {"draws": 0}}, "draws = 0 does not work; give an integer"),
         ({"variant": "pso-classic", "options": {"draws": 5}}, 'pso-classic has no option "draws"'),
         ({"options": 5}, "options is of type int; give a dict of the variant's own"),
         ({"n_trials": 0}, "n_trials = 0 is no number of trials; give 1 or more"),
+        ({"n_particles": 8.0}, r"n_particles is 8\.0; give a whole number"),
+        ({"n_particles": "8"}, "n_particles is '8'; give a whole number"),
+        ({"n_particles": None}, "n_particles is None; give a whole number"),
+        ({"n_particles": True}, "n_particles is True; give a whole number"),
+        ({"seed": "x"}, "seed is 'x'; give a whole number"),
+        ({"seed": 1.5}, r"seed is 1\.5; give a whole number"),
+        ({"n_trials": 2.5}, r"n_trials is 2\.5; give a whole number"),
+        ({"variant": None}, "variant is None; give a swarm's name: pso, pso-classic"),
     ],
 )
 def test_what_cannot_work_is_refused_in_one_sentence(
@@ -617,8 +674,9 @@ def test_the_variants_are_the_swarms_of_the_command_line() -> None:
         assert SAMPLERS[name] == f"pso_attn.swarm:{swarm.__name__}"
 
 
-def test_importing_the_package_loads_no_optuna() -> None:
-    code = "import sys, pso_attn; sys.exit('optuna' in sys.modules or 'torch' in sys.modules)"
+@pytest.mark.parametrize("after", ["", "; pso_attn.Space"])
+def test_importing_the_package_loads_no_optuna(after: str) -> None:
+    code = f"import sys, pso_attn{after}; sys.exit(bool({{'optuna', 'torch'}} & {{*sys.modules}}))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 import torch
 
+from pso_attn.attention.plain import FUSED_TOKENS
 from pso_attn.attention.scores import Scores
-from pso_attn.attention.softmax import FUSED_TOKENS, Softmax
+from pso_attn.attention.softmax import Softmax
 from pso_attn.evaluate import TRAINING_KNOBS, SwarmEvaluator
 from pso_attn.evaluate.planner import Planner
 from pso_attn.evaluate.training import SwarmTraining, read_member

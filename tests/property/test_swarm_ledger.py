@@ -97,7 +97,7 @@ def test_a_cached_distribution_equals_a_fresh_one(runs, visits, moves):
 )
 def test_targets_are_finite_and_no_better_than_what_outlived_them(rows):
     losses, fidelities = np.array(rows).T
-    seen = regrets(comparable(losses, fidelities))
+    seen = regrets(comparable(losses, fidelities, np.zeros(len(losses))))
     targets = Warp.of(seen, 0.5).targets(seen)
     assert np.all(np.isfinite(targets))
     finite = np.isfinite(losses)

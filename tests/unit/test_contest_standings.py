@@ -84,6 +84,25 @@ def test_equal_searches_are_no_lead_and_have_no_p() -> None:
     assert verdict(same, found)[0].startswith("a and b rank first: mean rank 1.5")
 
 
+@pytest.mark.parametrize("value", [None, inf])
+def test_where_nothing_completed_nobody_ranks_first(value: float | None) -> None:
+    for samplers in ("a", "ab"):
+        found = contest(**{sampler: [[value], [value]] for sampler in samplers})
+        said, doubt = verdict(found, standings(found))
+        assert said.startswith(
+            f"Nothing completed in any search by {' and '.join(samplers)}, over 2 seeds of 1"
+        )
+        assert "rank first" not in said
+        assert doubt == ""
+
+
+def test_samplers_of_which_no_search_completed_anything_are_named() -> None:
+    found = contest(a=[[1.0], [None]], b=[[None], [None]], c=[[None], [inf]])
+    said = verdict(found, standings(found))[0]
+    assert said.startswith("a ranks first: ")
+    assert said.endswith(" Nothing completed in any search by b and c.")
+
+
 @pytest.mark.parametrize("value", [None, 1.0])
 def test_a_page_is_made_of_searches_that_failed_and_that_are_all_equal(
     value: float | None, tmp_path: Any

@@ -10,8 +10,8 @@ from torch.nn.functional import elu, gelu, layer_norm
 
 from pso_attn.attention import Noise
 from pso_attn.attention.linear import _positive
+from pso_attn.attention.plain import attended
 from pso_attn.attention.projected import by_heads, by_tokens
-from pso_attn.attention.softmax import attended
 from pso_attn.counter import DropRates, keys
 from pso_attn.models import feedforward
 from pso_attn.models.norm import normed

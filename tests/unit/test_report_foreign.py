@@ -13,7 +13,9 @@ from optuna.storages.journal import JournalFileBackend
 from typer.testing import CliRunner
 
 from pso_attn.cli.app import app
-from pso_attn.store.foreign import foreign_history, foreign_space, open_foreign
+from pso_attn.errors import RunError, StorageError
+from pso_attn.store import foreign
+from pso_attn.store.foreign import foreign_history, foreign_space, is_foreign, open_foreign
 
 
 def cli(*arguments: str | Path) -> Any:
@@ -113,6 +115,100 @@ def test_a_journal_several_objectives_and_infinite_values_are_reported(
     assert folders == {"a-b", "a-b-2"}
     assert "a/b and a/b (2) have the best accuracy" in result.stdout
     assert result.stdout.splitlines()[-1] == f"together: {tmp_path / 'out' / 'index.html'}"
+
+
+@pytest.mark.parametrize("file", ["a.db", "a#b.db", "a.log", "a#b.log"])
+def test_names_and_files_may_hold_the_sign_that_parts_them(
+    file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quiet: None
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    where = f"sqlite:///{file}" if file.endswith("db") else file
+    storage = where if "://" in where else JournalStorage(JournalFileBackend(file))
+    for name in ("#c#d", "c"):
+        optuna.create_study(study_name=name, storage=storage)
+    for name in ("#c#d", "c"):
+        assert is_foreign(f"{where}#{name}")
+        assert open_foreign(f"{where}#{name}").study_name == name
+    with pytest.raises(RunError, match=f'no study "d#c" in {where}'):
+        open_foreign(f"{where}#d#c")
+    assert not is_foreign("absent.log#c#d")
+    with pytest.raises(StorageError, match="there is no such file"):
+        open_foreign("sqlite:///absent.db#c#d")
+
+
+def test_the_address_of_a_server_ends_at_the_first_sign_behind_its_database(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = []
+
+    def connect(url: str, journal: Path | None, create: bool) -> Any:
+        asked.append(url)
+        raise StorageError("not asked")
+
+    monkeypatch.setattr(foreign, "connect", connect)
+    for url in ("postgresql://me:s#cret@host:1/x", "mysql+pymysql://host/x"):
+        for name in ("c", "c#d"):
+            with pytest.raises(StorageError):
+                open_foreign(f"{url}#{name}")
+            assert asked.pop() == url
+
+
+def constrained(url: str, name: str, least: float, old: bool = False) -> optuna.Study:
+    """Return a study of x, minimised, in which x below `least` violates a constraint."""
+    distribution = optuna.distributions.FloatDistribution(0, 1)
+    study = optuna.create_study(study_name=name, storage=url)
+    for x in (0.1, 0.3, 0.5, 0.7):
+        broken: Any = {"system_attrs": {"constraints": [least - x, -1.0]}}
+        if not old:
+            broken = {"constraints": {"c": least - x, "d": -1.0}}
+        study.add_trial(
+            optuna.trial.create_trial(
+                value=x,
+                params={"x": x},
+                distributions={"x": distribution},
+                intermediate_values={1: x, 2: x},
+                **broken,
+            )
+        )
+    return study
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_the_best_of_a_study_is_the_best_that_keeps_to_its_constraints(
+    url: str, old: bool
+) -> None:
+    study = constrained(url, "bound", 0.4, old)
+    history = foreign_history(open_foreign(f"{url}#bound"))
+    full = [trial.number for trial in history.trials if trial.is_full]
+    assert full == [2, 3]
+    assert study.best_trial.number == 2
+    result = cli("report", f"{url}#bound")
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.startswith(
+        "As the study says: Trial 2 has the best value, 0.5000, of 2 that completed\n"
+        "within its constraints;"
+    )
+    assert "Trials: 2 complete, 2 infeasible." in result.stdout
+    page = Path("runs/bound-report/index.html").read_text()
+    assert ("0 &gt; 0" if old else "c &gt; 0") in page
+    assert "not trained" not in page
+
+
+def test_a_study_without_a_feasible_a_finite_or_any_trial_is_said_to_be_that(url: str) -> None:
+    constrained(url, "bound", 2.0)
+    infinite = optuna.create_study(study_name="infinite", storage=url)
+    infinite.optimize(lambda t: t.suggest_float("x", 0, 1) + float("inf"), n_trials=3)
+    optuna.create_study(study_name="empty", storage=url)
+    said = {
+        name: cli("report", f"{url}#{name}").stdout.replace("\n", " ")
+        for name in ("bound", "infinite", "empty")
+    }
+    assert "None of 4 trials completed within its constraints, so nothing" in said["bound"]
+    assert "Nothing finite: None of 3 trials completed with a finite value," in said["infinite"]
+    assert "Trials: 3 complete." in said["infinite"]
+    assert "No trial has finished yet" in said["empty"]
+    page = Path("runs/infinite-report/index.html").read_text()
+    assert page.count("No evaluation completed with a finite value") == 2
 
 
 @pytest.mark.parametrize(

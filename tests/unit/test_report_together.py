@@ -9,6 +9,7 @@ import pytest
 from pso_attn.report import ReportInput, ink
 from pso_attn.report.together import documents, entries, groups, sentences, summary_rows
 from pso_attn.report.together_page import build_together
+from pso_attn.report.words import ABSENT
 from pso_attn.testing.reporting import sample_confirmation, sample_run
 from pso_attn.types import History, Objective
 
@@ -128,6 +129,41 @@ def test_runs_in_which_nothing_completed_or_nothing_ran_are_shown_as_such(
     page = page_of([empty, replace(empty, name="void")], tmp_path / "two")
     assert "Nothing completed in empty and void." in page
     assert "<img" not in page
+
+
+def test_a_study_whose_objective_has_no_name_and_no_likeness_is_held_against_nobody(
+    short: ReportInput,
+) -> None:
+    other = sample_run(3, 6, name="other", objective=ACCURACY)
+    said = " ".join(sentences(entries([other, study(short)])))
+    assert re.search("theirs has a best value, [^;]*; nothing says what that is", said)
+    assert "taken for the same" not in said
+
+
+def test_runs_without_an_evaluation_have_no_part_in_the_column_of_equal_numbers(
+    short: ReportInput, longer: ReportInput
+) -> None:
+    empty = replace(short, name="empty", history=History(short.history.objectives), study=None)
+    columns, rows = summary_rows(entries([empty, short, longer]))
+    assert columns[2] == "best of 18"
+    assert rows[0][1:3] == (ABSENT, ABSENT)
+    assert rows[1][2] == rows[2][2]
+    assert not any(c.startswith("best of") for c in summary_rows(entries([empty, short]))[0])
+
+
+def test_runs_whose_every_value_is_infinite_completed(short: ReportInput) -> None:
+    generations = tuple(
+        tuple(
+            replace(trial, outcome=replace(trial.outcome, values=(float("inf"),)))
+            for trial in generation
+        )
+        for generation in short.history.generations
+    )
+    infinite = replace(short, name="infs", history=History(short.history.objectives, generations))
+    empty = replace(short, name="empty", history=History(short.history.objectives), study=None)
+    assert sentences(entries([empty, infinite]))[0] == (
+        "Nothing completed in empty. Nothing completed with a finite value in infs."
+    )
 
 
 def test_two_of_one_name_are_told_apart(short: ReportInput) -> None:

@@ -101,6 +101,7 @@ def test_a_paths_ends_are_the_last_two_moves_and_looking_again_is_none() -> None
         np.zeros(moves),
         np.ones(moves),
         rng.random(moves) < 0.3,
+        np.zeros(moves),
         frozenset(),
     )
     last, before = _paths(ledger, 8)

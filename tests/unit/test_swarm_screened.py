@@ -16,6 +16,13 @@ from pso_attn.testing.spaces import cube, labels, mixed, space_of
 from pso_attn.types import History
 
 
+def integers(most, *constraints):
+    return space_of(
+        [Knob(name, "int", "A number.", low=1, high=most, default=5) for name in "ab"],
+        constraints=constraints,
+    )
+
+
 def rosenbrock(params):
     x = 4.0 * np.array(list(params.values())) - 2.5  # the defaults are no head start
     return float(np.sum(100.0 * (x[1:] - x[:-1] ** 2) ** 2 + (1.0 - x[:-1]) ** 2))
@@ -80,12 +87,28 @@ def test_the_start_lasts_until_each_particle_has_a_place(particles, batch, start
     assert not np.any(np.all(positions[started:] == even[started:], axis=1))
 
 
-def test_nothing_is_evaluated_twice_while_anything_new_is_left():
-    space = labels(3)  # 24 settings
-    history = drive(ScreenedSwarm(0, 4, 4, 6), space, roughness, 6)
-    assert len(set(keys(modelled(space, stored_positions(history)[4:])))) == 20
-    more = drive(ScreenedSwarm(0, 4, 4, 6), space, roughness, 9, history=history)
-    assert len(set(keys(modelled(space, stored_positions(more))))) == 24
+def rising(params):
+    return sum(float(ord(v) if isinstance(v, str) else v) ** 2 for v in params.values())
+
+
+@pytest.mark.parametrize(
+    ("space", "settings"),
+    [
+        (labels(3), 24),
+        (integers(8), 64),
+        (integers(8, "a <= 8"), 64),
+        (integers(8, "a * b <= 16"), 34),
+        (integers(8, "a + b == 9"), 8),
+    ],
+)
+@pytest.mark.parametrize("batch", [1, 8])
+def test_nothing_is_evaluated_twice_while_anything_new_is_left(space, settings, batch):
+    def evaluated(trials):
+        history = drive(ScreenedSwarm(0, 8, batch, 9), space, rising, trials // batch)
+        return len(set(keys(modelled(space, stored_positions(history)))))
+
+    assert evaluated(8) >= 6  # so many random ones, after 32 tries each, of 8 settings
+    assert evaluated(min(40, settings // 8 * 8 + 8)) == min(40, settings)
 
 
 def test_what_does_not_act_makes_no_point_a_new_one():

@@ -6,6 +6,7 @@ from scipy.integrate import quad
 from scipy.stats import norm
 
 from pso_attn.space import Knob
+from pso_attn.space.repair import Repaired
 from pso_attn.swarm.ledger import keys
 from pso_attn.swarm.screening import (
     Fantasies,
@@ -56,23 +57,33 @@ def test_what_was_chosen_makes_its_surroundings_less_promising():
     assert fall[2] < 0.05
 
 
-def chosen(drawn, *, feasible=None, known=(), again=(), order=(0, 1), space=None, noise=1e-6):
-    """Return the moves of two slots on a line, evaluated at .1 and .5."""
-    space = space or TAKEN_AS_DRAWN
+def chosen(
+    drawn, *, broken=(), repairs=None, known=(), again=(), order=(0, 1), space=None, noise=1e-6
+):
+    """Return the moves of two slots on a line, evaluated at .1 and .5.
+
+    broken: draws that cannot be trained; none where no space is given. repairs: what others are
+    repaired to.
+    """
     points, targets = np.array([[0.1], [0.5]]), np.array([0.0, 1.0])
     shape = Hyperparameters(np.array([0.2]), 1.0, noise, 0.0)
     surrogate = given(points, np.array([False]), targets, shape)
     standing = Standing(surrogate, targets, targets, targets, 0.0, np.zeros(2), np.zeros(2))
     drawn = np.array(drawn)[:, :, None]
-    feasible = np.ones(drawn.shape[:2], dtype=bool) if feasible is None else np.array(feasible)
+
+    def trained(slot, position):
+        place = (repairs or {}).get(position[0], position[0])
+        return Repaired(np.array([place]), {"x": place}, {"x": 1.0} if place in broken else {})
+
     rngs = [np.random.default_rng(slot) for slot in range(len(drawn))]
     names, twice = ({keys(np.array([[x]]))[0] for x in places} for places in (known, again))
-    moves = chosen_moves(space, standing, drawn, feasible, names, twice, np.array(order), rngs)
+    repair = trained if space is None else None
+    line = space or space_of(LINE)
+    moves = chosen_moves(line, standing, drawn, names, twice, np.array(order), rngs, repair)
     return moves[:, 0]
 
 
 LINE = [Knob("x", "float", "A number.", low=0.0, high=1.0)]
-TAKEN_AS_DRAWN = space_of(LINE, constraints=["x >= 0"])  # where there are constraints
 DRAWN = [[0.9, 0.3], [0.9001, 0.85]]
 
 
@@ -87,11 +98,19 @@ def test_two_particles_do_not_train_the_same_settings():
 
 
 def test_what_cannot_be_trained_or_is_known_comes_last():
-    feasible = [[False, True], [True, True]]
-    assert chosen(DRAWN, feasible=feasible)[0] == 0.3
+    assert chosen(DRAWN, broken=[0.9])[0] == 0.3
     assert chosen(DRAWN, known=[0.9])[0] == 0.3
-    assert chosen(DRAWN, feasible=feasible, known=[0.3])[0] == 0.3
+    assert chosen(DRAWN, broken=[0.9], known=[0.3])[0] == 0.3
     assert chosen(DRAWN, known=[0.9, 0.3])[0] == 0.9
+
+
+def test_what_is_repaired_to_what_is_known_hides_no_new_settings():
+    seven = [0.9, 0.91, 0.92, 0.93, 0.94, 0.95, 0.2]
+    to_one = dict.fromkeys(seven[:6], 0.9)
+    drawn = [seven, [0.7] * 7]
+    assert chosen(drawn, repairs=to_one)[0] == 0.9
+    assert chosen(drawn, repairs=to_one, known=[0.9])[0] == 0.2
+    assert chosen(drawn, repairs=to_one | {0.2: 0.9}, known=[0.9])[0] == 0.9
 
 
 def test_a_chosen_move_is_improved_as_far_as_its_draws_are_apart():

@@ -11,7 +11,10 @@ def ledger_of(particles, points, losses, fidelities=None):
     points, losses = np.reshape(points, (-1, 1)).astype(float), np.array(losses, dtype=float)
     fidelities = np.ones(len(losses)) if fidelities is None else np.array(fidelities)
     again = np.zeros(len(losses), dtype=bool)
-    return Ledger(np.array(particles), points, points, losses, fidelities, again, frozenset())
+    none = np.zeros(len(losses))
+    return Ledger(
+        np.array(particles), points, points, losses, fidelities, again, none, frozenset()
+    )
 
 
 def test_bests_are_the_least_losses_and_costs_rank_them():
@@ -73,6 +76,15 @@ def test_in_many_dimensions_the_surrogate_sees_fewer_trials():
     rng = np.random.default_rng(3)
     points, losses = rng.random((250, 300)), rng.random(250)
     always = np.zeros(250, dtype=bool)
-    ledger = Ledger(np.arange(250) % 6, points, points, losses, np.ones(250), always, frozenset())
+    ledger = Ledger(
+        np.arange(250) % 6,
+        points,
+        points,
+        losses,
+        np.ones(250),
+        always,
+        np.zeros(250),
+        frozenset(),
+    )
     surrogate = standing_of(ledger, np.zeros(300, dtype=bool), 6).surrogate
     assert 100 < len(surrogate.points) < 200

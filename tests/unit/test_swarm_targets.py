@@ -63,28 +63,46 @@ def test_equal_losses_say_nothing():
 
 def test_one_huge_loss_does_not_hide_the_others():
     losses = np.r_[np.linspace(0.1, 1.0, 20), 1e300]
-    targets = normalised(comparable(losses, np.ones(21)))
+    targets = normalised(comparable(losses, np.ones(21), np.zeros(21)))
     assert np.all(np.isfinite(targets))
     assert np.all(np.diff(targets[:20]) > 0.01)
 
 
 def test_losses_at_the_end_of_what_floats_hold_are_finite_targets():
     for losses in ([1e300, -1e300, 1.0], [1e308, 1e308, -1e308], [5e-324, 0.0, 1e-300]):
-        assert np.all(np.isfinite(normalised(comparable(np.array(losses), np.ones(3)))))
+        assert np.all(
+            np.isfinite(normalised(comparable(np.array(losses), np.ones(3), np.zeros(3))))
+        )
 
 
 def test_a_failure_is_as_bad_as_the_worst_that_was_seen():
-    seen = comparable(np.array([1.0, np.inf, 3.0, np.inf]), np.ones(4))
+    seen = comparable(np.array([1.0, np.inf, 3.0, np.inf]), np.ones(4), np.zeros(4))
     np.testing.assert_array_equal(seen, [1.0, 3.0, 3.0, 3.0])
-    np.testing.assert_array_equal(comparable(np.array([np.inf, np.inf]), np.ones(2)), 0.0)
+    np.testing.assert_array_equal(
+        comparable(np.array([np.inf, np.inf]), np.ones(2), np.zeros(2)), 0.0
+    )
 
 
 def test_a_pruned_loss_is_no_better_than_the_worst_survivor_of_its_rung():
     losses = np.array([1.0, 2.0, 0.5, 5.0, 0.1])
     fidelities = np.array([1.0, 1.0, 0.5, 0.5, 0.25])
-    np.testing.assert_array_equal(comparable(losses, fidelities), [1.0, 2.0, 2.0, 5.0, 5.0])
+    np.testing.assert_array_equal(
+        comparable(losses, fidelities, np.zeros(5)), [1.0, 2.0, 2.0, 5.0, 5.0]
+    )
 
 
 def test_without_survivors_a_pruned_loss_stands_for_itself():
-    seen = comparable(np.array([0.5, 0.7, np.inf]), np.array([0.5, 0.5, 1.0]))
+    seen = comparable(np.array([0.5, 0.7, np.inf]), np.array([0.5, 0.5, 1.0]), np.zeros(3))
     np.testing.assert_array_equal(seen, [0.5, 0.7, 0.7])
+
+
+@pytest.mark.parametrize("scale", [1e-9, 1.0, 1e200])
+def test_what_breaks_constraints_is_worse_the_further_it_does(scale):
+    losses, full = np.array([1.0, np.inf, 3.0, np.inf, np.inf]), np.ones(5)
+    violations = scale * np.array([0.0, 0.2, 0.0, 0.5, 0.1])
+    seen = comparable(losses, full, violations)
+    assert seen[0] < seen[2] == seen[4] < seen[1] < seen[3] < 5.0  # worst + spread
+    alike = comparable(losses, full, scale * np.array([0.0, 1.0, 0.0, 1.0, 1.0]))
+    np.testing.assert_array_equal(alike, comparable(losses, full, np.zeros(5)))
+    none_feasible = comparable(np.full(3, np.inf), np.ones(3), scale * np.array([2.0, 1.0, 3.0]))
+    assert none_feasible[1] < none_feasible[0] < none_feasible[2]

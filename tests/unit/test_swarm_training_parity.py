@@ -72,6 +72,19 @@ LOW_RANK: list[dict[str, Any]] = [
     {"mechanism": "low_rank", "heads": 2, "rank": 4, "attention_dropout": 0.25, "beta1": 0.93},
     {"mechanism": ["low_rank", "softmax"], "heads": 2, "rank": 7, "temperature": 0.6, "lr": 4e-3},
 ]
+LONG: list[dict[str, Any]] = [  # other kernels: fused, by near blocks, and scans of several blocks
+    {"heads": 2, "lr": 3e-3, "dropout": 0.1, "temperature": 0.7, "clip_norm": 0.03},
+    {"heads": 2, "decay": 0.6, "positions": "rotary", "clip_norm": 10.0},
+    {"heads": 2, "attention_dropout": 0.2, "window_tokens": 5},
+    {"heads": 2, "window_tokens": [[3, 16], [40, 9]], "dropout": 0.2, "clip_norm": 0.1},
+    {"heads": 2, "window_tokens": 1, "learned_temperature": True, "schedule": "linear"},
+    {"heads": 1, "window_tokens": 12, "dilation": 3, "decay": 0.2, "kv_heads": 1},
+    {"heads": 2, "block_tokens": 17, "lr": 5e-3},
+    {"mechanism": "linear", "heads": 2},
+    {"mechanism": "retention", "heads": 2, "forgetting": 3.0},
+    {"mechanism": "sparse", "heads": 2, "window_tokens": 20},
+    {"mechanism": "block_low_rank", "heads": 2, "block_tokens": 32, "rank": 4},
+]
 READING: dict[str, dict[str, Any]] = {  # LSTMs, by who computes them
     "batched": {"layers": 1, "bidirectional": True},
     "one_by_one": {"layers": 1, "bidirectional": False},
@@ -129,7 +142,7 @@ class Case:
     members: list[Member]
 
 
-TASKS = ["digits", "text", "classes", "numbers", "padded", "forecast"]
+TASKS = ["digits", "text", "long text", "classes", "numbers", "padded", "forecast"]
 
 
 @pytest.fixture(params=[*TASKS, *READING, "padded states", "decoder"], scope="module")
@@ -165,6 +178,9 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     words = ["".join(rng.choice(list("abcdefgh"), size=4)) for _ in range(30)]
     path = tmp_path_factory.mktemp("text") / "corpus.txt"
     path.write_text(" ".join(rng.choice(words, size=1200)), encoding="utf-8")
+    if request.param == "long text":
+        outer = {**OUTER, "d_model": 8, "batch_size": 2}
+        return case_of(make_task("text", str(path), columns={"tokens": 130}), outer, LONG)
     return case_of(
         make_task("text", str(path), columns={"tokens": 12}), OUTER, CAUSAL + LOOKING_BACK
     )

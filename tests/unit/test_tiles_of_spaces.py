@@ -9,7 +9,7 @@ import torch
 
 from pso_attn.assembly import assemble
 from pso_attn.attention.alike import by_gemm
-from pso_attn.attention.softmax import FUSED_TOKENS
+from pso_attn.attention.plain import FUSED_TOKENS
 from pso_attn.config import read_configuration
 from pso_attn.evaluate.tiles import Cut, TiledTraining
 from pso_attn.evaluate.training import Member, read_member

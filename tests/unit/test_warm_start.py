@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from pso_attn import load_run
 from pso_attn.cli.app import app
 from pso_attn.config import read_configuration
+from pso_attn.configured_space import make_bare_space
 from pso_attn.errors import ConfigurationError, RunError
 from pso_attn.types import Trial
 from pso_attn.warm_start import WarmStart, warm_started
@@ -90,6 +91,31 @@ def test_values_outside_the_space_are_dropped_with_a_word(tmp_path: Path) -> Non
     assert any("not searched here: kappa" in note for note in warm.notes)
 
 
+def test_better_trials_that_lie_outside_whole_are_counted_and_named(tmp_path: Path) -> None:
+    rows = [{"lr": lr} for lr in (7.0, 8.0, 0.004, 9.0, 0.004, 0.006, 5.0)]
+    warm = warmed(study(tmp_path, *rows))
+    assert [start["lr"] for start in warm.configuration.starts] == [0.004, 0.006]
+    tried, passed = (note.partition("#theirs: ")[2] for note in warm.notes)
+    assert tried == (
+        "the best settings that can be searched here, of 2 of 7 trials, are tried first, after "
+        "the defaults"
+    )
+    assert passed == (
+        "3 better trials are passed over for values outside the ranges here, lr 7, 8, 9; without "
+        "these their settings are tried already"
+    )
+
+
+def test_where_all_but_the_defaults_lie_outside_no_start_is_claimed(tmp_path: Path) -> None:
+    space = make_bare_space(read_configuration("digits", ()))
+    usual = space.decode(space.encode({}))["lr"]
+    warm = warmed(study(tmp_path, {"lr": 7.0}, {"lr": usual}))
+    assert not warm.configuration.starts
+    tried, passed = (note.partition("#theirs: ")[2] for note in warm.notes)
+    assert tried == "it has nothing but the defaults that can be searched here"
+    assert passed.startswith("1 trial is passed over for values outside the ranges here, lr 7;")
+
+
 def test_whole_numbers_that_a_study_holds_as_floats_are_taken_as_whole(tmp_path: Path) -> None:
     warm = warmed(study(tmp_path, {"heads": 2.0}))
     assert warm.configuration.starts == ({"heads": 2},)
@@ -114,6 +140,31 @@ def test_a_value_for_the_model_stands_for_each_layer_and_equal_layers_for_the_mo
     starts = warmed("source", "model.layers=2", folder=runs).configuration.starts
     assert starts
     assert not any("temperature" in start for start in starts)
+
+
+@pytest.mark.parametrize(
+    ("low", "expected", "refused"),
+    [(0.005, 0.006, ""), (1.0, None, "no completed trial within its constraints to start from")],
+)
+def test_trials_that_violate_a_constraint_start_nothing(
+    low: float, expected: float | None, refused: str, tmp_path: Path
+) -> None:
+    url = f"sqlite:///{tmp_path}/their.db"
+    made = optuna.create_study(study_name="theirs", storage=url)
+    distribution = optuna.distributions.FloatDistribution(0, 1)
+    for lr in (0.004, 0.006):
+        trial = optuna.trial.create_trial(
+            value=lr,
+            params={"lr": lr},
+            distributions={"lr": distribution},
+            constraints={"c": low - lr},
+        )
+        made.add_trial(trial)
+    if refused:
+        with pytest.raises(RunError, match=refused):
+            warmed(f"{url}#theirs")
+    else:
+        assert warmed(f"{url}#theirs").configuration.starts == ({"lr": expected},)
 
 
 @pytest.mark.parametrize(
