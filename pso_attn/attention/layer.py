@@ -51,7 +51,7 @@ class LayerSettings:
     def group(self) -> tuple[str, int, int, int, int, int, int]:
         """What must be equal for particles to share a kernel."""
         shape = (self.mechanism, self.head_dim, self.heads, self.rank, self.block)
-        return (*shape, self.near, self.whole_power)
+        return (*shape, self.whole_power, self.near)
 
     @property
     def whole_power(self) -> int:
