@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Collection, Iterable, Iterator
-from itertools import chain, combinations, product
+from itertools import islice, product
 from typing import Any
 
 import numpy as np
@@ -14,19 +14,21 @@ from pso_attn.seeding import generator
 from pso_attn.space import Coordinate, Space
 from pso_attn.types import Array, Settings
 
-TRIED = 64  # settings, the defaults and others at random, that every value is tried beside
-AT_AN_END = 0.5  # of the knobs beside a pair whose ends are tried together
+TRIED = 64  # settings, the defaults and others at random, that a value is tried beside
+MOST_CORNERS, BESIDE = 256, 4  # of the knobs that refusals name; how often each is tried
+AT_AN_END = 0.5  # of the other knobs
 FOLLOWED = {"head_dim": "heads"}  # what a knob that nobody names follows from
 
 
 def check_reach(space: Space, task: Any, fixed: Collection[str], where: str) -> tuple[str, ...]:
     """Raise ConfigurationError for a value with which no particle can work; return the notes.
 
-    Each choice, and both ends of each range, are tried beside the defaults' other values, beside
-    others at random, and then beside the ends and choices of every two other knobs: what works
-    with a knob at its very end works seldom at random. fixed: the knobs that the file's [model]
-    names. where: the file's name, for messages. The notes say what a person should hear of a space
-    that can be searched: parts of it in which nothing can be trained, or nothing changes.
+    Each choice, and both ends of each range, are tried beside the defaults' other values and then
+    beside others at random. One that fails beside all of them is tried beside the ends and choices
+    of the knobs that the refusals name: what works at the very end of another range seldom does at
+    random. fixed: the knobs that the file's [model] names. where: the file's name, for messages.
+    The notes say what a person should hear of a space that can be searched: parts of it in which
+    nothing can be trained, or nothing changes.
     """
     for coordinate in space.coordinates:
         _check_span(space, coordinate, task.info, where)
@@ -34,12 +36,15 @@ def check_reach(space: Space, task: Any, fixed: Collection[str], where: str) -> 
     others = np.vstack([space.starts[:1], rng.random((TRIED - 1, space.dimension))])
     for column, coordinate in enumerate(space.coordinates):
         for point in _points(coordinate):
-            companions = chain(others, _corners(space))
-            refusals = _refusals(space, task, companions, column, point)
-            first = next(refusals, None)
-            if first is not None and all(refusals):
-                named = _blamed(space, fixed, coordinate, first)
-                raise ConfigurationError(f"{where}: {named}: {first}")
+            refusals = list(_until_one_works(_refusals(space, task, others, column, point)))
+            if not refusals or None in refusals:
+                continue
+            named = {word for said in refusals if said for word in re.findall(r"\w+", said)}
+            corners = _corners(space, named.union(coordinate.when), coordinate.path[0])
+            if None not in _refusals(space, task, corners, column, point):
+                assert refusals[0] is not None
+                key = _blamed(space, fixed, coordinate, refusals[0])
+                raise ConfigurationError(f"{where}: {key}: {refusals[0]}")
     _check_starts(space, task, where)
     return (
         *_spans(space, task.info),
@@ -75,26 +80,36 @@ def _points(coordinate: Coordinate) -> Iterator[float]:
         yield scale.point(value)
 
 
-def _corners(space: Space) -> Iterator[Array]:
-    """Yield positions (D,) at which two knobs have each of their ends and choices together.
+def _until_one_works(refusals: Iterator[str | None]) -> Iterator[str | None]:
+    """Yield refusals up to the first None, that one included."""
+    for refusal in refusals:
+        yield refusal
+        if refusal is None:
+            return
 
-    The others have an end of theirs or a value at random. What a knob has for each layer or head
-    is the same for all of them.
+
+def _corners(space: Space, names: Collection[str], tried: str) -> Iterator[Array]:
+    """Yield positions (D,) at which the named knobs have all of their ends and choices together.
+
+    Each such corner comes several times: the others have an end of theirs, or a value at random.
+    What a knob has for each layer or head is the same for all of them. tried: the one that is
+    tried, and is no corner's.
     """
     rng = generator(0, "reach", "corners")
     columns: dict[str, list[int]] = {}
     for column, coordinate in enumerate(space.coordinates):
         columns.setdefault(coordinate.path[0], []).append(column)
     points = {name: _extremes(space.coordinates[own[0]]) for name, own in columns.items()}
-    for one, other in combinations(columns, 2):
-        for pair in product(points[one], points[other]):
-            position = rng.random(space.dimension)
-            for name, own in columns.items():
-                if rng.random() < AT_AN_END:
-                    position[own] = rng.choice(points[name])
-            for name, point in zip((one, other), pair, strict=True):
-                position[columns[name]] = point
-            yield position
+    chosen = [name for name in columns if name in names and name != tried]
+    corners = product(*(points[name] for name in chosen)) if chosen else ()
+    for corner, _ in product(islice(corners, MOST_CORNERS), range(BESIDE)):
+        position = rng.random(space.dimension)
+        for name, own in columns.items():
+            if rng.random() < AT_AN_END:
+                position[own] = rng.choice(points[name])
+        for name, point in zip(chosen, corner, strict=True):
+            position[columns[name]] = point
+        yield position
 
 
 def _extremes(coordinate: Coordinate) -> list[float]:
