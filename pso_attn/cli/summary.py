@@ -233,7 +233,7 @@ _WORDS: Mapping[str, tuple[str, Any]] = {
     "seconds_per_evaluation_alone": ("one evaluation, alone", duration),
     "seconds_per_training": ("one training, in the batch", duration),
     "seconds_per_training_alone": ("one training, alone", duration),
-    "batching_gain": ("gain of the batch, as measured", lambda value: f"{value:.2f} x"),
+    "batching_gain": ("predicted gain of the batch", lambda value: f"{value:.2f} x"),
     "memory_bytes_per_training": ("memory of one training", _mebibytes),
     "memory_bytes_per_chunk": ("memory of one batch", _mebibytes),
     "search_seconds": ("the whole search, at most", duration),

@@ -72,7 +72,7 @@ def test_a_dry_run_says_the_gain_that_it_measured_and_no_other(
     monkeypatch.chdir(tmp_path)
     dry = CliRunner().invoke(app, ["search", *SMALL, "--set", "budget.steps=60", "--dry-run"])
     assert dry.exit_code == 0, dry.stderr
-    assert "gain of the batch, as measured" in dry.stdout
+    assert "predicted gain of the batch" in dry.stdout
     assert "planned: 2 trainings" in dry.stdout
     assert "predicted" not in dry.stdout
 
