@@ -19,6 +19,7 @@ from pso_attn.evaluate.precision import autocast, check_precision, products_in
 from pso_attn.evaluate.scoring import SCORED_TOGETHER
 from pso_attn.evaluate.smoothing import Smoothing
 from pso_attn.evaluate.training import data_order
+from pso_attn.models.storage import gathered
 from pso_attn.seeding import training_seed
 from pso_attn.tasks.task import Split
 
@@ -157,14 +158,15 @@ class ModuleStack:
         held = self.held if self.is_alone else {n: v[row] for n, v in self.held.items()}
         return {name: tensor.detach().clone() for name, tensor in {**values, **held}.items()}
 
+    @torch.no_grad()
     def keep(self, rows: Sequence[int]) -> None:
         """Go on with these rows of a batch alone, in ascending order."""
         kept = torch.tensor(rows, device=self.weights.device)
-        self.weights = self.weights[kept]
+        self.weights = gathered(self.weights, rows)
         self.held = {name: tensor[kept] for name, tensor in self.held.items()}
         self.seeds = [self.seeds[row] for row in rows]
         self._lay()
-        self.optimiser.keep(kept, self.weights, self.gradients)
+        self.optimiser.keep(rows, self.weights, self.gradients)
         self._smooth.keep(kept)
         self._losses = self._losses[:, kept]
         if self._order.shape[1] > 1:

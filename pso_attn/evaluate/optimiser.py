@@ -12,9 +12,11 @@ from pso_attn.errors import ConfigurationError
 from pso_attn.evaluate.graphs import Step, at
 from pso_attn.evaluate.precision import KNOBS as PRECISION_KNOBS
 from pso_attn.evaluate.smoothing import KNOBS as SMOOTHING_KNOBS
+from pso_attn.models.storage import gathered
 from pso_attn.space.knob import Knob
 
 EPSILON = 1e-8
+BLOCK_BYTES = 2**24  # of what a step needs beside what it keeps
 _ADAM = "Kingma & Ba 2014, arXiv 1412.6980, algorithm 1"
 
 KNOBS = (
@@ -191,21 +193,31 @@ class SwarmAdamW:
         return {"first": self.first, "second": self.second}
 
     def step(self, step: Step) -> None:
-        """Move the weights by the gradients; `step` counts from 0."""
+        """Move the weights by the gradients, which are gone then; `step` counts from 0."""
         weights, gradients = self.weights, self.gradients
         norm = torch.linalg.vector_norm(gradients, dim=1, keepdim=True)
         gradients.mul_((self._clip / (norm + 1e-6)).clamp_(max=1.0))
         self.first.lerp_(gradients, self._new1)
         self.second.lerp_(gradients.square_(), self._new2)
-        # m / (√(v / r²) + ε) = r m / (√v + r ε); MKL's square root is slow on zeros
-        denominator = self.second.rsqrt().reciprocal_().add_(at(self._epsilon, step))
         weights.mul_(at(self._shrink, step))
-        weights.addcdiv_(self.first * at(self._scale, step), denominator, value=-1)
+        moved = torch.mul(self.first, at(self._scale, step), out=gradients)  # 0 where nobody owns
+        # m / (√(v / r²) + ε) = r m / (√v + r ε); MKL's square root is slow on zeros
+        epsilon = at(self._epsilon, step)
+        for rows in _blocks(weights):
+            denominator = self.second[rows].rsqrt().reciprocal_().add_(epsilon[rows])
+            weights[rows].addcdiv_(moved[rows], denominator, value=-1)
 
-    def keep(self, rows: Tensor, weights: Tensor, gradients: Tensor) -> None:
-        """Go on with these rows alone, over the new flat tensors."""
+    @torch.no_grad()
+    def keep(self, rows: Sequence[int], weights: Tensor, gradients: Tensor) -> None:
+        """Go on with these rows alone, ascending, over the new flat tensors."""
         self.weights, self.gradients = weights, gradients
-        self.first, self.second = self.first[rows], self.second[rows]
+        self.first, self.second = gathered(self.first, rows), gathered(self.second, rows)
         self._scale, self._epsilon = self._scale[:, rows], self._epsilon[:, rows]
         self._shrink, self._clip = self._shrink[:, rows], self._clip[rows]
         self._new1, self._new2 = self._new1[rows], self._new2[rows]
+
+
+def _blocks(flat: Tensor) -> list[slice]:
+    """Return rows of a flat tensor (N, P) that together take `BLOCK_BYTES`, or one by one."""
+    count = max(1, BLOCK_BYTES // max(1, flat[0].nbytes))
+    return [slice(first, first + count) for first in range(0, len(flat), count)]

@@ -18,6 +18,7 @@ from pso_attn.evaluate.precision import autocast, check_precision, products_in
 from pso_attn.evaluate.scoring import score_split
 from pso_attn.evaluate.smoothing import Smoothing, check_smoothing
 from pso_attn.models import Layout, ModelSettings, read_model, swarm_type
+from pso_attn.models.storage import gathered
 from pso_attn.seeding import generator
 from pso_attn.tasks.task import Split, Task
 
@@ -159,15 +160,18 @@ class SwarmTraining:
         return self.swarm.storage.true_parameters(position)
 
     def keep(self, positions: Sequence[int]) -> None:
-        """Compact the batch to these of its present particles; schedules stay as they were."""
+        """Compact the batch to these of its present particles, ascending, where it lies.
+
+        Schedules stay as they were.
+        """
         self._graph = None  # it writes into memory that is now given up
         kept = torch.tensor(positions, device=self._keys.device)
         swarm = self.swarm
-        weights = swarm.storage.weights[kept]
+        weights = gathered(swarm.storage.weights, positions)
         self.swarm = type(swarm)(
             [swarm.settings[i] for i in positions], swarm.info, weights, swarm.storage.layout
         )
-        self.optimiser.keep(kept, weights, self.swarm.storage.gradients)
+        self.optimiser.keep(positions, weights, self.swarm.storage.gradients)
         self._smooth.keep(kept)
         self.rows = [self.rows[i] for i in positions]
         self._keys, self._losses = self._keys[:, :, kept], self._losses[:, kept]
