@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pso_attn.attention.alike import VECTOR
 from pso_attn.errors import ConfigurationError
 from pso_attn.evaluate.graphs import Step, at
 from pso_attn.evaluate.precision import KNOBS as PRECISION_KNOBS
@@ -16,7 +17,7 @@ from pso_attn.models.storage import gathered
 from pso_attn.space.knob import Knob
 
 EPSILON = 1e-8
-BLOCK_BYTES = 2**24  # of what a step needs beside what it keeps
+BLOCK_BYTES = 2**24  # that a step takes beside what it keeps
 _ADAM = "Kingma & Ba 2014, arXiv 1412.6980, algorithm 1"
 
 KNOBS = (
@@ -188,6 +189,12 @@ class SwarmAdamW:
         self._new2 = each([1 - recipe.beta2 for recipe in recipes])
 
     @property
+    def _at_once(self) -> int:
+        """How many columns are stepped at once: whole vectors of what a core computes at a time."""
+        fit = BLOCK_BYTES // (len(self.weights) * self.weights.element_size())
+        return max(1, fit // VECTOR) * VECTOR
+
+    @property
     def state(self) -> dict[str, Tensor]:
         """What is carried from step to step beside the weights, (N, P) each, by name."""
         return {"first": self.first, "second": self.second}
@@ -202,10 +209,10 @@ class SwarmAdamW:
         weights.mul_(at(self._shrink, step))
         moved = torch.mul(self.first, at(self._scale, step), out=gradients)  # 0 where nobody owns
         # m / (√(v / r²) + ε) = r m / (√v + r ε); MKL's square root is slow on zeros
-        epsilon = at(self._epsilon, step)
-        for rows in _blocks(weights):
-            denominator = self.second[rows].rsqrt().reciprocal_().add_(epsilon[rows])
-            weights[rows].addcdiv_(moved[rows], denominator, value=-1)
+        epsilon, width = at(self._epsilon, step), self._at_once
+        pieces = zip(*(x.split(width, 1) for x in (weights, moved, self.second)), strict=True)
+        for columns, by, second in pieces:
+            columns.addcdiv_(by, second.rsqrt().reciprocal_().add_(epsilon), value=-1)
 
     @torch.no_grad()
     def keep(self, rows: Sequence[int], weights: Tensor, gradients: Tensor) -> None:
@@ -216,8 +223,3 @@ class SwarmAdamW:
         self._shrink, self._clip = self._shrink[:, rows], self._clip[rows]
         self._new1, self._new2 = self._new1[rows], self._new2[rows]
 
-
-def _blocks(flat: Tensor) -> list[slice]:
-    """Return rows of a flat tensor (N, P) that together take `BLOCK_BYTES`, or one by one."""
-    count = max(1, BLOCK_BYTES // max(1, flat[0].nbytes))
-    return [slice(first, first + count) for first in range(0, len(flat), count)]
