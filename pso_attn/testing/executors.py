@@ -304,7 +304,7 @@ class WorkerContract(ExecutorContract):
     def test_a_chunk_whose_worker_the_kernel_kills_is_halved_until_who_eats_its_memory_is_alone(
         self, tmp_path: Path
     ) -> None:
-        """The others have the outcomes that they would have had; skipped as above."""
+        """That one is tried three times, as ever; skipped as above."""
         with ExitStack() as stack:
             group = limited(stack)
             settings: list[dict[str, Any]] = [{"x": 0.1 * k} for k in range(4)]
@@ -313,10 +313,7 @@ class WorkerContract(ExecutorContract):
             ours = stack.enter_context(closing(self.make(trainer, WORKERS)))
             found = outcomes(trainer, ours, asked(settings, chunks=chunks), tmp_path)
             assert group.killed() == 2 + 3
-        plain = asked([{"x": one["x"]} for one in settings], chunks=chunks)
-        expected = outcomes(trainer, LocalExecutor(trainer, CPU), plain, tmp_path)
-        for trial in (0, 2, 3):
-            assert fact(found[trial]) == fact(expected[trial])
+        assert [one.state is State.FAIL for one in found] == [False, True, False, False]
         assert found[1].error is not None
         assert found[1].error.startswith(self.told["is killed"]), found[1].error
 
