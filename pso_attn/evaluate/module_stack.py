@@ -17,8 +17,8 @@ from pso_attn.evaluate.order import DataOrder
 from pso_attn.evaluate.own_code import own_code
 from pso_attn.evaluate.own_factory import OwnFactory, state_of
 from pso_attn.evaluate.precision import autocast, check_precision, products_in
-from pso_attn.evaluate.scoring import SCORED_TOGETHER
 from pso_attn.evaluate.smoothing import Smoothing
+from pso_attn.models.footprint import SCORED_TOGETHER
 from pso_attn.models.storage import gathered
 from pso_attn.seeding import training_seed
 from pso_attn.tasks.task import Split
