@@ -8,7 +8,7 @@ from math import ceil
 import torch
 
 from pso_attn.evaluate import order
-from pso_attn.evaluate.device import is_out_of_memory, memory_budget_bytes
+from pso_attn.evaluate.device import give_freed_memory_back, is_out_of_memory, memory_budget_bytes
 from pso_attn.evaluate.probe import probed_bytes
 from pso_attn.evaluate.tiles import even_parts
 from pso_attn.evaluate.training import Member
@@ -140,4 +140,6 @@ def _probed_scale(
         if not is_out_of_memory(error):
             raise
         return 1.0  # its own training will fail, and say what it needed
+    finally:
+        give_freed_memory_back()  # to workers, if those train and not this process
     return max(1.0, taken / estimates[largest])

@@ -46,7 +46,8 @@ def probed_bytes(member: Member, task: Task, device: torch.device) -> int:
 
 def height_bytes(work: Callable[[], object]) -> int:
     """Return the most bytes that tensors took at once which were made meanwhile, on a CPU."""
-    with _Watched() as watched:
+    watched = _Watched()
+    with watched:
         work()
     return watched.height
 
