@@ -4,8 +4,8 @@ BYTES = 4  # float32
 SCORED_TOGETHER = 128  # examples per forward pass, where a model is scored
 FLAT = 5  # weights, gradients, two moments, and gradients as they are found
 # times what tensors take: an allocator has holes that the next tensor does not fit into (glibc's
-# is 1.1 to 1.4 times as large at its height, docs/log.md)
-WITH_HOLES = 1.4
+# is 1.1 to 1.5 times as large at its height, docs/log.md)
+WITH_HOLES = 1.5
 
 
 def footprint(parameters: int, batch: int, trained: int, scored: int) -> int:

@@ -28,7 +28,7 @@ SHAPES: list[tuple[str, dict[str, Any]]] = [
     ("digits", {"family": "lstm", "hidden": 64, "bidirectional": True}),
 ]
 REAL = """
-import json, resource, sys
+import json, sys
 import torch
 from pso_attn.evaluate.device import give_freed_memory_back
 from pso_attn.evaluate.packing import chunk_bytes
@@ -36,6 +36,10 @@ from pso_attn.evaluate.training import SwarmTraining, read_member
 from pso_attn.tasks import make_task
 
 task, device = make_task("digits"), torch.device("cpu")
+
+def kib(name):
+    lines = open("/proc/self/status").read().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(name))
 
 def life(settings, count):
     members = [read_member({**settings, "lr": 1e-3 * (k + 1)}, 1, task) for k in range(count)]
@@ -49,10 +53,9 @@ def life(settings, count):
 
 life(json.loads(sys.argv[1]), 2)  # what libraries take once and for all chunks
 give_freed_memory_back()
-pages = int(open("/proc/self/statm").read().split()[1])
+before = kib("VmRSS")
 estimate = life(json.loads(sys.argv[1]), 4)
-height = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-print(estimate / (height - pages * resource.getpagesize()))
+print(estimate / 1024 / (kib("VmHWM") - before))  # getrusage would count the parent's too
 """
 
 
@@ -83,7 +86,7 @@ def test_a_process_that_trains_a_chunk_takes_what_is_estimated() -> None:
         text=True,
         check=True,
     )
-    assert 0.9 < float(found.stdout) < 1.5
+    assert 0.85 < float(found.stdout) < 1.6
 
 
 def test_leaving_copies_nothing_of_what_is_large() -> None:
