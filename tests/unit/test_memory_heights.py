@@ -99,6 +99,19 @@ def test_leaving_copies_nothing_of_what_is_large() -> None:
     assert height_bytes(lambda: training.keep([0, 1, 3])) < 3.1 * flat
 
 
+def test_a_step_of_the_optimiser_and_hidden_values_while_scoring_take_little_beside() -> None:
+    task, heights = make_task("digits"), []
+    for ratio in (1, 8):
+        own = {"layers": 1, "d_model": 256, "feedforward_ratio": ratio}
+        members = [read_member(own, seed, task) for seed in range(4)]
+        heights.append(height_bytes(SwarmTraining(task, members, 1, CPU).score))
+    assert heights[1] < 1.1 * heights[0]
+    members = [read_member(WIDE, seed, task) for seed in range(4)]
+    training = SwarmTraining(task, members, 1, CPU)
+    flat = training.swarm.storage.weights.nbytes
+    assert height_bytes(lambda: training.optimiser.step(0)) < 0.4 * flat
+
+
 def test_what_is_kept_for_every_step_is_estimated_and_equal_seeds_share_it() -> None:
     steps, batch, seeds = 1000, 64, np.arange(64) % 2
     task = make_task("digits")
