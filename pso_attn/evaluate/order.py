@@ -33,9 +33,9 @@ class DataOrder:
         self._rows = torch.from_numpy(inverse).to(device) if len(unique) > 1 else None
 
     def at(self, step: Step) -> Tensor:
-        """Return the examples of a step: int64 (N, B), or (1, B) where all have the same."""
+        """Return the examples of a step: int32 (N, B), or (1, B) where all have the same."""
         chosen = at(self._table, step)
-        return (chosen if self._rows is None else chosen[self._rows]).long()
+        return chosen if self._rows is None else chosen[self._rows]
 
     def keep(self, rows: Sequence[int]) -> None:
         """Go on with these trainings alone."""

@@ -105,7 +105,7 @@ def test_a_step_of_the_optimiser_and_hidden_values_while_scoring_take_little_bes
         own = {"layers": 1, "d_model": 256, "feedforward_ratio": ratio}
         members = [read_member(own, seed, task) for seed in range(4)]
         heights.append(height_bytes(SwarmTraining(task, members, 1, CPU).score))
-    assert heights[1] < 1.1 * heights[0]
+    assert heights[1] < 1.3 * heights[0]  # all hidden values are 2.5 times as many
     members = [read_member(WIDE, seed, task) for seed in range(4)]
     training = SwarmTraining(task, members, 1, CPU)
     flat = training.swarm.storage.weights.nbytes
