@@ -6,9 +6,10 @@ from torch.nn.functional import cross_entropy
 
 from pso_attn.counter import keys
 from pso_attn.evaluate.device import one_thread
+from pso_attn.evaluate.order import DataOrder
 from pso_attn.evaluate.precision import autocast, products_in
 from pso_attn.evaluate.scoring import scores_of
-from pso_attn.evaluate.training import Member, data_order, on_device
+from pso_attn.evaluate.training import Member, on_device
 from pso_attn.models import swarm_type
 from pso_attn.tasks.task import Split, Task
 
@@ -44,7 +45,7 @@ class AloneTraining:
         self._train = on_device(task.train, device, dtype)
         self._splits: dict[str, Split] = {}
         seeds = np.array([member.seed], dtype=np.int64)
-        self._order = data_order(seeds, len(task.train), steps, recipe.batch_size).to(device)
+        self._order = DataOrder(seeds, len(task.train), steps, recipe.batch_size, device)
         self._keys = keys(seeds, steps, started.sites).to(device) if swarm_dropout else None
 
     @one_thread()
@@ -54,7 +55,7 @@ class AloneTraining:
         self.model.train()
         with products_in(recipe.precision, parameters[0].device):
             for step in range(self.step, until):
-                rows = self._order[step, 0]
+                rows = self._order.at(step)[0]
                 inputs = self._train.inputs.index_select(0, rows)
                 targets = self._train.targets.index_select(0, rows)
                 drawn = None if self._keys is None else self._keys[step]

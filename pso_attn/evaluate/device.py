@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache, partial
+from math import inf
 from pathlib import Path
 
 import psutil
@@ -17,6 +18,8 @@ from pso_attn.held import Held
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 _ALL_OF_MODE = -1  # MKL_CBWR_ALL of mkl_types.h
 BUSY_SECONDS = 0.1  # over which other work is looked at
+GROUPS = Path("/sys/fs/cgroup")
+_LIMITS = {"": "memory.max", "memory": "memory.limit_in_bytes"}  # version 2, version 1
 MEMORY_SHARE = 0.5  # of the device's whole memory, so that a resumed run plans the same chunks
 
 
@@ -43,10 +46,30 @@ def resolve_device(name: str) -> torch.device:
 def memory_budget_bytes(device: torch.device) -> int:
     """Return how many bytes one chunk may be estimated to need."""
     if device.type == "cuda":
-        total = torch.cuda.get_device_properties(device).total_memory
+        total: float = torch.cuda.get_device_properties(device).total_memory
     else:
-        total = psutil.virtual_memory().total
+        total = min(psutil.virtual_memory().total, group_limit_bytes())
     return int(total * MEMORY_SHARE)
+
+
+def group_limit_bytes(process: Path = Path("/proc/self"), groups: Path = GROUPS) -> float:
+    """Return the memory that a process's control groups allow it, on Linux; infinity without.
+
+    Containers and batch systems set such limits, and a group's holds for all groups below it.
+    process: its folder in /proc. groups: where both versions of groups are mounted.
+    """
+    limits = [inf]
+    with suppress(OSError):
+        for line in (process / "cgroup").read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            if controllers not in _LIMITS:
+                continue
+            mount, name = groups / controllers, _LIMITS[controllers]
+            own = mount / path.lstrip("/")  # absent in a container that is shown its own as "/"
+            for folder in (own, *(one for one in own.parents if one.is_relative_to(mount))):
+                with suppress(OSError, ValueError):  # "max" is none
+                    limits.append(int((folder / name).read_text()))
+    return min(limits)
 
 
 @cache
@@ -56,12 +79,22 @@ def keep_freed_memory() -> None:
     By default it gives blocks of a megabyte back at once, and each step faults them in again:
     5 to 15 % of a step at widths of 32 and above.
     """
-    if sys.platform != "linux":
-        return
-    library = ctypes.CDLL(None)
-    if hasattr(library, "gnu_get_libc_version"):
+    library = _glibc()
+    if library is not None:
         library.mallopt(_MMAP_THRESHOLD, 2**30)
         library.mallopt(_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def give_freed_memory_back() -> None:
+    """Let others have what is free after all in the process, where the C library is glibc."""
+    library = _glibc()
+    if library is not None:
+        library.malloc_trim(0)
+
+
+def _glibc() -> ctypes.CDLL | None:
+    library = ctypes.CDLL(None) if sys.platform == "linux" else None
+    return library if hasattr(library, "gnu_get_libc_version") else None
 
 
 def _as_many_threads_again() -> Callable[[], object]:

@@ -102,7 +102,8 @@ class SwarmEvaluator:
         As many as there are workers, if there are as many trials; larger ones for quicker workers.
         """
         members = [[read_member(c.settings, s, self.task) for s in c.seeds] for c in trained]
-        packed = pack(members, self.task, self.device, self._executor.limit_bytes)
+        limit_bytes = self._executor.limit_bytes
+        packed = pack(members, self.task, self.budget.steps, self.device, limit_bytes)
         weights = [self._trainer.work(candidate) for candidate in trained]
         shared = shared_out(packed, weights, self._executor.speeds)
         return tuple(tuple(trained[index].trial for index in chunk) for chunk in shared)

@@ -13,12 +13,13 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from pso_attn.evaluate.optimiser import Recipe, SwarmAdamW
+from pso_attn.evaluate.order import DataOrder
 from pso_attn.evaluate.own_code import own_code
 from pso_attn.evaluate.own_factory import OwnFactory, state_of
 from pso_attn.evaluate.precision import autocast, check_precision, products_in
-from pso_attn.evaluate.scoring import SCORED_TOGETHER
 from pso_attn.evaluate.smoothing import Smoothing
-from pso_attn.evaluate.training import data_order
+from pso_attn.models.footprint import SCORED_TOGETHER
+from pso_attn.models.storage import gathered
 from pso_attn.seeding import training_seed
 from pso_attn.tasks.task import Split
 
@@ -54,7 +55,7 @@ class ModuleStack:
         self._smooth = Smoothing([recipe.label_smoothing for recipe in recipes], self.weights)
         self._train = train
         numbers = np.array(seeds, dtype=np.int64)
-        self._order = data_order(numbers, len(train), steps, recipes[0].batch_size).to(device)
+        self._order = DataOrder(numbers, len(train), steps, recipes[0].batch_size, device)
         self._losses = torch.zeros(steps, len(modules), device=device)
 
     def _lay(self) -> None:
@@ -96,7 +97,7 @@ class ModuleStack:
 
     def losses(self, step: int) -> Tensor:
         """Return the training losses (N,) of a step's batches."""
-        chosen = self._order[step]  # (N or 1, B)
+        chosen = self._order.at(step)  # (N or 1, B)
         inputs, targets = self._train.inputs[chosen], self._train.targets[chosen]
         with autocast(self.precision, self.weights.device):
             logits = self.forward(inputs)
@@ -157,18 +158,18 @@ class ModuleStack:
         held = self.held if self.is_alone else {n: v[row] for n, v in self.held.items()}
         return {name: tensor.detach().clone() for name, tensor in {**values, **held}.items()}
 
+    @torch.no_grad()
     def keep(self, rows: Sequence[int]) -> None:
         """Go on with these rows of a batch alone, in ascending order."""
         kept = torch.tensor(rows, device=self.weights.device)
-        self.weights = self.weights[kept]
+        self.weights = gathered(self.weights, rows)
         self.held = {name: tensor[kept] for name, tensor in self.held.items()}
         self.seeds = [self.seeds[row] for row in rows]
         self._lay()
-        self.optimiser.keep(kept, self.weights, self.gradients)
+        self.optimiser.keep(rows, self.weights, self.gradients)
         self._smooth.keep(kept)
         self._losses = self._losses[:, kept]
-        if self._order.shape[1] > 1:
-            self._order = self._order[:, kept]
+        self._order.keep(rows)
 
     def differentiate(self, loss: Tensor) -> None:
         """Put the gradient of every weight into `gradients`; 0 where the loss has none."""

@@ -1,20 +1,26 @@
 """AdamW for a whole swarm: every particle has its own learning rate, decay, momentum and clip."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from pso_attn.attention.alike import VECTOR
 from pso_attn.errors import ConfigurationError
 from pso_attn.evaluate.graphs import Step, at
 from pso_attn.evaluate.precision import KNOBS as PRECISION_KNOBS
 from pso_attn.evaluate.smoothing import KNOBS as SMOOTHING_KNOBS
+from pso_attn.models.storage import gathered
 from pso_attn.space.knob import Knob
 
 EPSILON = 1e-8
+BLOCK_BYTES = 2**24  # that a step takes beside what it keeps
+Table = NDArray[np.float64]
 _ADAM = "Kingma & Ba 2014, arXiv 1412.6980, algorithm 1"
 
 KNOBS = (
@@ -166,25 +172,28 @@ class SwarmAdamW:
         self.weights, self.gradients = weights, gradients
         self.first, self.second = torch.zeros_like(weights), torch.zeros_like(weights)
 
-        def each(values: Sequence[Any]) -> Tensor:
-            return torch.tensor(values, dtype=weights.dtype, device=weights.device)[..., None]
+        def each(values: Sequence[float] | Table) -> Tensor:
+            table = torch.as_tensor(values, dtype=weights.dtype, device=weights.device)
+            return table[..., None]
 
-        rates = [[recipe.rate(step, steps) for recipe in recipes] for step in range(steps)]
-        counts = range(1, steps + 1)
-        scale = [
-            [rate / (1 - r.beta1**count) for rate, r in zip(row, recipes, strict=True)]
-            for count, row in zip(counts, rates, strict=True)
-        ]
-        root = [[math.sqrt(1 - r.beta2**count) for r in recipes] for count in counts]
-        shrink = [
-            [1 - rate * r.weight_decay for rate, r in zip(row, recipes, strict=True)]
-            for row in rates
-        ]
-        self._scale, self._shrink = each(scale) * each(root), each(shrink)
-        self._epsilon = each(root) * EPSILON
+        def by_step(value: Callable[[Recipe, int], float]) -> Table:  # (steps, N)
+            values = (value(recipe, step) for step in range(steps) for recipe in recipes)
+            return np.fromiter(values, np.float64, steps * len(recipes)).reshape(steps, -1)
+
+        rates = by_step(lambda recipe, step: recipe.rate(step, steps))
+        self._shrink = each(1 - rates * [recipe.weight_decay for recipe in recipes])
+        rates /= 1 - by_step(lambda recipe, step: recipe.beta1 ** (step + 1))
+        root = each(np.sqrt(1 - by_step(lambda recipe, step: recipe.beta2 ** (step + 1))))
+        self._scale, self._epsilon = each(rates) * root, root * EPSILON
         self._clip = each([recipe.clip_norm for recipe in recipes])
         self._new1 = each([1 - recipe.beta1 for recipe in recipes])
         self._new2 = each([1 - recipe.beta2 for recipe in recipes])
+
+    @property
+    def _at_once(self) -> int:
+        """How many columns are stepped at once: whole vectors of a core's."""
+        fit = BLOCK_BYTES // (len(self.weights) * self.weights.element_size())
+        return max(1, fit // VECTOR) * VECTOR
 
     @property
     def state(self) -> dict[str, Tensor]:
@@ -192,21 +201,25 @@ class SwarmAdamW:
         return {"first": self.first, "second": self.second}
 
     def step(self, step: Step) -> None:
-        """Move the weights by the gradients; `step` counts from 0."""
+        """Move the weights by the gradients, which are gone then; `step` counts from 0."""
         weights, gradients = self.weights, self.gradients
         norm = torch.linalg.vector_norm(gradients, dim=1, keepdim=True)
         gradients.mul_((self._clip / (norm + 1e-6)).clamp_(max=1.0))
         self.first.lerp_(gradients, self._new1)
         self.second.lerp_(gradients.square_(), self._new2)
-        # m / (√(v / r²) + ε) = r m / (√v + r ε); MKL's square root is slow on zeros
-        denominator = self.second.rsqrt().reciprocal_().add_(at(self._epsilon, step))
         weights.mul_(at(self._shrink, step))
-        weights.addcdiv_(self.first * at(self._scale, step), denominator, value=-1)
+        moved = torch.mul(self.first, at(self._scale, step), out=gradients)  # 0 where nobody owns
+        # m / (√(v / r²) + ε) = r m / (√v + r ε); MKL's square root is slow on zeros
+        epsilon, width = at(self._epsilon, step), self._at_once
+        pieces = zip(*(x.split(width, 1) for x in (weights, moved, self.second)), strict=True)
+        for columns, by, second in pieces:
+            columns.addcdiv_(by, second.rsqrt().reciprocal_().add_(epsilon), value=-1)
 
-    def keep(self, rows: Tensor, weights: Tensor, gradients: Tensor) -> None:
-        """Go on with these rows alone, over the new flat tensors."""
+    @torch.no_grad()
+    def keep(self, rows: Sequence[int], weights: Tensor, gradients: Tensor) -> None:
+        """Go on with these rows alone, ascending, over the new flat tensors."""
         self.weights, self.gradients = weights, gradients
-        self.first, self.second = self.first[rows], self.second[rows]
+        self.first, self.second = gathered(self.first, rows), gathered(self.second, rows)
         self._scale, self._epsilon = self._scale[:, rows], self._epsilon[:, rows]
         self._shrink, self._clip = self._shrink[:, rows], self._clip[rows]
         self._new1, self._new2 = self._new1[rows], self._new2[rows]

@@ -7,7 +7,8 @@ from math import ceil
 
 import torch
 
-from pso_attn.evaluate.device import is_out_of_memory, memory_budget_bytes
+from pso_attn.evaluate import order
+from pso_attn.evaluate.device import give_freed_memory_back, is_out_of_memory, memory_budget_bytes
 from pso_attn.evaluate.probe import probed_bytes
 from pso_attn.evaluate.tiles import even_parts
 from pso_attn.evaluate.training import Member
@@ -16,20 +17,23 @@ from pso_attn.models.info import TaskInfo
 from pso_attn.tasks.task import Task
 
 PROBED_SHARE = 0.1  # of the limit: what is estimated below needs no closer look
+TABLES, SITES = 4, 4  # numbers of 4 bytes a step; and of keys, at most so many a layer
 ROUNDING = 1e-6  # of a sum of floats, above which a share is another part
 
 
 def pack(
     candidates: Sequence[Sequence[Member]],
     task: Task,
+    steps: int,
     device: torch.device,
     limit_bytes: int | None = None,
 ) -> list[list[int]]:
     """Return chunks of indices into `candidates`, in their order; all seeds stay together.
 
     Memory is estimated; where it may be short, the largest training of a bucket is probed and the
-    estimates of all are scaled by what it took. limit_bytes: of one chunk, by default the device's
-    share. A candidate that alone is above the limit gets a chunk of its own.
+    estimates of all are scaled by what it took. steps: of each training. limit_bytes: of one
+    chunk, by default the device's share. A candidate that alone is above the limit gets a chunk of
+    its own.
     """
     limit = memory_budget_bytes(device) if limit_bytes is None else limit_bytes
     buckets: dict[tuple[int | str, ...], list[int]] = {}
@@ -39,13 +43,20 @@ def pack(
     for bucket in buckets.values():
         trainings = [member for index in bucket for member in candidates[index]]
         scale = _probed_scale(trainings, task, device, limit)
-        room = 0.0
+        an_order = order_bytes(trainings[0], steps)
+        room, ordered = 0.0, set[int]()
         for index in bucket:
-            needed = scale * sum(memory_bytes(member, task.info) for member in candidates[index])
-            if needed > room:
+            members = candidates[index]
+            seeds = {member.seed for member in members}
+            needed = sum(
+                scale * memory_bytes(member, task.info) + table_bytes(member, steps)
+                for member in members
+            )
+            if needed + an_order * len(seeds - ordered) > room:
                 chunks.append([])
-                room = limit
-            room -= needed
+                room, ordered = limit, set()
+            room -= needed + an_order * len(seeds - ordered)
+            ordered |= seeds
             chunks[-1].append(index)
     return chunks
 
@@ -92,9 +103,25 @@ def _by_speed(
     return parts
 
 
+def chunk_bytes(members: Sequence[Member], info: TaskInfo, steps: int) -> int:
+    """Return the estimate for trainings that share a chunk, of so many steps each."""
+    each = sum(memory_bytes(member, info) + table_bytes(member, steps) for member in members)
+    return each + order_bytes(members[0], steps) * len({member.seed for member in members})
+
+
 def memory_bytes(member: Member, info: TaskInfo) -> int:
     """Return the estimate for one training."""
     return model_cost(member.model, info, member.recipe.batch_size)["memory_bytes"]
+
+
+def table_bytes(member: Member, steps: int) -> int:
+    """Return what a training keeps for every step: its rates, its loss and keys of its dropout."""
+    return steps * 4 * (TABLES + SITES * member.model.layers)
+
+
+def order_bytes(member: Member, steps: int) -> int:
+    """Return what the trainings of one seed keep of the order of data."""
+    return steps * order.BYTES * member.recipe.batch_size
 
 
 def _probed_scale(
@@ -113,4 +140,6 @@ def _probed_scale(
         if not is_out_of_memory(error):
             raise
         return 1.0  # its own training will fail, and say what it needed
+    finally:
+        give_freed_memory_back()  # to workers, if those train and not this process
     return max(1.0, taken / estimates[largest])

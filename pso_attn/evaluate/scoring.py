@@ -7,9 +7,8 @@ from torch import Tensor
 
 from pso_attn.evaluate.precision import autocast, products_in
 from pso_attn.models import Swarm
+from pso_attn.models.footprint import SCORED_TOGETHER
 from pso_attn.tasks.task import Split, Task
-
-SCORED_TOGETHER = 128  # examples per forward pass
 
 
 def score_split(

@@ -37,7 +37,7 @@ def train_swarm(
     settings, seeds: of equal length. report: called with (steps done, steps in all).
     """
     members = [[read_member(s, seed, task)] for s, seed in zip(settings, seeds, strict=True)]
-    chunks = pack(members, task, device)
+    chunks = pack(members, task, steps, device)
     results: dict[int, Scored] = {}
     planner = Planner(task, device)
     for number, chunk in enumerate(chunks):

@@ -8,7 +8,7 @@ from pso_attn.evaluate.chunk import train_chunk
 from pso_attn.evaluate.device import is_out_of_memory, memory_budget_bytes
 from pso_attn.evaluate.jobs import Hear, Job, Step, Trained, failed, record_index
 from pso_attn.evaluate.optimiser import read_recipe
-from pso_attn.evaluate.packing import memory_bytes
+from pso_attn.evaluate.packing import chunk_bytes
 from pso_attn.evaluate.planner import Planner
 from pso_attn.evaluate.smoothing import check_smoothing
 from pso_attn.evaluate.training import Member, read_member
@@ -106,6 +106,6 @@ class SwarmTrainer:
 
     def _check_room(self, members: list[Member]) -> None:
         """Raise MemoryError for a chunk that was planned for a machine with more memory."""
-        needed = sum(memory_bytes(member, self.task.info) for member in members)
+        needed = chunk_bytes(members, self.task.info, self.budget.steps)
         if needed > memory_budget_bytes(self.device):
             raise MemoryError(f"{len(members)} trainings need about {needed / 2**20:.0f} MiB")

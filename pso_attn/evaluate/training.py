@@ -14,11 +14,12 @@ from pso_attn.errors import DeviceError
 from pso_attn.evaluate.device import keep_freed_memory, one_thread
 from pso_attn.evaluate.graphs import Step, StepGraph, at, put
 from pso_attn.evaluate.optimiser import Recipe, SwarmAdamW, read_recipe
+from pso_attn.evaluate.order import DataOrder
 from pso_attn.evaluate.precision import autocast, check_precision, products_in
 from pso_attn.evaluate.scoring import score_split
 from pso_attn.evaluate.smoothing import Smoothing, check_smoothing
 from pso_attn.models import Layout, ModelSettings, read_model, swarm_type
-from pso_attn.seeding import generator
+from pso_attn.models.storage import gathered
 from pso_attn.tasks.task import Split, Task
 
 DATA_SHARE = 0.25  # of a CUDA device's memory, for one split
@@ -85,7 +86,7 @@ class SwarmTraining:
         self._splits: dict[str, Split] = {}
         self._keys = keys(seeds, steps, self.swarm.sites).to(device)  # (steps, sites, N)
         batch = placed[0].recipe.batch_size
-        self._order = data_order(seeds, len(self._train), steps, batch).to(device)
+        self._order = DataOrder(seeds, len(self._train), steps, batch, device)
         self._losses = torch.zeros(steps, len(placed), dtype=dtype, device=device)
         self.records = True  # whether steps on a CUDA device become a graph
         self._graph: StepGraph | None = None  # of the present layout
@@ -109,7 +110,7 @@ class SwarmTraining:
     def train_step(self, step: Step) -> None:
         """Train one step, whose number may lie on the device."""
         train, weights = self._train, self.swarm.storage.weights
-        chosen = at(self._order, step)  # (N or 1, B)
+        chosen = self._order.at(step)  # (N or 1, B)
         inputs = train.inputs[chosen]  # (N or 1, B, T[, features])
         targets = train.targets[chosen]
         with autocast(self.precision, weights.device):
@@ -159,20 +160,22 @@ class SwarmTraining:
         return self.swarm.storage.true_parameters(position)
 
     def keep(self, positions: Sequence[int]) -> None:
-        """Compact the batch to these of its present particles; schedules stay as they were."""
+        """Compact the batch to these of its present particles, ascending, where it lies.
+
+        Schedules stay as they were.
+        """
         self._graph = None  # it writes into memory that is now given up
         kept = torch.tensor(positions, device=self._keys.device)
         swarm = self.swarm
-        weights = swarm.storage.weights[kept]
+        weights = gathered(swarm.storage.weights, positions)
         self.swarm = type(swarm)(
             [swarm.settings[i] for i in positions], swarm.info, weights, swarm.storage.layout
         )
-        self.optimiser.keep(kept, weights, self.swarm.storage.gradients)
+        self.optimiser.keep(positions, weights, self.swarm.storage.gradients)
         self._smooth.keep(kept)
         self.rows = [self.rows[i] for i in positions]
         self._keys, self._losses = self._keys[:, :, kept], self._losses[:, kept]
-        if self._order.shape[1] > 1:
-            self._order = self._order[:, kept]
+        self._order.keep(positions)
 
 
 def divergence(bad: int | None, metrics: Mapping[str, float], step: int) -> str | None:
@@ -184,24 +187,6 @@ def divergence(bad: int | None, metrics: Mapping[str, float], step: int) -> str 
         return None
     where = f"the training loss at step {bad}" if bad else f"the score at step {step}"
     return f"diverged: {where} is not a finite number"
-
-
-def data_order(
-    seeds: np.ndarray[Any, np.dtype[np.int64]], examples: int, steps: int, batch: int
-) -> Tensor:
-    """Return which examples each step trains on: int64 (steps, N, B), N = 1 for equal seeds.
-
-    A fresh permutation each epoch, keyed by the training seed and the epoch.
-    """
-    needed = steps * batch
-    unique, inverse = np.unique(seeds, return_inverse=True)
-    orders = []
-    for seed in unique:
-        epochs = range(-(-needed // examples))
-        drawn = [generator(int(seed), epoch, "order").permutation(examples) for epoch in epochs]
-        orders.append(np.concatenate(drawn)[:needed].reshape(steps, batch))
-    table = np.stack(orders, axis=1)
-    return torch.from_numpy(table if len(unique) == 1 else table[:, inverse])
 
 
 def on_device(split: Split, device: torch.device, dtype: torch.dtype) -> Split:

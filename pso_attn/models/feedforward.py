@@ -19,8 +19,13 @@ def fed_forward(x: Tensor, expand: Tensor, contract: Tensor, factors: Tensor | N
     """
     is_large = len(x) * x.shape[1] * expand.shape[2] > AT_ONCE
     if is_large and x.device.type == "cpu" and not torch.is_autocast_enabled("cpu"):
-        out: Tensor = _FedForward.apply(x, expand, contract, factors)  # type: ignore[no-untyped-call]  # torch's
-        return out
+        if torch.is_grad_enabled():
+            out: Tensor = _FedForward.apply(x, expand, contract, factors)  # type: ignore[no-untyped-call]  # torch's
+            return out
+        whole = torch.empty_like(x)
+        for _ in _pushed(_size(x, expand), x, expand, contract, factors, whole):
+            pass  # hidden values of a few particles at a time
+        return whole
     contracted = torch.bmm(gelu(torch.bmm(normed(x), expand)), contract)
     return x + (contracted if factors is None else contracted * factors)
 
@@ -36,17 +41,9 @@ class _FedForward(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, expand: Tensor, contract: Tensor, factors: Tensor | None
     ) -> Tensor:
-        ctx.size = max(1, AT_ONCE // (x.shape[1] * expand.shape[2]))  # particles
-        whole, blocks = torch.empty_like(x), []
-        for rows, first, second, drops, out in _cut(ctx.size, x, expand, contract, factors, whole):
-            normed_rows, mean, scale = standardise(rows)
-            hidden = torch.bmm(normed_rows, first)
-            active = gelu(hidden)
-            torch.bmm(active, second, out=out)
-            if drops is not None:
-                out *= drops
-            out += rows
-            blocks += [normed_rows, mean, scale, hidden, active]
+        ctx.size, whole = _size(x, expand), torch.empty_like(x)
+        pieces = _pushed(ctx.size, x, expand, contract, factors, whole)
+        blocks = [tensor for kept in pieces for tensor in kept]
         ctx.save_for_backward(x, expand, contract, factors, *blocks)
         return whole
 
@@ -71,6 +68,26 @@ class _FedForward(torch.autograd.Function):
             pulled = pull_back(torch.bmm(slopes, first.transpose(1, 2)), rows, mean, scale)
             torch.add(pulled, gradient, out=to_x)
         return *found, None
+
+
+def _size(x: Tensor, expand: Tensor) -> int:
+    """Return how many particles are computed at once."""
+    return max(1, AT_ONCE // (x.shape[1] * expand.shape[2]))
+
+
+def _pushed(
+    size: int, x: Tensor, expand: Tensor, contract: Tensor, factors: Tensor | None, whole: Tensor
+) -> Iterator[tuple[Tensor, ...]]:
+    """Put the output into `whole`, a few particles at a time; yield what their gradients need."""
+    for rows, first, second, drops, out in _cut(size, x, expand, contract, factors, whole):
+        normed_rows, mean, scale = standardise(rows)
+        hidden = torch.bmm(normed_rows, first)
+        active = gelu(hidden)
+        torch.bmm(active, second, out=out)
+        if drops is not None:
+            out *= drops
+        out += rows
+        yield normed_rows, mean, scale, hidden, active
 
 
 def _cut(size: int, x: Tensor, *others: Tensor | None) -> Iterator[tuple[Any, ...]]:

@@ -8,10 +8,9 @@ from typing import Any, ClassVar
 from pso_attn.attention import LayerSettings, read_layer
 from pso_attn.attention.block_low_rank import far_and_near
 from pso_attn.errors import ConfigurationError
+from pso_attn.models.footprint import footprint
 from pso_attn.models.info import TaskInfo
 from pso_attn.space.knob import Knob
-
-BYTES = 4  # float32
 
 KNOBS = (
     Knob(
@@ -140,8 +139,8 @@ def transformer_cost(settings: TransformerSettings, info: TaskInfo, batch: int) 
     parameters: trainable scalars. flops: forward and backward of one example, 2 per
     multiply-add, backward counted as twice the forward; products of matrices alone, and of the
     scores only those within the window or the past, as a kernel that skips the rest would need.
-    memory_bytes: weights, gradients and
-    two moments, and the activations saved for one batch of `batch` examples, in float32.
+    memory_bytes: at its height, by `footprint`, with batches of `batch` examples. What autograd
+    and one layer's kernels hold at once was counted by allocations of real steps (docs/log.md).
     """
     c, t = settings.d_model, info.length
     inputs = info.tokens if info.tokens is not None else info.features or 0
@@ -150,7 +149,8 @@ def transformer_cost(settings: TransformerSettings, info: TaskInfo, batch: int) 
     macs = (0 if info.tokens is not None else t * inputs * c) + c * info.outputs * (
         (info.horizon or t) if info.per_token else 1
     )
-    saved = 3 * t * c
+    trained = t * (4 * c + info.per_token * 4 * info.outputs)
+    scored = 0
     for layer in settings.attention:
         keys = t + blocks * layer.rank if (blocks := _blocks(layer, t)) else layer.rank or t
         kv_dim = layer.kv_heads * layer.head_dim
@@ -162,13 +162,16 @@ def transformer_cost(settings: TransformerSettings, info: TaskInfo, batch: int) 
         if layer.sharpness.learned == "token":
             macs += t * c * layer.heads
         macs += 2 * layer.head_dim * _scored(layer, t, info.causal)
-        saved += t * (8 * c + 2 * settings.feedforward + 5 * layer.inner_dim)
-        if layer.mechanism != "linear":
-            saved += (3 if layer.drops.weights else 2) * layer.heads * t * keys
+        scores = _scores_held(layer, t, keys, info.causal)
+        trained += t * (4 * c + 2 * settings.feedforward + 4 * layer.inner_dim)
+        trained += (1 + bool(layer.drops.weights) + (layer.mechanism == "talking_heads")) * scores
+        of_kernel = 2 * scores * (3 if layer.mechanism == "sparse" else 1)
+        scored = max(scored, t * (4 * c + 6 * layer.inner_dim) + of_kernel)
+    trained += t * max(layer.inner_dim for layer in settings.attention)
     return {
         "parameters": parameters,
         "flops": 3 * 2 * macs,
-        "memory_bytes": BYTES * (4 * parameters + batch * saved),
+        "memory_bytes": footprint(parameters, batch, trained, scored),
     }
 
 
@@ -189,6 +192,13 @@ def transformer_defaults(settings: TransformerSettings, info: TaskInfo) -> dict[
 def _one(values: list[Any]) -> Any:
     """Return the value that all share, or the list."""
     return values[0] if all(value == values[0] for value in values) else values
+
+
+def _scores_held(layer: LayerSettings, length: int, keys: int, causal: bool) -> int:
+    """Return how many scores of one example a kernel has in memory at once."""
+    if layer.mechanism != "linear":
+        return layer.heads * length * keys
+    return layer.heads * (length * length * int(causal) + 2 * layer.head_dim**2)  # φ(k)vᵀ
 
 
 def _scored(layer: LayerSettings, length: int, causal: bool) -> int:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from itertools import accumulate, groupby
 from math import prod
 
-import numpy as np
 import torch
 
 from pso_attn.models.parameters import Parameter, start
@@ -115,12 +114,23 @@ def starting_weights(
     device: torch.device,
 ) -> torch.Tensor:
     """Return (N, P) weights, each particle started from its own seed."""
-    weights = np.zeros((len(particles), layout.width))
-    for row, (parameters, seed) in enumerate(zip(particles, seeds, strict=True)):
+    weights = torch.zeros(len(particles), layout.width, dtype=dtype)
+    for row, (parameters, seed) in zip(weights, zip(particles, seeds, strict=True), strict=True):
         for parameter in parameters:
             values, first = start(parameter, seed).ravel(), layout.offsets[parameter.name]
-            weights[row, first : first + values.size] = values
-    return torch.from_numpy(weights).to(device=device, dtype=dtype)
+            row[first : first + values.size] = torch.from_numpy(values)
+    return weights.to(device)
+
+
+def gathered(flat: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
+    """Return these rows, ascending, of flat (N, P), which they are moved to the top of.
+
+    A copy would take as much memory again, at the moment when most is taken.
+    """
+    for place, row in enumerate(rows):
+        if place != row:
+            flat[place] = flat[row]
+    return flat[: len(rows)]
 
 
 def _shape(table: dict[str, Parameter], name: str) -> tuple[int, ...] | None:

@@ -22,6 +22,11 @@ class ModelSettings(Protocol):
         ...
 
     @property
+    def layers(self) -> int:
+        """How many layers it has."""
+        ...
+
+    @property
     def outer_shape(self) -> tuple[int | str, ...]:
         """What must be equal for particles to train as one batch."""
         ...

@@ -43,7 +43,7 @@ def test_activations_kept_are_at_most_1_4_times_those_of_the_trainings_alone(
     task = benchmark.make_task(size)
     members = benchmark.make_members(size, task)
     swarm = SwarmTraining(task, members, 1, CPU)
-    rows, keys = swarm._order[0], swarm._keys[0]
+    rows, keys = swarm._order.at(0), swarm._keys[0]
     together = bytes_kept(
         lambda: task.loss(
             swarm.swarm.forward(task.train.inputs[rows], keys), task.train.targets[rows]

@@ -3,6 +3,7 @@
 import math
 import weakref
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pso_attn.counter import LASTING, DropRates, dropout_scale, keys
-from pso_attn.evaluate.training import data_order
+from pso_attn.evaluate.order import DataOrder
 from pso_attn.seeding import training_seed
 
 SIGMAS = 5.0  # a fixed draw, so either it holds for ever or it does not
@@ -129,7 +130,7 @@ def test_no_two_masks_of_a_training_agree_more_than_chance_lets_them() -> None:
 
 
 def test_each_epoch_of_the_data_order_is_a_permutation() -> None:
-    order = data_order(np.array([4, 9]), examples=13, steps=26, batch=3)
+    order = ordered(np.array([4, 9]), examples=13, steps=26, batch=3)
     assert order.shape == (26, 2, 3)
     for particle in range(2):
         epochs = order[:, particle].reshape(-1, 13)
@@ -140,16 +141,22 @@ def test_each_epoch_of_the_data_order_is_a_permutation() -> None:
 
 
 def test_a_data_order_is_that_of_its_seed_whoever_shares_the_batch_and_for_how_long() -> None:
-    together = data_order(np.array([4, 9, 4]), examples=13, steps=10, batch=5)
+    together = ordered(np.array([4, 9, 4]), examples=13, steps=10, batch=5)
     assert torch.equal(together[:, 0], together[:, 2])
     for column, seed in enumerate((4, 9)):
-        alone = data_order(np.array([seed]), examples=13, steps=7, batch=5)
+        alone = ordered(np.array([seed]), examples=13, steps=7, batch=5)
         assert torch.equal(alone[:, 0], together[:7, column])
     assert not torch.equal(together[:, 0], together[:, 1])
 
 
-def test_particles_of_one_seed_share_one_column_of_the_data_order() -> None:
-    assert data_order(np.array([4, 4, 4]), examples=13, steps=10, batch=5).shape == (10, 1, 5)
+def test_particles_of_one_seed_share_one_column_of_the_ordered() -> None:
+    assert ordered(np.array([4, 4, 4]), examples=13, steps=10, batch=5).shape == (10, 1, 5)
+
+
+def ordered(seeds: Any, examples: int, steps: int, batch: int) -> Tensor:
+    """Return what all steps train on, (steps, N or 1, B)."""
+    order = DataOrder(seeds, examples, steps, batch, torch.device("cpu"))
+    return torch.stack([order.at(step) for step in range(steps)])
 
 
 def masks(chance: float, seeds: int, steps: int, sites: int, count: int) -> Tensor:

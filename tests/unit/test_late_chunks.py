@@ -6,12 +6,12 @@ from math import inf
 from pso_attn.assembly import assemble
 from pso_attn.config import read_configuration
 from pso_attn.evaluate import SwarmTrainer
-from pso_attn.evaluate.executors.attempts import LATE, TRIES, WORTH_S, Attempt, Attempts
+from pso_attn.evaluate.executors.attempts import LATE, TRIES, WORTH_S, Attempt, Attempts, End
 from pso_attn.evaluate.jobs import Job, Lost, TooMuch, Trained
 from pso_attn.evaluate.weights import OwnFitness, WeightTrainer
-from pso_attn.testing.executors import BUDGET, CPU, LOSS, digits, objective
+from pso_attn.testing.executors import BUDGET, CPU, LOSS, asked, digits, objective
 
-TRAINED = Trained([])
+TRAINED, END = Trained([]), End("fell")
 
 
 def test_a_chunk_is_late_once_half_are_finished_and_it_takes_longer_than_they_did() -> None:
@@ -92,27 +92,47 @@ def test_a_copy_that_is_lost_is_a_try_and_the_other_goes_on() -> None:
         attempts, (one, two) = begun([1.0, 1.0])
         attempts.answered(one, TRAINED, 1.0)
         pair = two, copied(attempts)
-        assert attempts.lost(pair[first], "fell") is None
+        assert attempts.lost(pair[first], END) is None
         rest = pair[1 - first]
         assert attempts.is_heard(rest)
         third = copied(attempts, 200.0)  # again late: the last try
-        assert attempts.lost(rest, "fell") is None
+        assert attempts.lost(rest, END) is None
         assert attempts.next(inf) is None  # it still runs, and no try is left for a copy
-        assert attempts.lost(third, "fell") == Lost(
-            f"its worker fell, in the last of {TRIES} tries"
-        )
+        assert attempts.lost(third, END) == Lost(f"its worker fell, in the last of {TRIES} tries")
 
 
 def test_a_chunk_without_copies_is_tried_three_times() -> None:
     attempts, (one,) = begun([1.0])
     for _ in range(TRIES - 1):
-        assert attempts.lost(one, "fell") is None
+        assert attempts.lost(one, END) is None
         again = attempts.next(0.0)
         assert again is not None
         assert again.job is one.job
         one = again
-    assert isinstance(attempts.lost(one, "fell"), Lost)
+    assert isinstance(attempts.lost(one, END), Lost)
     assert attempts.next(0.0) is None
+
+
+def test_several_that_memory_may_have_run_out_for_are_not_tried_together_again() -> None:
+    candidates, killed = asked([{}, {}]).candidates, End("was killed", by_memory=True)
+    for count, end, expected in (
+        (2, killed, TooMuch()),
+        (2, END, None),
+        (1, killed, None),
+    ):
+        jobs = iter([Job(0, candidates[:count], {})])
+        attempts = Attempts(lambda jobs=jobs: next(jobs, None), True)
+        one = attempts.next(0.0)
+        assert one is not None
+        assert attempts.lost(one, end) == expected
+        assert (attempts.next(0.0) is None) is (expected is not None)
+
+
+def test_a_copy_that_was_killed_leaves_its_chunk_to_the_other() -> None:
+    attempts, (one, two) = begun([1.0, 1.0])
+    attempts.answered(one, TRAINED, 1.0)
+    copied(attempts)
+    assert attempts.lost(two, End("was killed", by_memory=True)) is None
 
 
 def test_what_asks_for_less_says_nothing_of_how_long_chunks_take() -> None:
@@ -125,7 +145,8 @@ def begun(
     work: Sequence[float], waiting: int = 0, is_repeatable: bool = True
 ) -> tuple[Attempts, list[Attempt]]:
     """Return tries of chunks of so much work that began at 0; `waiting` more are to be taken."""
-    jobs = [Job(0, (), {}, work=one) for one in [*work, *[1.0] * waiting]]
+    several = asked([{}, {}]).candidates
+    jobs = [Job(0, several, {}, work=one) for one in [*work, *[1.0] * waiting]]
     queue = iter(jobs)
     attempts, tries = Attempts(lambda: next(queue, None), is_repeatable), []
     for _ in work:

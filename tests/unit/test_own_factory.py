@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from pso_attn.errors import ConfigurationError
 from pso_attn.evaluate import ModuleEvaluator, ModuleMember, ModuleTraining, OwnFactory
 from pso_attn.evaluate.module_groups import alike
-from pso_attn.evaluate.training import data_order
+from pso_attn.evaluate.order import DataOrder
 from pso_attn.space import own_knobs, read_space
 from pso_attn.tasks import Task, make_task
 from pso_attn.types import Budget, Candidate, Generation, History, Objective, Outcome, State
@@ -77,7 +77,9 @@ def test_one_by_itself_gets_what_torchs_own_optimiser_gives(task: Task) -> None:
     torch.manual_seed(7)
     model = Net(16)
     optimiser = torch.optim.AdamW(model.parameters(), lr=0.01, weight_decay=0.1)
-    for chosen in data_order(np.array([7]), len(task.train), STEPS, 32)[:, 0]:
+    order = DataOrder(np.array([7]), len(task.train), STEPS, 32, CPU)
+    for step in range(STEPS):
+        chosen = order.at(step)[0]
         logits = model(task.train.inputs[chosen])
         optimiser.zero_grad()
         nn.functional.cross_entropy(logits, task.train.targets[chosen]).backward()

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
 
-from pso_attn.evaluate.jobs import Answer, Job, Lost, Trained
+from pso_attn.evaluate.jobs import Answer, Job, Lost, TooMuch, Trained
 
 TRIES = 3  # of a chunk that takes its worker with it, copies included
 LATE = 1.5  # times what a chunk of its size takes
@@ -23,6 +23,17 @@ class Attempt:
 
     job: Job
     began_s: float
+
+
+@dataclass(frozen=True)
+class End:
+    """How a try was lost. why: what its worker did, as "was killed by SIGKILL".
+
+    by_memory: whether a lack of memory may have been the reason.
+    """
+
+    why: str
+    by_memory: bool = False
 
 
 class Attempts:
@@ -59,10 +70,11 @@ class Attempts:
             self._work.append(attempt.job.work)
         return [one for one in self._running.pop(attempt.job) if one is not attempt]
 
-    def lost(self, attempt: Attempt, why: str) -> Lost | None:
+    def lost(self, attempt: Attempt, end: End) -> Lost | TooMuch | None:
         """Take note that a try was lost; None where its chunk is tried again, or still is.
 
-        why: what its worker did, as "was killed by signal 9".
+        Several that memory may have run out for are not tried together again: Linux ends who takes
+        too much, so no error says so.
         """
         job = attempt.job
         self._running[job].remove(attempt)
@@ -70,10 +82,12 @@ class Attempts:
         if self._running[job]:
             return None
         del self._running[job]
+        if end.by_memory and len(job.candidates) > 1:
+            return TooMuch()
         if self._lost[job] < TRIES:
             self._again.append(job)
             return None
-        return Lost(f"its worker {why}, in the last of {TRIES} tries")
+        return Lost(f"its worker {end.why}, in the last of {TRIES} tries")
 
     def _late(self, now_s: float) -> Job | None:
         """Return the chunk that began first of those that are late and have no copy yet.

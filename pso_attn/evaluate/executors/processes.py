@@ -18,7 +18,7 @@ import torch
 
 from pso_attn.errors import TrainingError
 from pso_attn.evaluate.device import cores, memory_budget_bytes
-from pso_attn.evaluate.executors.attempts import Attempt, Attempts
+from pso_attn.evaluate.executors.attempts import Attempt, Attempts, End
 from pso_attn.evaluate.executors.portable import pickled
 from pso_attn.evaluate.executors.worker import ANSWER, ERROR, LOST, READY, SAID, serve
 from pso_attn.evaluate.jobs import Answer, Job, Said, Trainer
@@ -173,11 +173,11 @@ class _Worker:
                 return kind, content
         if time.monotonic() >= self.deadline_s and self.process.exitcode is None:
             self.end()
-            return LOST, f"gave no answer within {self._timeout_s:g} s"
+            return LOST, End(f"gave no answer within {self._timeout_s:g} s")
         self.process.join(ENDING_S)  # its ends of pipes close one by one, before it has ended
         if self.process.exitcode is None:
             self.end()
-            return LOST, "closed its end"
+            return LOST, End("closed its end")
         self.end()
         return LOST, self._ended()
 
@@ -199,20 +199,21 @@ class _Worker:
         with suppress(BrokenPipeError):  # it has ended: the next look at it will tell
             self.link.send_bytes(pickle.dumps(self.attempt.job))
 
-    def _ended(self) -> str:
-        """Return how the process ended, in words; TrainingError where it never began."""
+    def _ended(self) -> End:
+        """Return how the process ended; TrainingError where it never began."""
         code = self.process.exitcode
         assert code is not None
         if code < 0:
             name = signal.Signals(-code).name
-            hint = ", as Linux does where memory is short" if name == "SIGKILL" else ""
-            return f"was killed by {name}{hint}"
+            if name == "SIGKILL":
+                return End(f"was killed by {name}, as Linux does where memory is short", True)
+            return End(f"was killed by {name}")
         if not self._is_ready:
             raise TrainingError(
                 f"a worker process ended with exit code {code} before it began; in a script, call "
                 'tune under `if __name__ == "__main__":`'
             )
-        return f"exited with code {code}"
+        return End(f"exited with code {code}")
 
 
 def devices(device: torch.device, workers: int) -> list[torch.device]:

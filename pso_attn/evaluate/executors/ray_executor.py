@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from pso_attn.errors import ConfigurationError, TrainingError
-from pso_attn.evaluate.executors.attempts import Attempt, Attempts
+from pso_attn.evaluate.executors.attempts import Attempt, Attempts, End
 from pso_attn.evaluate.executors.portable import pickled, portable, unpickled
 from pso_attn.evaluate.executors.ray_cluster import (
     checked_nodes,
@@ -217,18 +217,18 @@ class RayExecutor:
                 kind, content = ray.get(next(stream))
                 return str(kind), content
         except StopIteration:
-            return LOST, "ended without an answer"
+            return LOST, End("ended without an answer")
         except failures.RayTaskError as error:
             if not isinstance(error.cause, failures.ObjectLostError):
                 return ERROR, TrainingError(f"a Ray worker cannot begin: {error.cause}")
             self._held = ray.put(self._load)
-            return LOST, "could not get what it should train from the object store"
+            return LOST, End("could not get what it should train from the object store")
         except failures.RayError as error:
-            return LOST, _words(error)
+            return LOST, _end(error)
         if time.monotonic() < one.deadline_s:
             return SAID, ""
         _cancel(stream)
-        return LOST, f"gave no answer within {self._timeout_s:g} s"
+        return LOST, End(f"gave no answer within {self._timeout_s:g} s")
 
     def _check_head(self) -> None:
         """Raise TrainingError where the head does not answer, before Ray ends this process."""
@@ -295,12 +295,12 @@ def _serve(
         yield kind, content
 
 
-def _words(error: failures.RayError) -> str:
+def _end(error: failures.RayError) -> End:
     """Return what ended a worker."""
     if isinstance(error, failures.OutOfMemoryError):
-        return "was ended by Ray, for its node was short of memory"
+        return End("was ended by Ray, for its node was short of memory", True)
     if isinstance(error, failures.NodeDiedError):
-        return "was on a node that has gone"
+        return End("was on a node that has gone")
     if isinstance(error, failures.WorkerCrashedError):
-        return "was killed, or exited"
-    return f"was lost with {type(error).__name__}"
+        return End("was killed, or exited", True)
+    return End(f"was lost with {type(error).__name__}")

@@ -10,7 +10,7 @@ from torch import Tensor
 from pso_attn.counter import keys
 from pso_attn.evaluate.device import one_thread
 from pso_attn.evaluate.optimiser import SwarmAdamW, read_recipe
-from pso_attn.evaluate.training import data_order
+from pso_attn.evaluate.order import DataOrder
 from pso_attn.evaluate.weights.fitness import Fitness
 from pso_attn.models import read_model
 from pso_attn.types import Settings
@@ -41,7 +41,7 @@ class Descent:
         self._optimiser = SwarmAdamW(self.vectors, self._gradients, recipes, steps)
         placed = np.array([seeds[row] for row in self._carriers.rows], dtype=np.int64)
         batch, device = recipes[0].batch_size, vectors.device
-        self._order = data_order(placed, len(self._train), steps, batch).to(device)
+        self._order = DataOrder(placed, len(self._train), steps, batch, device)
         self._keys = keys(placed, steps, self._carriers.swarm.sites).to(device)
         self.step = 0
 
@@ -53,7 +53,7 @@ class Descent:
             leaf = self.vectors.detach().requires_grad_()
             rows = self.searched.rows(leaf)
             self._carriers.load(rows.detach())
-            chosen = self._order[step]  # (N or 1, B)
+            chosen = self._order.at(step)  # (N or 1, B)
             logits = swarm.forward(train.inputs[chosen], self._keys[step])
             losses = self.task.loss(logits, train.targets[chosen])
             if swarm.penalty is not None:

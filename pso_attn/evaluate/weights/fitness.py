@@ -15,12 +15,13 @@ from pso_attn.evaluate.device import idle_threads, keep_freed_memory, one_thread
 from pso_attn.evaluate.optimiser import read_recipe
 from pso_attn.evaluate.own_answers import read_answer
 from pso_attn.evaluate.own_code import OwnCodeError, own_code, why
-from pso_attn.evaluate.scoring import SCORED_TOGETHER, score_split
+from pso_attn.evaluate.scoring import score_split
 from pso_attn.evaluate.tiles import even_parts
 from pso_attn.evaluate.training import on_device
 from pso_attn.evaluate.weights.carriers import Carriers
 from pso_attn.evaluate.weights.searched import DRAW, Searched
 from pso_attn.models import ModelSettings, PlainModel, read_model
+from pso_attn.models.footprint import SCORED_TOGETHER
 from pso_attn.seeding import generator, training_seed
 from pso_attn.space import FITNESS
 from pso_attn.tasks.task import Split, Task

@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 
 from pso_attn.attention.states import StateAttention, read_attention
 from pso_attn.errors import ConfigurationError
+from pso_attn.models.footprint import footprint
 from pso_attn.models.info import TaskInfo
 from pso_attn.space.knob import Knob
 
-BYTES = 4  # float32
 GATES = 4  # of an LSTM
 
 RECURRENCE = Knob(
@@ -180,17 +180,17 @@ def lstm_cost(settings: LstmSettings, info: TaskInfo, batch: int) -> dict[str, i
     h, d, steps = settings.hidden, settings.width, settings.horizon
     t = info.length - steps
     parameters = (info.tokens or 0) * h + (settings.read + 1) * info.outputs
-    macs, saved = 0, info.length * settings.inputs(0, info)
+    macs, trained = 0, info.length * settings.inputs(0, info)
     for layer in range(settings.layers):
         inputs = settings.inputs(layer, info)
         parameters += settings.directions * GATES * h * (inputs + h + 2)
         macs += settings.directions * t * GATES * h * (inputs + h)
-        saved += settings.directions * t * h * 8  # gates, states, cells and their tanh
+        trained += settings.directions * t * h * 8  # gates, states, cells and their tanh
     if steps:
         inputs = settings.inputs(0, info)
         parameters += d * d + GATES * d * (inputs + d + 2)
         macs += d * d + steps * GATES * d * (inputs + d)
-        saved += steps * d * 8
+        trained += steps * d * 8
     attention, queries = settings.attention, max(steps, 1)
     for own in attention.learned(settings.asked(info), settings.asking[0]):
         parameters += prod(own.shape)
@@ -202,11 +202,12 @@ def lstm_cost(settings: LstmSettings, info: TaskInfo, batch: int) -> dict[str, i
     if attention.flow:
         macs += t * d * steps * (1 + steps)
         kept += 8 * d + 2 * steps
-    saved += queries * t * kept
+    trained += queries * t * kept + settings.directions * t * h * 10  # slopes of one layer
+    scored = queries * t * kept + (settings.directions * t * h + steps * d) * 14
     return {
         "parameters": parameters,
         "flops": 3 * 2 * macs,
-        "memory_bytes": BYTES * (4 * parameters + batch * saved),
+        "memory_bytes": footprint(parameters, batch, trained, scored),
     }
 
 

@@ -1,0 +1,24 @@
+"""What memory a training takes at its height, from what its model keeps."""
+
+BYTES = 4  # float32
+SCORED_TOGETHER = 128  # examples per forward pass, where a model is scored
+FLAT = 5  # weights, gradients, two moments, and gradients as they are found
+# times what tensors take: an allocator has holes that the next tensor does not fit into (glibc's
+# is 1.1 to 1.5 times as large at its height, docs/log.md)
+WITH_HOLES = 1.5
+
+
+def footprint(parameters: int, batch: int, trained: int, scored: int) -> int:
+    """Return the bytes of one training at its height, by itself or as one of a batch.
+
+    trained, scored: numbers in memory at once, for one example, while a step of `batch` examples
+    is trained, beside flat tensors, and while `SCORED_TOGETHER` are scored.
+    """
+    step = FLAT * parameters + batch * trained
+    score = (FLAT - 1) * parameters + SCORED_TOGETHER * scored
+    return with_holes(BYTES * max(step, score))
+
+
+def with_holes(held_bytes: int) -> int:
+    """Return what a process takes for tensors of so many bytes."""
+    return int(WITH_HOLES * held_bytes)

@@ -1,0 +1,150 @@
+"""What trainings take at their height is what is estimated, so that chunks fit that should."""
+
+import json
+import subprocess
+import sys
+import tracemalloc
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from pso_attn.evaluate.order import DataOrder
+from pso_attn.evaluate.packing import chunk_bytes, memory_bytes, order_bytes, pack, table_bytes
+from pso_attn.evaluate.probe import height_bytes
+from pso_attn.evaluate.training import SwarmTraining, read_member
+from pso_attn.models.footprint import WITH_HOLES
+from pso_attn.tasks import Task, make_task
+
+CPU = torch.device("cpu")
+WIDE = {"layers": 1, "d_model": 512}
+SHAPES: list[tuple[str, dict[str, Any]]] = [
+    ("digits", WIDE),
+    ("digits", {"layers": 1, "d_model": 16}),
+    ("digits", {"layers": 3, "d_model": 32, "batch_size": 64, "attention_dropout": 0.1}),
+    ("digits", {"layers": 2, "d_model": 64, "mechanism": "linear"}),
+    ("text", {"layers": 1, "d_model": 64, "heads": 4}),
+    ("digits", {"family": "lstm", "hidden": 64, "bidirectional": True}),
+]
+REAL = """
+import json, sys
+import torch
+from pso_attn.evaluate.device import give_freed_memory_back
+from pso_attn.evaluate.packing import chunk_bytes
+from pso_attn.evaluate.training import SwarmTraining, read_member
+from pso_attn.tasks import make_task
+
+task, device = make_task("digits"), torch.device("cpu")
+
+def kib(name):
+    lines = open("/proc/self/status").read().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(name))
+
+def life(settings, count):
+    members = [read_member({**settings, "lr": 1e-3 * (k + 1)}, 1, task) for k in range(count)]
+    training = SwarmTraining(task, members, 3, device)
+    training.advance(2)
+    training.score()
+    training.keep(list(range(1, count)))
+    training.advance(3)
+    training.score()
+    return chunk_bytes(members, task.info, 3)
+
+life(json.loads(sys.argv[1]), 2)  # what libraries take once and for all chunks
+give_freed_memory_back()
+before = kib("VmRSS")
+estimate = life(json.loads(sys.argv[1]), 4)
+print(estimate / 1024 / (kib("VmHWM") - before))  # getrusage would count the parent's too
+"""
+
+
+@pytest.mark.parametrize(("name", "settings"), SHAPES, ids=str)
+def test_the_tensors_of_a_chunk_are_never_more_than_its_estimate_leaves_room_for(
+    name: str, settings: dict[str, Any]
+) -> None:
+    """From its start to its end; the estimate has room for an allocator's holes as well."""
+    task, count = make_task(name), 4
+    members = [read_member({**settings, "lr": 1e-3 * (k + 1)}, 1, task) for k in range(count)]
+
+    def life() -> None:
+        training = SwarmTraining(task, members, 3, CPU)
+        training.advance(2)
+        training.score()
+        training.keep(list(range(1, count)))
+        training.advance(3)
+
+    estimate = sum(memory_bytes(member, task.info) for member in members)
+    assert 0.9 * WITH_HOLES < estimate / height_bytes(life) < 1.35 * WITH_HOLES
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_process_that_trains_a_chunk_takes_what_is_estimated() -> None:
+    found = subprocess.run(
+        [sys.executable, "-c", REAL, json.dumps(WIDE)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert 0.85 < float(found.stdout) < 1.6
+
+
+def test_leaving_copies_nothing_of_what_is_large() -> None:
+    """What is new are the gradients of those who stay."""
+    task = make_task("digits")
+    members = [read_member({**WIDE, "lr": 1e-3 * (k + 1)}, 1, task) for k in range(4)]
+    training = SwarmTraining(task, members, 2, CPU)
+    training.advance(1)
+    flat = training.swarm.storage.weights[0].nbytes
+    assert height_bytes(lambda: training.keep([0, 1, 3])) < 3.1 * flat
+
+
+def test_a_step_of_the_optimiser_and_hidden_values_while_scoring_take_little_beside() -> None:
+    task, heights = make_task("digits"), []
+    for ratio in (1, 8):
+        own = {"layers": 1, "d_model": 256, "feedforward_ratio": ratio}
+        members = [read_member(own, seed, task) for seed in range(4)]
+        heights.append(height_bytes(SwarmTraining(task, members, 1, CPU).score))
+    assert heights[1] < 1.3 * heights[0]  # all hidden values are 2.5 times as many
+    members = [read_member(WIDE, seed, task) for seed in range(4)]
+    training = SwarmTraining(task, members, 1, CPU)
+    flat = training.swarm.storage.weights.nbytes
+    assert height_bytes(lambda: training.optimiser.step(0)) < 0.4 * flat
+
+
+def test_what_is_kept_for_every_step_is_estimated_and_equal_seeds_share_it() -> None:
+    steps, batch, seeds = 1000, 64, np.arange(64) % 2
+    task = make_task("digits")
+    member = read_member({"layers": 1, "d_model": 8, "batch_size": batch}, 0, task)
+    for distinct in (seeds, np.arange(64)):
+        tracemalloc.start()
+        order = DataOrder(distinct, 1000, steps, batch, CPU)
+        _, height = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        one = order_bytes(member, steps)
+        assert len(set(distinct.tolist())) * one <= height
+        assert height < (len(set(distinct.tolist())) + 1.5) * one
+        assert order.at(7).shape == (64, batch)
+    members = [read_member({"layers": 1, "d_model": 8}, seed, task) for seed in seeds.tolist()]
+    training = SwarmTraining(task, members, steps, CPU)
+    optimiser = training.optimiser
+    tables = (training._keys, training._losses, optimiser._scale, optimiser._shrink)
+    kept = sum(table.nbytes for table in (*tables, optimiser._epsilon))
+    assert kept == sum(table_bytes(member, steps) for member in members)
+
+
+def test_many_steps_leave_room_for_fewer_trainings_in_a_chunk() -> None:
+    task = make_task("digits")
+    member = read_member({"layers": 1, "d_model": 8}, 0, task)
+    steps = 2 * memory_bytes(member, task.info) // table_bytes(member, 1)
+    together = [[read_member({"layers": 1, "d_model": 8}, 0, task)] for _ in range(4)]
+    limit = chunk_bytes([member] * 2, task.info, steps)
+    assert sizes(task, together, 0, limit) == [4]
+    assert sizes(task, together, steps, limit) == [2, 2]
+    apart = [[read_member({"layers": 1, "d_model": 8}, seed, task)] for seed in range(4)]
+    assert sizes(task, apart, steps, limit) == [1, 1, 1, 1]
+
+
+def sizes(task: Task, candidates: Any, steps: int, limit_bytes: int) -> list[int]:
+    """Return how many candidates share each chunk; none is probed at ten times the limit."""
+    return [len(chunk) for chunk in pack(candidates, task, steps, CPU, limit_bytes)]
