@@ -312,7 +312,7 @@ class WorkerContract(ExecutorContract):
             trainer, chunks = objective(batched=True), ((0, 1, 2, 3),)
             ours = stack.enter_context(closing(self.make(trainer, WORKERS)))
             found = outcomes(trainer, ours, asked(settings, chunks=chunks), tmp_path)
-            assert group.killed() == 2 + 3
+            assert group.killed() == 2 + 2 + 3  # of four, of two, and alone
         assert [one.state is State.FAIL for one in found] == [False, True, False, False]
         assert found[1].error is not None
         assert found[1].error.startswith(self.told["is killed"]), found[1].error

@@ -113,19 +113,23 @@ def test_a_chunk_without_copies_is_tried_three_times() -> None:
     assert attempts.next(0.0) is None
 
 
-def test_several_that_memory_may_have_run_out_for_are_not_tried_together_again() -> None:
+def test_several_that_memory_may_have_run_out_for_twice_are_not_tried_together_again() -> None:
     candidates, killed = asked([{}, {}]).candidates, End("was killed", by_memory=True)
-    for count, end, expected in (
-        (2, killed, TooMuch()),
-        (2, END, None),
-        (1, killed, None),
+    for count, ends, expected in (
+        (2, [killed, killed], [None, TooMuch()]),
+        (2, [END, killed], [None, TooMuch()]),
+        (2, [killed, END], [None, None]),
+        (1, [killed, killed], [None, None]),
     ):
         jobs = iter([Job(0, candidates[:count], {})])
         attempts = Attempts(lambda jobs=jobs: next(jobs, None), True)
-        one = attempts.next(0.0)
-        assert one is not None
-        assert attempts.lost(one, end) == expected
-        assert (attempts.next(0.0) is None) is (expected is not None)
+        found = []
+        for end in ends:
+            one = attempts.next(0.0)
+            assert one is not None
+            found.append(attempts.lost(one, end))
+        assert found == expected
+        assert (attempts.next(0.0) is None) is (found[-1] is not None)
 
 
 def test_a_copy_that_was_killed_leaves_its_chunk_to_the_other() -> None:

@@ -12,6 +12,7 @@ from statistics import median
 from pso_attn.evaluate.jobs import Answer, Job, Lost, TooMuch, Trained
 
 TRIES = 3  # of a chunk that takes its worker with it, copies included
+TOGETHER = 2  # of one of several trainings, where memory may have run out
 LATE = 1.5  # times what a chunk of its size takes
 FINISHED = 0.5  # of a generation's chunks, before which none is called late
 WORTH_S = 5.0  # to be late by: what it takes to start the worker again that is given up
@@ -73,8 +74,8 @@ class Attempts:
     def lost(self, attempt: Attempt, end: End) -> Lost | TooMuch | None:
         """Take note that a try was lost; None where its chunk is tried again, or still is.
 
-        Several that memory may have run out for are not tried together again: Linux ends who takes
-        too much, so no error says so.
+        Several that memory may have run out for twice are not tried together again: Linux ends who
+        takes too much, so no error says so. Once may be anybody's `kill`, which changes no result.
         """
         job = attempt.job
         self._running[job].remove(attempt)
@@ -82,7 +83,7 @@ class Attempts:
         if self._running[job]:
             return None
         del self._running[job]
-        if end.by_memory and len(job.candidates) > 1:
+        if end.by_memory and len(job.candidates) > 1 and self._lost[job] >= TOGETHER:
             return TooMuch()
         if self._lost[job] < TRIES:
             self._again.append(job)
