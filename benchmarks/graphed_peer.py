@@ -47,7 +47,7 @@ class GraphedTraining(AloneTraining):
 
     def train_step(self, step: Step) -> None:
         """Train one step, whose number may lie on the device."""
-        rows = at(self._order, step)[0]
+        rows = self._order.at(step)[0]
         inputs = self._train.inputs.index_select(0, rows)
         targets = self._train.targets.index_select(0, rows)
         loss = self.task.loss(self.model(inputs)[None], targets[None])[0]
