@@ -14,3 +14,5 @@ TURNING = (*PAIRING, "retention")
 DROPPING = (*COMPARING, "low_rank")
 # something is learned in r rows
 RANKED = ("low_rank", "block_low_rank")
+# a softmax of products, by explicit weights or by PyTorch's fused kernel
+SOFT = ("softmax", "block_low_rank")

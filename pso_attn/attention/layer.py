@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any, Protocol
 
 import torch
 
 from pso_attn.attention.drops import Drops, Noise, read_drops
 from pso_attn.attention.given import Given
-from pso_attn.attention.kinds import RANKED
+from pso_attn.attention.kinds import RANKED, SOFT
 from pso_attn.attention.learned import NOTHING, Learned, LearnedTensors
 from pso_attn.attention.padding import Padding
 from pso_attn.attention.positions import read_rope_base
@@ -57,6 +58,12 @@ class LayerSettings:
     def whole_power(self) -> int:
         """The power 1 / (α − 1) of sparse attention where it is 1 or 2, else 0: `sparse.py`."""
         return {2.0: 1, 1.5: 2}.get(self.entmax_alpha, 0) if self.mechanism == "sparse" else 0
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is a softmax of products and a constant, whose scores nobody need hold."""
+        is_bounded = isfinite(self.sharpness.softcap) or self.span.learned
+        return self.mechanism in SOFT and not is_bounded and self.sink.kind == "none"
 
     @property
     def inner_dim(self) -> int:

@@ -6,7 +6,11 @@ from math import prod
 from typing import Any, ClassVar
 
 from pso_attn.attention import LayerSettings, read_layer
+from pso_attn.attention.band import EXPLICIT_KEYS
 from pso_attn.attention.block_low_rank import far_and_near
+from pso_attn.attention.linear import BLOCK_TOKENS
+from pso_attn.attention.plain import FUSED_TOKENS
+from pso_attn.attention.sight import blocks_seen
 from pso_attn.errors import ConfigurationError
 from pso_attn.models.footprint import footprint
 from pso_attn.models.info import TaskInfo
@@ -162,11 +166,10 @@ def transformer_cost(settings: TransformerSettings, info: TaskInfo, batch: int) 
         if layer.sharpness.learned == "token":
             macs += t * c * layer.heads
         macs += 2 * layer.head_dim * _scored(layer, t, info.causal)
-        scores = _scores_held(layer, t, keys, info.causal)
-        trained += t * (4 * c + 2 * settings.feedforward + 4 * layer.inner_dim)
-        trained += (1 + bool(layer.drops.weights) + (layer.mechanism == "talking_heads")) * scores
-        of_kernel = 2 * scores * (3 if layer.mechanism == "sparse" else 1)
-        scored = max(scored, t * (4 * c + 6 * layer.inner_dim) + of_kernel)
+        kept, held = _scores_held(layer, t, keys, info.causal)
+        trained += t * (4 * c + 2 * settings.feedforward + 4 * layer.inner_dim) + kept
+        copies = 6 + _copies(layer, t, info.causal)
+        scored = max(scored, t * (4 * c + copies * layer.inner_dim) + held)
     trained += t * max(layer.inner_dim for layer in settings.attention)
     return {
         "parameters": parameters,
@@ -194,11 +197,34 @@ def _one(values: list[Any]) -> Any:
     return values[0] if all(value == values[0] for value in values) else values
 
 
-def _scores_held(layer: LayerSettings, length: int, keys: int, causal: bool) -> int:
-    """Return how many scores of one example a kernel has in memory at once."""
-    if layer.mechanism != "linear":
-        return layer.heads * length * keys
-    return layer.heads * (length * length * int(causal) + 2 * layer.head_dim**2)  # φ(k)vᵀ
+def _scores_held(layer: LayerSettings, length: int, keys: int, causal: bool) -> tuple[int, int]:
+    """Return how many scores of one example a step keeps, and a kernel holds while it scores.
+
+    A plain softmax holds none of a long sequence, unless it drops some or sees near blocks alone.
+    """
+    if layer.mechanism == "linear":
+        pairs = length * min(length, BLOCK_TOKENS) * int(causal)
+        held = layer.heads * (pairs + 2 * layer.head_dim**2)  # φ(k)vᵀ
+        return held, 2 * held
+    whole, dropped = layer.heads * length * keys, bool(layer.drops.weights)
+    if layer.is_plain:
+        seen = blocks_seen(causal) * layer.near
+        explicit = seen if seen <= EXPLICIT_KEYS else 0
+        held = layer.heads * length * explicit if length >= FUSED_TOKENS else whole
+        return (2 * whole if dropped else held), 2 * held
+    kept = 1 + dropped + (layer.mechanism == "talking_heads")
+    return kept * whole, {"sparse": 4, "retention": 2}.get(layer.mechanism, 3) * whole
+
+
+def _copies(layer: LayerSettings, length: int, causal: bool) -> int:
+    """Return how many more tensors as wide as all heads a kernel has than queries and the like."""
+    if layer.mechanism == "linear":
+        return 4  # features of queries and keys, block by block
+    if not layer.is_plain or length < FUSED_TOKENS:
+        return 0
+    if layer.near:
+        return 2 + 2 * blocks_seen(causal)  # keys and values of neighbours
+    return 3 if layer.mechanism == "softmax" else 5  # of rows of far blocks as well
 
 
 def _scored(layer: LayerSettings, length: int, causal: bool) -> int:

@@ -27,6 +27,19 @@ SHAPES: list[tuple[str, dict[str, Any]]] = [
     ("text", {"layers": 1, "d_model": 64, "heads": 4}),
     ("digits", {"family": "lstm", "hidden": 64, "bidirectional": True}),
 ]
+SHAPES += [  # of text of 128 tokens, where a plain softmax holds no scores
+    ("long text", {"layers": 1, "d_model": 32, "heads": 4, "batch_size": 8, **own})
+    for own in (
+        {},
+        {"window_tokens": 8},
+        {"window_tokens": 30},
+        {"softcap": 5.0},
+        {"mechanism": "linear"},
+        {"mechanism": "sparse"},
+        {"mechanism": "block_low_rank"},
+        {"batch_size": 128, "attention_dropout": 0.1},
+    )
+]
 REAL = """
 import json, sys
 import torch
@@ -64,7 +77,8 @@ def test_the_tensors_of_a_chunk_are_never_more_than_its_estimate_leaves_room_for
     name: str, settings: dict[str, Any]
 ) -> None:
     """From its start to its end; the estimate has room for an allocator's holes as well."""
-    task, count = make_task(name), 4
+    task = make_task("text", columns={"tokens": 128}) if "long" in name else make_task(name)
+    count = 4
     members = [read_member({**settings, "lr": 1e-3 * (k + 1)}, 1, task) for k in range(count)]
 
     def life() -> None:
