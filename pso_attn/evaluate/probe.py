@@ -10,10 +10,8 @@ from torch.utils._pytree import tree_leaves
 
 from pso_attn.evaluate.scoring import score_split
 from pso_attn.evaluate.training import Member, SwarmTraining, on_device
-from pso_attn.models.footprint import SCORED_TOGETHER, with_holes
+from pso_attn.models.footprint import HELD, SCORED_TOGETHER, with_holes
 from pso_attn.tasks.task import Split, Task
-
-HELD_TENSORS = 4  # weights, gradients, two moments
 
 
 def probed_bytes(member: Member, task: Task, device: torch.device) -> int:
@@ -24,7 +22,7 @@ def probed_bytes(member: Member, task: Task, device: torch.device) -> int:
     """
     training = SwarmTraining(task, [member], 2, device)
     weights, few = training.swarm.storage.weights, slice(SCORED_TOGETHER)
-    flat = HELD_TENSORS * weights.numel() * weights.element_size()
+    flat = HELD * weights.numel() * weights.element_size()
     some = Split(task.validation.inputs[few], task.validation.targets[few])
     some = on_device(some, device, weights.dtype)
 

@@ -2,7 +2,8 @@
 
 BYTES = 4  # float32
 SCORED_TOGETHER = 128  # examples per forward pass, where a model is scored
-FLAT = 5  # weights, gradients, two moments, and gradients as they are found
+HELD = 4  # flat tensors of weights, gradients, and two moments
+FLAT = HELD + 1  # in a step, with gradients as they are found
 # times what tensors take: an allocator has holes that the next tensor does not fit into (glibc's
 # is 1.1 to 1.5 times as large at its height, docs/log.md)
 WITH_HOLES = 1.5
@@ -15,7 +16,7 @@ def footprint(parameters: int, batch: int, trained: int, scored: int) -> int:
     is trained, beside flat tensors, and while `SCORED_TOGETHER` are scored.
     """
     step = FLAT * parameters + batch * trained
-    score = (FLAT - 1) * parameters + SCORED_TOGETHER * scored
+    score = HELD * parameters + SCORED_TOGETHER * scored
     return with_holes(BYTES * max(step, score))
 
 
