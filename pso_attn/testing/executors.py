@@ -39,7 +39,7 @@ from pso_attn.evaluate.jobs import Trainer
 from pso_attn.models import MODEL_KNOBS
 from pso_attn.space import Space, read_space
 from pso_attn.tasks import Task, make_task
-from pso_attn.testing.short_memory import ShortMemory, short_memory
+from pso_attn.testing.short_memory import short_memory
 from pso_attn.types import (
     Budget,
     Candidate,
@@ -287,35 +287,40 @@ class WorkerContract(ExecutorContract):
         self, tmp_path: Path
     ) -> None:
         """Skipped where this process cannot make a control group with a limit."""
-        with ExitStack() as stack:
-            group = limited(stack)
-            settings: list[dict[str, Any]] = [{"x": 0.1 * k} for k in range(4)]
-            settings[1] |= {"does": "eats memory", "door": str(group.door)}
-            trainer = objective()
-            ours = stack.enter_context(closing(self.make(trainer, WORKERS)))
-            found = outcomes(trainer, ours, asked(settings), tmp_path)
-            assert group.killed() == 3
-        states = [one.state for one in found]
-        assert states == [State.COMPLETE, State.FAIL, State.COMPLETE, State.COMPLETE]
-        assert found[1].error is not None
-        assert found[1].error.startswith(self.told["is killed"]), found[1].error
-        assert found[1].error.endswith("in the last of 3 tries")
+        error, killed = self.error_where_the_second_eats_memory(objective(), None, tmp_path)
+        assert killed == 3
+        assert error.endswith("in the last of 3 tries")
 
     def test_a_chunk_whose_worker_the_kernel_kills_is_halved_until_who_eats_its_memory_is_alone(
         self, tmp_path: Path
     ) -> None:
         """That one is tried three times, as ever; skipped as above."""
+        trainer, together = objective(batched=True), ((0, 1, 2, 3),)
+        _, killed = self.error_where_the_second_eats_memory(trainer, together, tmp_path)
+        assert killed == 2 + 2 + 3  # of four, of two, and alone
+
+    def error_where_the_second_eats_memory(
+        self, trainer: Trainer, chunks: tuple[tuple[int, ...], ...] | None, folder: Path
+    ) -> tuple[str, int]:
+        """Return why the second of four alone failed, and how many processes the kernel killed.
+
+        Skips the test where no control group with a limit can be made.
+        """
         with ExitStack() as stack:
-            group = limited(stack)
+            try:
+                group = stack.enter_context(short_memory(SHORT_BYTES))
+            except OSError as error:
+                pytest.skip(f"cannot limit a worker's memory here: {error}")
             settings: list[dict[str, Any]] = [{"x": 0.1 * k} for k in range(4)]
             settings[1] |= {"does": "eats memory", "door": str(group.door)}
-            trainer, chunks = objective(batched=True), ((0, 1, 2, 3),)
             ours = stack.enter_context(closing(self.make(trainer, WORKERS)))
-            found = outcomes(trainer, ours, asked(settings, chunks=chunks), tmp_path)
-            assert group.killed() == 2 + 2 + 3  # of four, of two, and alone
-        assert [one.state is State.FAIL for one in found] == [False, True, False, False]
+            found = outcomes(trainer, ours, asked(settings, chunks=chunks), folder)
+            killed = group.killed()
+        states = [one.state for one in found]
+        assert states == [State.COMPLETE, State.FAIL, State.COMPLETE, State.COMPLETE]
         assert found[1].error is not None
         assert found[1].error.startswith(self.told["is killed"]), found[1].error
+        return found[1].error, killed
 
     def test_a_worker_that_ends_at_full_length_costs_its_own_training(self) -> None:
         """The others are scored, and its own says why it was not."""
@@ -348,14 +353,6 @@ class WorkerContract(ExecutorContract):
                 assert len(said) == len(settings)
                 steps = [p.step for p in shown if p.chunk == 2 and p.particles]
                 assert steps == sorted(steps)
-
-
-def limited(stack: ExitStack) -> ShortMemory:
-    """Return a group in which memory is short; skips the test where none can be made."""
-    try:
-        return stack.enter_context(short_memory(SHORT_BYTES))
-    except OSError as error:
-        pytest.skip(f"cannot limit a worker's memory here: {error}")
 
 
 def ended(process: int) -> None:

@@ -40,6 +40,25 @@ def scaled(kernel: Kernel | Scores, q: Tensor) -> Tensor:
     return q if kernel.scale is None else q * kernel.scale[:, None, :, None, None]
 
 
+def learned_apart(members: Sequence[LayerSettings], length: int) -> dict[str, list[Tensor]]:
+    """Return what heads learn, at its start, by name: a tensor (1, H) for each who learns it."""
+    found: dict[str, list[Tensor]] = {}
+    for member in members:
+        for own in member.learned(length, member.inner_dim):
+            values = torch.tensor(own.mean, dtype=torch.float64).expand(1, member.heads)
+            found.setdefault(own.name, []).append(values.clone().requires_grad_())
+    return found
+
+
+def assert_alike(found: Tensor, expected: Tensor, inputs: Sequence[Tensor]) -> None:
+    """Assert that two float64 outputs are equal but for rounding, and all gradients too."""
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-13)
+    pull = torch.randn(found.shape, dtype=torch.float64, generator=torch.Generator())
+    pairs = (torch.autograd.grad(out, inputs, pull) for out in (found, expected))
+    for one, other in zip(*pairs, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+
+
 class MechanismContract:
     """Inherit it in a class named `Test…`, name the kernel, and write `layer`.
 

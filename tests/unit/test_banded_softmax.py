@@ -1,5 +1,6 @@
 """Attention to near blocks alone gives what attention to all tokens gives, under the same mask."""
 
+from itertools import chain
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from pso_attn.attention.scores import Scores
 from pso_attn.attention.sight import LONG
 from pso_attn.attention.softmax import Softmax
 from pso_attn.counter import DropRates, keys
-from pso_attn.testing.mechanisms import make_layer, scaled
+from pso_attn.testing.mechanisms import assert_alike, learned_apart, make_layer, scaled
 
 HEADS, WIDTH, EXAMPLES = 2, 4, 3
 KINDS: dict[str, list[dict[str, Any]]] = {
@@ -28,15 +29,6 @@ KINDS: dict[str, list[dict[str, Any]]] = {
 def layers(knobs: list[dict[str, Any]], causal: bool, length: int) -> list[LayerSettings]:
     shape = {"heads": HEADS, "head_dim": WIDTH, "length": length, "causal": causal}
     return [make_layer("softmax", **shape, **each) for each in knobs]
-
-
-def learned(members: list[LayerSettings], length: int) -> dict[str, list[Tensor]]:
-    found: dict[str, list[Tensor]] = {}
-    for member in members:
-        for tensor in member.learned(length, 8):
-            values = torch.tensor(tensor.mean, dtype=torch.float64).expand(1, HEADS)
-            found.setdefault(tensor.name, []).append(values.clone().requires_grad_())
-    return found
 
 
 @pytest.fixture
@@ -62,20 +54,16 @@ def test_attention_by_blocks_is_attention_to_all(
     members, like = layers(KINDS[kind], causal, length), torch.zeros((), dtype=torch.float64)
     draws = torch.Generator().manual_seed(1)
     shape = (len(members), EXAMPLES, HEADS, length, WIDTH)
-    q, k, v, pull = (torch.randn(shape, dtype=torch.float64, generator=draws) for _ in range(4))
-    for x in (q, k, v):
-        x.requires_grad_()
-    own = learned(members, length)
+    q, k, v = (
+        torch.randn(shape, dtype=torch.float64, generator=draws).requires_grad_() for _ in range(3)
+    )
+    own = learned_apart(members, length)
     kernel = Softmax(members, length, causal, like)
     found = kernel(scaled(kernel, q), k, v, None, own)
     assert banded == [32 if kind == "wider" else 16]
     scores = Scores(members, length, causal, like)
     expected = scores(scaled(scores, q), k, own).softmax(-1) @ v
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-13)
-    inputs = [q, k, v, *(tensor for run in own.values() for tensor in run)]
-    pairs = (torch.autograd.grad(out, inputs, pull) for out in (found, expected))
-    for one, other in zip(*pairs, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+    assert_alike(found, expected, [q, k, v, *chain.from_iterable(own.values())])
 
 
 @pytest.mark.parametrize(
@@ -116,7 +104,7 @@ def test_what_is_more_than_products_and_a_constant_attends_to_all(
     members = layers([{"window_tokens": 4, **knob}], True, LONG)
     like = torch.zeros((), dtype=torch.float64)
     x = torch.randn(1, EXAMPLES, HEADS, LONG, WIDTH, dtype=torch.float64)
-    Softmax(members, LONG, True, like)(x, x, x, None, learned(members, LONG))
+    Softmax(members, LONG, True, like)(x, x, x, None, learned_apart(members, LONG))
     assert not banded
 
 

@@ -1,5 +1,6 @@
 """The fused kernel of long sequences gives what explicit weights give, forward and backward."""
 
+from itertools import chain
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from pso_attn.attention.plain import FUSED_TOKENS
 from pso_attn.attention.scores import Scores
 from pso_attn.attention.softmax import Softmax
 from pso_attn.counter import DropRates, keys
-from pso_attn.testing.mechanisms import make_layer, scaled
+from pso_attn.testing.mechanisms import assert_alike, learned_apart, make_layer, scaled
 
 LENGTH, HEADS, WIDTH = FUSED_TOKENS + 2, 2, 4
 KINDS: dict[str, list[dict[str, Any]]] = {
@@ -59,32 +60,18 @@ def operands(count: int, length: int = LENGTH) -> list[Tensor]:
     ]
 
 
-def learned(members: list[LayerSettings]) -> dict[str, list[Tensor]]:
-    found: dict[str, list[Tensor]] = {}
-    for member in members:
-        for tensor in member.learned(LENGTH, 8):
-            values = torch.tensor(tensor.mean, dtype=torch.float64).expand(1, HEADS)
-            found.setdefault(tensor.name, []).append(values.clone().requires_grad_())
-    return found
-
-
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
 def test_fused_attention_is_explicit_attention(kind: str, causal: bool) -> None:
     members, like = layers(KINDS[kind], causal, LENGTH), torch.zeros((), dtype=torch.float64)
-    (q, k, v), own = operands(len(members)), learned(members)
+    (q, k, v), own = operands(len(members)), learned_apart(members, LENGTH)
     with Operations() as operations:
         kernel = Softmax(members, LENGTH, causal, like)
         found = kernel(scaled(kernel, q), k, v, None, own)
     assert operations.are_fused
     scores = Scores(members, LENGTH, causal, like)
     expected = scores(scaled(scores, q), k, own).softmax(-1) @ v
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-13)
-    inputs = [q, k, v, *(tensor for run in own.values() for tensor in run)]
-    pull = torch.randn(found.shape, dtype=torch.float64, generator=torch.Generator())
-    pairs = (torch.autograd.grad(out, inputs, pull) for out in (found, expected))
-    for one, other in zip(*pairs, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+    assert_alike(found, expected, [q, k, v, *chain.from_iterable(own.values())])
 
 
 @pytest.mark.parametrize("causal", [False, True])
@@ -92,7 +79,7 @@ def test_fused_attention_to_blocks_is_explicit_attention(causal: bool) -> None:
     shape = {"heads": HEADS, "head_dim": WIDTH, "length": LENGTH, "causal": causal}
     own = [{}, {"temperature": (0.6, 1.7)}, {"learned_temperature": True}]
     members = [make_layer("block_low_rank", **shape, block_tokens=20, **each) for each in own]
-    (q, k, v), named = operands(len(members)), learned(members[2:])
+    (q, k, v), named = operands(len(members)), learned_apart(members[2:], LENGTH)
     for name in ("project_keys", "project_values"):
         rows = torch.randn(3, members[0].rank, 20, dtype=torch.float64)
         named[name] = [rows.requires_grad_()]
@@ -106,19 +93,14 @@ def test_fused_attention_to_blocks_is_explicit_attention(causal: bool) -> None:
         with Operations() as operations:
             found.append(kernel(scaled(kernel, q), k, v, noise, named))
         assert operations.are_fused == is_fused
-    torch.testing.assert_close(*found, rtol=0, atol=1e-13)
-    inputs = [q, k, v, *(tensor for run in named.values() for tensor in run)]
-    pull = torch.randn(found[0].shape, dtype=torch.float64, generator=torch.Generator())
-    pairs = (torch.autograd.grad(out, inputs, pull) for out in found)
-    for one, other in zip(*pairs, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+    assert_alike(*found, [q, k, v, *chain.from_iterable(named.values())])
 
 
 @pytest.mark.parametrize("knob", EXPLICIT)
 def test_what_is_more_than_products_and_a_constant_is_not_fused(knob: str) -> None:
     members, like = layers([EXPLICIT[knob]], True, LENGTH), torch.zeros((), dtype=torch.float64)
     with Operations() as operations:
-        Softmax(members, LENGTH, True, like)(*operands(1), None, learned(members))
+        Softmax(members, LENGTH, True, like)(*operands(1), None, learned_apart(members, LENGTH))
     assert not operations.are_fused
 
 
