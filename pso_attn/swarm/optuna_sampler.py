@@ -102,7 +102,7 @@ class PSOSampler(BaseSampler):
         self._reader = StudyReader(drawn, n_particles)
         self._belief: Belief | None = None
         self._given, self._splits = _given(space), not isinstance(space, Space)
-        self._last_part: StudySpace | None = None
+        self._last_part = declared_space({}, {})
         self._seen: tuple[tuple[Any, ...], StudySpace] = ((), declared_space({}, {}))
         self._lock = threading.Lock()  # trials of `n_jobs` share one sampler
 
@@ -135,9 +135,10 @@ class PSOSampler(BaseSampler):
         with self._lock:
             known = self._space(study, search_space)
             earlier = _trials(study)[: trial.number]
-            if self._splits and known.distributions.keys() - search_space.keys():
+            held = known.distributions.keys() - search_space.keys()
+            if self._splits and held:
                 known = self._part(known, search_space)
-                earlier = sent_alike(earlier, known)
+                earlier = sent_alike(earlier, known.space.names, held)
             read = self._reader.read(known, earlier, _objective(study))
             number = trial.number
 
@@ -214,7 +215,7 @@ class PSOSampler(BaseSampler):
         trials = [t for t in _trials(study) if t.state in _TELLING]
         key = (study.study_name, len(trials), *(t.number for t in (*trials[:1], *trials[-1:])))
         if key != self._seen[0]:
-            self._seen = (key, self._unless_equal(seen_space(trials)))
+            self._seen = (key, _unless_equal(seen_space(trials), self._seen[1]))
         known = self._seen[1]
         more = {name: d for name, d in (asked or {}).items() if d != known.distributions.get(name)}
         if not more:
@@ -228,16 +229,14 @@ class PSOSampler(BaseSampler):
             c.name: {parent: values for parent, values in c.when.items() if parent in asked}
             for c in known.space.coordinates
         }
-        part, last = declared_space(asked, when), self._last_part
-        if last is None or part.space.coordinates != last.space.coordinates:
-            self._last_part = last = part
-        return last
+        self._last_part = _unless_equal(declared_space(asked, when), self._last_part)
+        return self._last_part
 
-    def _unless_equal(self, space: StudySpace) -> StudySpace:
-        """Return the space, the very one that was used before where nothing is new."""
-        before = self._seen[1]
-        same = before.distributions == space.distributions
-        return before if same and before.space.coordinates == space.space.coordinates else space
+
+def _unless_equal(space: StudySpace, before: StudySpace) -> StudySpace:
+    """Return the space, the very one that was used before where nothing is new."""
+    same = before.distributions == space.distributions
+    return before if same and before.space.coordinates == space.space.coordinates else space
 
 
 def _whole(name: str, given: Any) -> int:

@@ -1,6 +1,6 @@
 """The trials of an Optuna study as the history that a swarm of one move at a time reads."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from operator import is_
 from typing import Any
@@ -105,14 +105,15 @@ class StudyReader:
         earlier: Sequence[Trial],
     ) -> Trial:
         space, longest, objective = origin
-        proposed = frozen.system_attrs.get(PROPOSED, {})
+        proposed = _sent(frozen)
         params = {**frozen.system_attrs.get("fixed_params", {}), **frozen.params}
         is_known = any(name in params or name in proposed for name in space.space.names)
         last = None if is_known or index < self._particles else earlier[index - self._particles]
         source = (frozen.number, frozen.state, frozen.datetime_start, frozen.datetime_complete)
         key: tuple[Any, ...] = (space, index, *source, longest, best, last)
         if not frozen.state.is_finished():
-            key = (*key, tuple(params.items()), tuple(proposed.items()))
+            constraints = tuple(frozen.constraints.items())
+            key = (*key, tuple(params.items()), tuple(proposed.items()), constraints)
         if frozen.number in self._kept and self._kept[frozen.number][0] == key:
             return self._kept[frozen.number][1]
         if last is not None:
@@ -150,19 +151,37 @@ class StudyReader:
         return Trial(index, candidate, outcome)
 
 
-def sent_alike(trials: Sequence[FrozenTrial], part: StudySpace) -> list[FrozenTrial]:
-    """Return those that were sent through this part of their space while the rest was held.
+def sent_alike(
+    trials: Sequence[FrozenTrial], names: Collection[str], held: Collection[str]
+) -> list[FrozenTrial]:
+    """Return those that were sent through a part of their space while the rest was held.
 
-    Where several values were held one after another, those of the latest that has finished.
+    names: of that part. held: names of the rest. Where several values were held one after
+    another, those of the latest that had finished; who does not have a held parameter, for it did
+    not act or the trial failed before, contradicts none. Who has not chosen yet may be going
+    anywhere, and is among them until it has.
     """
-    names = set(part.space.names)
-    sent = [t for t in trials if t.system_attrs.get(PROPOSED, {}).keys() == names]
+    alike = set(names)
+    sent = [t for t in trials if _sent(t).keys() == alike or _is_undecided(t)]
+    latest: dict[str, Any] = {}
+    for trial in reversed(sent):
+        if trial.state.is_finished() and trial.params.keys() - latest.keys():
+            latest = {**trial.params, **latest}
+    return [t for t in sent if not t.state.is_finished() or _agrees(t, latest, held)]
 
-    def held(trial: FrozenTrial) -> dict[str, Any]:
-        return {name: value for name, value in trial.params.items() if name not in names}
 
-    latest = next((held(trial) for trial in reversed(sent) if trial.state.is_finished()), {})
-    return [t for t in sent if not t.state.is_finished() or held(t) == latest]
+def _sent(trial: FrozenTrial) -> Mapping[str, float]:
+    """Return where a trial was sent, by name."""
+    sent: Mapping[str, float] = trial.system_attrs.get(PROPOSED, {})
+    return sent
+
+
+def _is_undecided(trial: FrozenTrial) -> bool:
+    return not (trial.state.is_finished() or trial.params or PROPOSED in trial.system_attrs)
+
+
+def _agrees(trial: FrozenTrial, latest: Mapping[str, Any], held: Collection[str]) -> bool:
+    return all(trial.params[name] == latest[name] for name in held if name in trial.params)
 
 
 def _outcome(

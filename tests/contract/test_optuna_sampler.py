@@ -4,7 +4,8 @@ import multiprocessing
 import pickle
 import subprocess
 import sys
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,8 @@ DISTRIBUTIONS: dict[str, optuna.distributions.BaseDistribution] = {
 
 
 MINIMISED = Objective("objective", "minimize")
+
+Holding = Callable[[optuna.Study, dict[str, Any]], None]
 
 
 class OnEveryVariant:
@@ -325,6 +328,19 @@ def test_a_trial_that_violates_a_constraint_never_leads() -> None:
     assert sum(late) > 10
 
 
+def test_a_constraint_counts_as_soon_as_a_running_trial_breaks_it() -> None:
+    study = made()
+    study.optimize(bowl, n_trials=6)
+    space, reader = seen_space(study.trials), StudyReader(0, 4)
+    running = study.ask()
+    bowl(running)
+    states = []
+    for name, amount in (("met", -1.0), ("broken", 2.0)):
+        running.set_constraint(name, amount)
+        states.append(reader.read(space, study.trials, MINIMISED).history.trials[-1].outcome.state)
+    assert states == [State.COMPLETE, State.FAIL]
+
+
 def test_a_running_trial_stands_at_its_particles_best_until_it_is_told() -> None:
     study = made()
     study.optimize(bowl, n_trials=6)
@@ -442,6 +458,96 @@ def test_where_a_parameter_is_held_the_others_are_searched_for_its_value(variant
             held = study.trials[-16:]
             assert {trial.params["y"] for trial in held} == {y}
             assert min(trial.values[0] for trial in held) <= 1
+
+
+@pytest.fixture
+def holding() -> Iterator[Holding]:
+    """Return what holds parameters of a study from now on, without a word of how new that is."""
+
+    def hold(study: optuna.Study, params: dict[str, Any]) -> None:
+        study.sampler = optuna.samplers.PartialFixedSampler(params, study.sampler)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        yield hold
+
+
+def test_a_failure_before_what_is_held_was_suggested_loses_no_history(holding: Holding) -> None:
+    def flaky(trial: optuna.Trial) -> float:
+        x = trial.suggest_float("x", -5, 5)
+        if trial.number == 20:
+            raise ZeroDivisionError
+        return x**2 + trial.suggest_float("y", -5, 5) ** 2
+
+    def proposed(objective: Callable[[optuna.Trial], float]) -> Any:
+        study = made()
+        study.optimize(bowl, n_trials=6)
+        holding(study, {"y": 1.5})
+        study.optimize(objective, n_trials=16, catch=ZeroDivisionError)
+        return [trial.params["x"] for trial in study.trials]
+
+    assert proposed(flaky) == proposed(bowl)  # a classic swarm's next particle is another one
+
+
+def test_what_is_held_need_not_act_in_every_trial(
+    holding: Holding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gated(trial: optuna.Trial) -> float:
+        value = trial.suggest_float("x", -5, 5) ** 2
+        return value + 1.0 if trial.number % 2 else value + trial.suggest_float("y", -5, 5)
+
+    study, told = made(), []
+    study.optimize(gated, n_trials=8)
+    holding(study, {"y": 1.5})
+    plain = StudyReader.read
+
+    def spied(*arguments: Any) -> Any:
+        told.append(len(arguments[2]))
+        return plain(*arguments)
+
+    monkeypatch.setattr(StudyReader, "read", spied)
+    study.optimize(gated, n_trials=8)
+    assert told == list(range(8))
+
+
+@pytest.mark.parametrize("variant", ["pso", "pso-classic"])
+def test_workers_that_choose_at_once_go_apart_where_a_parameter_is_held(
+    variant: str, holding: Holding
+) -> None:
+    storage = optuna.storages.InMemoryStorage()
+    one, two = made(storage, variant=variant), made(storage, variant=variant)
+    one.optimize(bowl, n_trials=6)
+    ours = two.sampler
+    for study in (one, two):
+        holding(study, {"y": 1.5})
+    one.optimize(bowl, n_trials=6)
+    first = one.ask()  # before the other one, and it chooses while the other one does
+    plain = ours._proposed
+
+    def meanwhile(*arguments: Any) -> Any:
+        position = plain(*arguments)
+        bowl(first)
+        return position
+
+    ours._proposed = meanwhile
+    bowl(two.ask())
+    assert one.trials[-1].params["x"] != one.trials[-2].params["x"]
+
+
+def test_one_sampler_serves_studies_of_other_labels_where_a_parameter_is_held(
+    holding: Holding,
+) -> None:
+    shared = pso_attn.PSOSampler(4, 7, "pso-classic")
+    for labels in (("a", "b"), ("c", "d")):
+
+        def labelled(trial: optuna.Trial, labels: tuple[str, ...] = labels) -> float:
+            return bowl(trial) + float(trial.suggest_categorical("label", labels) == labels[0])
+
+        study = optuna.create_study(sampler=shared)
+        study.optimize(labelled, n_trials=5)
+        holding(study, {"y": 1.5})
+        study.optimize(labelled, n_trials=5)
+        assert {trial.params["label"] for trial in study.trials} == set(labels)
 
 
 def layered(trial: optuna.Trial) -> float:
