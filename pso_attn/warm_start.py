@@ -73,6 +73,11 @@ def warm_started(configuration: Configuration, reference: str, runs_dir: Path) -
             "weights alone; start from weights by --set weights.start=FILE, such as a run's "
             "checkpoints/best.safetensors"
         )
+    if not shared and since:
+        raise ConfigurationError(
+            f"--warm-start {reference} has no value in the ranges that {configuration.source} "
+            f"searches: {_few(_together(since))}"
+        )
     if not shared:
         raise ConfigurationError(
             f"--warm-start {reference} has no value that {configuration.source} searches: it "

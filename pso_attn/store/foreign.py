@@ -3,6 +3,7 @@
 What only a run has is absent: positions, seeds, metrics and settings beside the parameters.
 """
 
+import os
 import weakref
 from datetime import timedelta
 from pathlib import Path
@@ -106,8 +107,8 @@ def _marks(reference: str) -> list[int]:
 def _is_file(where: str) -> bool:
     scheme, mark, path = where.partition(":///")
     if mark and scheme.startswith("sqlite"):
-        return Path(path).is_file()
-    return "://" not in where and Path(where).is_file()
+        return os.path.isfile(path)  # a pathlib.Path raises where a name is too long for a file's
+    return "://" not in where and os.path.isfile(where)
 
 
 def _objectives(study: optuna.Study) -> tuple[Objective, ...]:

@@ -122,11 +122,12 @@ def test_names_and_files_may_hold_the_sign_that_parts_them(
     file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quiet: None
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    names = ("#c#d", "c", f"{'e' * 300}#f")
     where = f"sqlite:///{file}" if file.endswith("db") else file
     storage = where if "://" in where else JournalStorage(JournalFileBackend(file))
-    for name in ("#c#d", "c"):
+    for name in names:
         optuna.create_study(study_name=name, storage=storage)
-    for name in ("#c#d", "c"):
+    for name in names:
         assert is_foreign(f"{where}#{name}")
         assert open_foreign(f"{where}#{name}").study_name == name
     with pytest.raises(RunError, match=f'no study "d#c" in {where}'):

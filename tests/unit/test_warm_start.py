@@ -172,7 +172,7 @@ def test_trials_that_violate_a_constraint_start_nothing(
     [
         ([], RunError, "has no completed trial to start from"),
         ([{"x": 1.0}], ConfigurationError, "it varies x, and the space"),
-        ([{"lr": 7.0}], ConfigurationError, "has no value that digits searches"),
+        ([{"lr": 7.0}], ConfigurationError, "no value in the ranges that digits searches: lr 7$"),
     ],
 )
 def test_a_search_of_something_else_is_refused_in_one_sentence(
