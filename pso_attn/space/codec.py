@@ -6,6 +6,7 @@ to the same settings with any mathematics library, and people can read them.
 """
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -112,6 +113,16 @@ class LogBins(Bins):
 
     values: range
 
+    @property
+    def levels(self) -> int:
+        """How many values there are, or as many as an index can count."""
+        return min(self.values[-1] - self.values[0] + 1, sys.maxsize)
+
+    def nearest(self, value: float) -> int:
+        """Return the integer of the range nearest to a number."""
+        low, high = self.values[0], self.values[-1]
+        return min(max(low + round(value - low), low), high)
+
     @cached_property
     def _ends(self) -> tuple[float, float]:
         start = math.log(self.values[0] - 0.5)
@@ -133,10 +144,11 @@ class LogBins(Bins):
         x = np.asarray(x, dtype=np.float64)
         start, span = self._ends
         reached = np.exp(start + span * x) + 0.5
-        integers = np.asarray(np.clip(np.floor(reached), self.values[0], self.values[-1]))
+        low, high = float(self.values[0]), float(self.values[-1])
+        integers = np.asarray(np.clip(np.floor(reached), low, high))
         # math.exp as in `value`: numpy's may differ in the last bits, and 0.5 is often an edge
         unsure = np.abs(reached - np.rint(reached)) < 1e-9 * reached
-        integers[unsure] = [self.value(inside) for inside in x[unsure].tolist()]
+        integers[unsure] = [float(self.value(inside)) for inside in x[unsure].tolist()]
         found, places = np.unique(integers, return_inverse=True)
         centres = np.array([self.point(integer) for integer in found.tolist()])
         return np.asarray(centres[places].reshape(x.shape), dtype=np.float64)

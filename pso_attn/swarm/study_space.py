@@ -196,7 +196,10 @@ def _knob(name: str, distribution: BaseDistribution) -> Knob:
 
 
 def _integer(name: str, distribution: IntDistribution, doc: str) -> Knob:
-    """Return an integer; a wide one as the floats in its range, which rounded are integers."""
+    """Return an integer; a wide one as the floats in its range, which rounded are integers.
+
+    On a log scale it stays one: most of that scale holds integers that floats do tell apart.
+    """
     low, high, step = distribution.low, distribution.high, distribution.step
     if (high - low) // step < MOST_INTEGERS:
         return Knob(name, "int", doc, low=low, high=high, log=distribution.log, step=step)
@@ -209,7 +212,9 @@ def _integer(name: str, distribution: IntDistribution, doc: str) -> Knob:
     least, most = float(low), float(high)  # these may lie outside, where Optuna drops a value
     least = least if least >= low else math.nextafter(least, math.inf)
     most = most if most <= high else math.nextafter(most, -math.inf)
-    return Knob(name, "float", doc, low=least, high=most, log=distribution.log)
+    if distribution.log:
+        return Knob(name, "int", doc, low=int(least), high=int(most), log=True)
+    return Knob(name, "float", doc, low=least, high=most)
 
 
 def _check_range(name: str, low: float, high: float) -> None:

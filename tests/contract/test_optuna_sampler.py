@@ -246,6 +246,14 @@ def test_integers_are_searched_however_wide_their_range(ends: tuple[int, int], l
         assert known._contains(known.to_internal_repr(told))
 
 
+@pytest.mark.parametrize("most", [2**54, 2**62, 2**70])
+def test_wide_integers_on_a_log_scale_are_not_repeated(most: int) -> None:
+    study = made(n_particles=8, variant="pso")
+    study.optimize(lambda trial: abs(trial.suggest_int("x", 1, most, log=True) - 5.0), n_trials=40)
+    assert study.best_params == {"x": 5}
+    assert len({trial.params["x"] for trial in study.trials}) == 40
+
+
 def test_a_wide_range_of_integers_is_drawn_from_before_it_is_known() -> None:
     study = made()
     study.optimize(lambda trial: trial.suggest_int("x", 0, 2**63 - 1) / 2**63, n_trials=12)
