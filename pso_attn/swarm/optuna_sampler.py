@@ -86,6 +86,11 @@ class PSOSampler(BaseSampler):
                 f"options is of type {type(options).__name__}; give a dict of the variant's own "
                 "options by name"
             )
+        unnamed = next((name for name in options if not isinstance(name, str)), None)
+        if unnamed is not None:
+            raise ConfigurationError(
+                f"options has {unnamed!r} for a name; name each of the variant's own options"
+            )
         if n_trials is not None and n_trials < 1:
             raise ConfigurationError(
                 f"n_trials = {n_trials} is no number of trials; give 1 or more, or leave it out"

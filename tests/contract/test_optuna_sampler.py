@@ -707,6 +707,7 @@ def test_a_study_of_two_objectives_is_refused_in_one_sentence() -> None:
         ({"variant": "pso", "options": {"draws": 0}}, "draws = 0 does not work; give an integer"),
         ({"variant": "pso-classic", "options": {"draws": 5}}, 'pso-classic has no option "draws"'),
         ({"options": 5}, "options is of type int; give a dict of the variant's own"),
+        ({"options": {1: 2}}, "options has 1 for a name; name each of the variant's own"),
         ({"n_trials": 0}, "n_trials = 0 is no number of trials; give 1 or more"),
         ({"n_particles": 8.0}, r"n_particles is 8\.0; give a whole number"),
         ({"n_particles": "8"}, "n_particles is '8'; give a whole number"),
