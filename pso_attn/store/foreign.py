@@ -131,7 +131,7 @@ def _trial(frozen: FrozenTrial) -> Trial:
     values = None if frozen.values is None else tuple(frozen.values)
     error = frozen.user_attrs.get("error") or frozen.system_attrs.get("fail_reason")
     if broken:
-        error = f"infeasible: {', '.join(f'{name} > 0' for name in broken)}"
+        error = f"infeasible: {', '.join(f'constraint {name} > 0' for name in broken)}"
     outcome = Outcome(
         trial=frozen.number,
         state=state,
