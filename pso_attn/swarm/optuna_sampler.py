@@ -218,7 +218,8 @@ class PSOSampler(BaseSampler):
         if self._given is not None:
             return self._given
         trials = [t for t in _trials(study) if t.state in _TELLING]
-        key = (study.study_name, len(trials), *(t.number for t in (*trials[:1], *trials[-1:])))
+        ends = ((t.number, t.datetime_complete) for t in (*trials[:1], *trials[-1:]))
+        key = (study.study_name, len(trials), *ends)  # another storage may have the name as well
         if key != self._seen[0]:
             self._seen = (key, _unless_equal(seen_space(trials), self._seen[1]))
         known = self._seen[1]

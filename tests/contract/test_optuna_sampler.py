@@ -417,6 +417,19 @@ def test_one_sampler_serves_two_studies_as_two_would() -> None:
     assert [all_params(study) for study in studies] == [all_params(study) for study in alone]
 
 
+def test_one_sampler_serves_studies_of_one_name_in_two_storages() -> None:
+    def labelled(trial: optuna.Trial, labels: tuple[str, ...]) -> float:
+        return bowl(trial) + float(trial.suggest_categorical("label", labels) == labels[0])
+
+    first, second = made(), made()
+    first.optimize(partial(labelled, labels=("a", "b")), n_trials=7)
+    second.sampler = optuna.samplers.RandomSampler(seed=1)
+    second.optimize(partial(labelled, labels=("c", "d")), n_trials=6)
+    second.sampler = first.sampler  # which last looked at six trials of the first
+    second.optimize(partial(labelled, labels=("c", "d")), n_trials=6)
+    assert {trial.params["label"] for trial in second.trials} <= {"c", "d"}
+
+
 def test_enqueued_trials_are_taken_as_they_are_and_learned_from() -> None:
     study = made(n_particles=6)
     study.enqueue_trial({"x": 0.01, "y": 0.01})
