@@ -116,9 +116,9 @@ def chosen_moves(
     drawn: (B, m, D), what each slot has to choose from. What is known or taken is only repeated if
     nothing else is left, unless it is in `again`. The draw of the largest expected improvement is
     taken and then improved in small steps, as large at most as its slot's draws are apart: see
-    `_climbed`. What is looked at again stays as it is, and so does any move where there are
-    constraints, for a step might break one. rngs: one for each slot. trained: where there are
-    constraints, what a slot's draw is repaired to; the most promising come first then.
+    `_climbed`. What is looked at again stays as it is. rngs: one for each slot. trained: where
+    there are constraints, what a slot's place is repaired to; the most promising draws come first
+    then.
     """
     fantasies, best = Fantasies.none(standing.surrogate), standing.best
     moves, taken = np.empty((len(drawn), space.dimension)), known - again
@@ -132,10 +132,12 @@ def chosen_moves(
         pick = int(np.lexsort((-promise, ~fresh, ~feasible))[0])
         move = own[pick]
         looks_again = keys(points[[pick]])[0] in again
-        if trained is None and not looks_again:
+        if feasible[pick] and not looks_again:
             so_far = float(promise[pick]) if fresh[pick] else -math.inf
             promises = partial(_promises, space, fantasies, best, taken)
-            move = _climbed(space, move, so_far, np.std(own, axis=0), promises, rngs[slot])
+            repair = trained and partial(trained, slot)
+            spread = np.std(drawn[slot], axis=0)
+            move = _climbed(space, move, so_far, spread, promises, rngs[slot], repair)
         moves[slot] = move
         point = modelled(space, move[None])
         taken.update(keys(point))
@@ -171,6 +173,7 @@ def _climbed(
     spread: Array,
     promises: Callable[[Array], Array],
     rng: np.random.Generator,
+    trained: Callable[[Array], Repaired] | None = None,
 ) -> Array:
     """Return a move (D,) improved in numbers, its labels kept.
 
@@ -187,8 +190,13 @@ def _climbed(
         places = space.snap(np.where(space.categorical, move, inside))
         found = promises(places)
         highest = int(np.argmax(found >= found.max() - SAME))
-        if found[highest] > promise + SAME:
-            move, promise = places[highest], float(found[highest])
+        place, reached = places[highest], float(found[highest])
+        if reached > promise + SAME and trained is not None:
+            repaired = trained(place)
+            place = repaired.position
+            reached = float(promises(place[None])[0]) if not repaired.violations else -math.inf
+        if reached > promise + SAME:
+            move, promise = place, reached
     return move
 
 

@@ -7,6 +7,7 @@ from scipy.stats import norm
 
 from pso_attn.space import Knob
 from pso_attn.space.repair import Repaired
+from pso_attn.swarm import screening
 from pso_attn.swarm.ledger import keys
 from pso_attn.swarm.screening import (
     Fantasies,
@@ -58,12 +59,11 @@ def test_what_was_chosen_makes_its_surroundings_less_promising():
 
 
 def chosen(
-    drawn, *, broken=(), repairs=None, known=(), again=(), order=(0, 1), space=None, noise=1e-6
+    drawn, *, breaks=None, repairs=None, known=(), again=(), order=(0, 1), space=None, noise=1e-6
 ):
     """Return the moves of two slots on a line, evaluated at .1 and .5.
 
-    broken: draws that cannot be trained; none where no space is given. repairs: what others are
-    repaired to.
+    breaks: tells of a place that it cannot be trained. repairs: returns what one is repaired to.
     """
     points, targets = np.array([[0.1], [0.5]]), np.array([0.0, 1.0])
     shape = Hyperparameters(np.array([0.2]), 1.0, noise, 0.0)
@@ -72,12 +72,13 @@ def chosen(
     drawn = np.array(drawn)[:, :, None]
 
     def trained(slot, position):
-        place = (repairs or {}).get(position[0], position[0])
-        return Repaired(np.array([place]), {"x": place}, {"x": 1.0} if place in broken else {})
+        place = repairs(position[0]) if repairs else position[0]
+        violations = {"x": 1.0} if breaks and breaks(place) else {}
+        return Repaired(np.array([place]), {"x": place}, violations)
 
     rngs = [np.random.default_rng(slot) for slot in range(len(drawn))]
     names, twice = ({keys(np.array([[x]]))[0] for x in places} for places in (known, again))
-    repair = trained if space is None else None
+    repair = trained if breaks or repairs else None
     line = space or space_of(LINE)
     moves = chosen_moves(line, standing, drawn, names, twice, np.array(order), rngs, repair)
     return moves[:, 0]
@@ -85,47 +86,66 @@ def chosen(
 
 LINE = [Knob("x", "float", "A number.", low=0.0, high=1.0)]
 DRAWN = [[0.9, 0.3], [0.9001, 0.85]]
+FAR = [[0.3, 0.7], [0.5, 0.5]]
 
 
+@pytest.fixture
+def unimproved(monkeypatch):
+    """Let moves stay where they were drawn."""
+    monkeypatch.setattr(screening, "ROUNDS", 0)
+
+
+@pytest.mark.usefixtures("unimproved")
 def test_the_second_particle_does_not_go_where_the_first_went():
     assert chosen(DRAWN, order=(1, 0))[1] == 0.9001  # promises more than .85
     np.testing.assert_array_equal(chosen(DRAWN), [0.9, 0.85])
 
 
+@pytest.mark.usefixtures("unimproved")
 def test_two_particles_do_not_train_the_same_settings():
     drawn = [[0.9, 0.45], [0.9, 0.5]]  # so noisy that .9 stays the most uncertain
     np.testing.assert_array_equal(chosen(drawn, noise=1.0), [0.9, 0.5])
 
 
+@pytest.mark.usefixtures("unimproved")
 def test_what_cannot_be_trained_or_is_known_comes_last():
-    assert chosen(DRAWN, broken=[0.9])[0] == 0.3
+    assert chosen(DRAWN, breaks=lambda x: x == 0.9)[0] == 0.3
     assert chosen(DRAWN, known=[0.9])[0] == 0.3
-    assert chosen(DRAWN, broken=[0.9], known=[0.3])[0] == 0.3
+    assert chosen(DRAWN, breaks=lambda x: x == 0.9, known=[0.3])[0] == 0.3
     assert chosen(DRAWN, known=[0.9, 0.3])[0] == 0.9
 
 
+@pytest.mark.usefixtures("unimproved")
 def test_what_is_repaired_to_what_is_known_hides_no_new_settings():
     seven = [0.9, 0.91, 0.92, 0.93, 0.94, 0.95, 0.2]
-    to_one = dict.fromkeys(seven[:6], 0.9)
     drawn = [seven, [0.7] * 7]
+
+    def to_one(x):
+        return 0.9 if x >= 0.9 else x
+
     assert chosen(drawn, repairs=to_one)[0] == 0.9
     assert chosen(drawn, repairs=to_one, known=[0.9])[0] == 0.2
-    assert chosen(drawn, repairs=to_one | {0.2: 0.9}, known=[0.9])[0] == 0.9
+    assert chosen(drawn, repairs=lambda x: 0.9, known=[0.9])[0] == 0.9
 
 
 def test_a_chosen_move_is_improved_as_far_as_its_draws_are_apart():
-    free = space_of(LINE)
-    assert chosen([[0.3, 0.3], [0.5, 0.5]], space=free)[0] == 0.3  # a swarm that stands still
-    near = chosen([[0.3, 0.301], [0.5, 0.5]], space=free)[0]
+    assert chosen([[0.3, 0.3], [0.5, 0.5]])[0] == 0.3  # a swarm that stands still
+    near = chosen([[0.3, 0.301], [0.5, 0.5]])[0]
     assert 0.0 < abs(near - 0.3) < 0.01
-    far = chosen([[0.3, 0.7], [0.5, 0.5]], space=free)[0]
-    assert 0.8 < far <= 1.0  # where the surrogate knows least
+    assert 0.8 < chosen(FAR)[0] <= 1.0  # where the surrogate knows least
+
+
+def test_an_improved_move_keeps_the_constraints_as_it_is_repaired():
+    assert 0.7 < chosen(FAR, breaks=lambda x: x > 0.8)[0] <= 0.8
+    assert chosen(FAR, breaks=lambda x: x not in (0.3, 0.7))[0] == 0.7
+    assert chosen(FAR, repairs=lambda x: min(x, 0.8))[0] == 0.8
+    assert 0.7 < chosen(FAR, repairs=lambda x: min(x, 0.8), known=[0.8])[0] < 0.8
 
 
 def test_what_is_looked_at_again_is_not_moved():
     drawn = [[0.1001, 0.85], [0.5, 0.55]]
-    assert chosen(drawn, space=space_of(LINE), known=[0.85], again=[0.85])[0] == 0.85
-    assert chosen(drawn, space=space_of(LINE), known=[0.85])[0] != 0.85
+    assert chosen(drawn, known=[0.85], again=[0.85])[0] == 0.85
+    assert chosen(drawn, known=[0.85])[0] != 0.85
 
 
 def test_an_improved_move_keeps_its_labels_and_is_nothing_known():
