@@ -43,7 +43,8 @@ class PSOSampler(BaseSampler):
     Trial n moves particle n mod `n_particles`, and where to depends on the seed, n and the trials
     before it alone: a study that is reopened with the same seed goes on as if it had not been
     stopped. Any number of trials may be asked for before any is told. Trials that fail, are
-    pruned or violate a constraint (`trial.set_constraint`) keep their slot and never lead.
+    pruned or violate a constraint (`trial.set_constraint`) keep their slot and never lead; if all
+    first ones failed and few do later, "pso" begins again.
     Where several workers choose at once, one that finds another where it was going goes elsewhere.
 
     n_particles: at least 2. seed: None draws one. variant: "pso", which a surrogate assists, or

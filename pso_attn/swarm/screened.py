@@ -38,7 +38,8 @@ class ScreenedSwarm:
     A ring swarm's velocity rule makes the moves, or a learned normal distribution, or both of
     them; expected improvement chooses among them and improves the chosen one in steps as large as
     they are apart at most, and what was chosen for the other particles of the batch is taken into
-    account: the swarm says where to look, the model does not. Particles begin near the defaults.
+    account: the swarm says where to look, the model does not. Particles begin near the defaults;
+    if everything failed before something worked, they begin again then (`Ledger.silent`).
     Where losses are noisy, the model's mean stands for them, and a particle may look again at its
     personal best. Made for 20 to 2,000 evaluations of mixed and conditional spaces. Where there
     are more than 256 dimensions no surrogate helps, and `SeparableSwarm`, the best mover of
@@ -73,7 +74,7 @@ class ScreenedSwarm:
         generation = len(history)
         first = generation * self.batch
         particles = slots(generation, self.batch, self.particles)
-        if first < self.particles:
+        if first - self.ledger(space, history).silent < self.particles:
             positions = self._begun(space, history, first, particles)
         else:
             with one_thread():

@@ -52,10 +52,13 @@ def standing_of(ledger: Ledger, labels: Flags, particles: int, points: int = POI
     """Return where a swarm of so many particles stands after at least one trial.
 
     Fidelity comes before merit, and a failure is nobody's best. labels: (D,), the coordinates
-    that hold one. points: that the surrogate is fitted to at most.
+    that hold one. points: that the surrogate is fitted to at most; silent trials are none of them.
     """
-    seen = regrets(comparable(ledger.losses, ledger.fidelities, ledger.violations))
-    kept = _kept(seen, ledger.points.shape[1], points)
+    silent = ledger.silent
+    losses = comparable(ledger.losses, ledger.fidelities, ledger.violations)
+    seen = regrets(losses[silent:])
+    seen = np.append(np.full(silent, seen.max()), seen)
+    kept = silent + _kept(seen[silent:], ledger.points.shape[1], points)
     surrogate, warp = fit(ledger.points[kept], labels, seen[kept])
     targets = warp.targets(seen)
     trust = min(1.0, surrogate.hyperparameters.noise / NOISE_TRUSTED)

@@ -278,6 +278,29 @@ def test_the_default_variant_finds_the_bottom_of_a_bowl_in_thirty_trials() -> No
     assert study.best_value < 0.05
 
 
+@pytest.mark.parametrize("fail", [ZeroDivisionError, optuna.TrialPruned, None])
+def test_a_study_whose_first_trials_failed_goes_on_as_if_it_began(fail: type | None) -> None:
+    def mended(trial: optuna.Trial) -> float:
+        value = bowl(trial) + trial.suggest_categorical("offset", [4.0, 0.0, 9.0])
+        if trial.number >= 16:
+            return value
+        if fail is None:
+            return float("inf")
+        raise fail
+
+    bests, storage = [], optuna.storages.InMemoryStorage()
+    for seed in range(3):
+        study = made(variant="pso", n_particles=8, seed=seed)
+        study.optimize(mended, n_trials=46, catch=ZeroDivisionError)
+        bests.append(study.best_value)
+        if seed == 0:
+            for count in (12, 9, 25):
+                part = made(storage, variant="pso", n_particles=8, seed=0)
+                part.optimize(mended, n_trials=count, catch=ZeroDivisionError)
+            assert all_params(part) == all_params(study)
+    assert max(bests) < 0.05, bests
+
+
 def test_failures_keep_their_slot_and_never_lead() -> None:
     def flaky(trial: optuna.Trial) -> float:
         value = objective(trial)

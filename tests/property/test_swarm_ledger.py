@@ -24,18 +24,20 @@ LOSSES = st.one_of(
 
 @st.composite
 def histories(draw):
-    """Draw a history of up to six generations: ties, failures and pruned trials among them."""
+    """Draw a history of up to six generations: ties, failures and pruned trials among them.
+
+    Of some the first generations failed altogether.
+    """
     seed = draw(st.integers(0, 3))
-    generations = []
+    failed, generations = draw(st.sampled_from([0, 0, 1, 3])), []
     for number in range(draw(st.integers(0, 6))):
         trials = []
         for slot in range(BATCH):
             trial = number * BATCH + slot
             position = np.random.default_rng([seed, trial]).random(SPACE.dimension)
             fidelity = draw(st.sampled_from([1.0, 1.0, 0.5, 0.25]))
-            trials.append(
-                finished(number, trial, trial % PARTICLES, position, draw(LOSSES), fidelity)
-            )
+            loss = None if number < failed else draw(LOSSES)
+            trials.append(finished(number, trial, trial % PARTICLES, position, loss, fidelity))
         generations.append(tuple(trials))
     return History(MINIMISED, tuple(generations))
 

@@ -87,6 +87,47 @@ def test_the_start_lasts_until_each_particle_has_a_place(particles, batch, start
     assert not np.any(np.all(positions[started:] == even[started:], axis=1))
 
 
+class Failing:
+    """A bowl of numbers and labels whose first evaluations fail, wherever they are."""
+
+    def __init__(self, failures):
+        self.left = failures
+
+    def __call__(self, params):
+        self.left -= 1
+        if self.left >= 0:
+            return np.inf
+        return (params["x"] - 0.62) ** 2 + (params["y"] - 13) ** 2 / 100 + "bca".index(params["c"])
+
+
+def bowl_space():
+    x = Knob("x", "float", "A number.", low=0.0, high=1.0, default=0.5)
+    y = Knob("y", "int", "A number.", low=0, high=20, default=10)
+    c = Knob("c", "categorical", "A label.", choices=("a", "b", "c"), default="a")
+    return space_of([x, y, c])
+
+
+@pytest.mark.parametrize(("batch", "failures"), [(1, 8), (1, 20), (4, 16)])
+def test_failures_before_anything_worked_cost_the_search_nothing_else(batch, failures):
+    for seed in range(4):
+        swarm, trials = ScreenedSwarm(seed, 8, batch, 40), failures + 32
+        history = drive(swarm, bowl_space(), Failing(failures), trials // batch)
+        assert best_loss(history) < 1e-2, seed
+
+
+@pytest.mark.parametrize(("batch", "failures"), [(1, 11), (4, 16)])
+def test_the_start_begins_again_once_something_works(batch, failures):
+    space = bowl_space()
+    history = drive(
+        ScreenedSwarm(2, 8, batch, 40), space, Failing(failures), failures // batch + 9
+    )
+    first, last = failures + batch, failures + 8  # what worked first was proposed unknowing
+    even = start(space, 2, first, 8)
+    positions = stored_positions(history)
+    np.testing.assert_array_equal(positions[first:last], even[: last - first])
+    assert not np.any(np.all(positions[last : first + 8] == even[last - first :], axis=1))
+
+
 def rising(params):
     return sum(float(ord(v) if isinstance(v, str) else v) ** 2 for v in params.values())
 

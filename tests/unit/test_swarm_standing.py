@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -38,6 +40,22 @@ def test_a_failure_is_nobodys_best():
     standing = standing_of(ledger, NUMBER, 2)
     assert standing.bests[0] == 1
     np.testing.assert_array_equal(standing.costs, [0.0, np.inf])
+
+
+def test_the_surrogate_is_not_told_of_failures_before_anything_worked_if_few_failed_since():
+    points, losses = [0.3, 0.4, 0.1, 0.5, 0.9, 0.7], [np.inf, np.inf, 4.0, 1.0, 9.0, 5.0]
+    whole, rest = (
+        ledger_of([0, 1] * 3, points, losses),
+        ledger_of([0, 1] * 2, points[2:], losses[2:]),
+    )
+    told = standing_of(replace(whole, barren=2), NUMBER, 2)
+    asked = np.linspace(0.0, 1.0, 9)[:, None]
+    alone = standing_of(rest, NUMBER, 2)
+    np.testing.assert_array_equal(told.surrogate.mean(asked), alone.surrogate.mean(asked))
+    np.testing.assert_array_equal(told.costs, alone.costs)
+    losses[3:5] = np.inf, np.inf  # half of what came since: they count
+    again = standing_of(replace(ledger_of([0, 1] * 3, points, losses), barren=2), NUMBER, 2)
+    assert len(again.surrogate.weights) == 6
 
 
 def test_a_lucky_draw_does_not_lead_where_losses_are_noisy():
