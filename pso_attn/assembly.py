@@ -14,7 +14,7 @@ from pso_attn.configured_space import make_bare_space, make_space, naming
 from pso_attn.errors import ConfigurationError, PsoAttnError, nearest
 from pso_attn.imports import call, check_call, load_function, refuse_imports
 from pso_attn.parts import Parts
-from pso_attn.samplers import make_sampler
+from pso_attn.samplers import check_sampler, make_sampler
 from pso_attn.seeding import generator
 from pso_attn.space import FITNESS, Space
 from pso_attn.types import Objective
@@ -67,6 +67,8 @@ def assemble(
         weights = WeightSearch.of(configuration, task, space)
         space = weights.space(space)
         found["weight_coordinates"] = space.weights
+    with naming(configuration.source):
+        check_sampler(configuration, space)
     parts = Parts(configuration, task, space, objectives, factory=factory, weights=weights)
     found["fingerprint"] = parts.fingerprint
     return replace(parts, configuration=replace(configuration, **found))
@@ -143,6 +145,8 @@ def _own_parts(configuration: Configuration, function: Callable[..., Any] | None
         make_sampler(configuration)
     objectives = own_objectives(configuration)
     space = make_space(configuration, None)
+    with naming(configuration.source):
+        check_sampler(configuration, space)
     found = replace(configuration, direction=objectives[0].direction)
     return Parts(found, None, space, objectives, function)
 

@@ -6,6 +6,7 @@ from types import MappingProxyType
 from pso_attn.config import Configuration
 from pso_attn.errors import ConfigurationError, nearest
 from pso_attn.imports import call, load_function
+from pso_attn.space import Space
 from pso_attn.types import Sampler
 
 SAMPLERS: Mapping[str, str] = MappingProxyType(
@@ -34,6 +35,16 @@ SAMPLERS: Mapping[str, str] = MappingProxyType(
 
 # where each particle is a model that goes on from where it was, and no draw of a distribution
 OF_THEIR_OWN = MappingProxyType({"hybrid": "pso-consensus", "checkpoints": "pso-classic"})
+
+
+def check_sampler(configuration: Configuration, space: Space) -> None:
+    """Refuse, by ConfigurationError, a sampler that cannot search that space.
+
+    It says so itself where it has a method check_space(space).
+    """
+    check = getattr(make_sampler(configuration), "check_space", None)
+    if check is not None:
+        check(space)
 
 
 def make_sampler(configuration: Configuration) -> Sampler:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from pso_attn.errors import ConfigurationError
 
+SOBOL_DIMENSIONS = 21201  # for which scipy has direction numbers
 _TRAINING = zlib.crc32(b"training")
 
 
@@ -32,6 +33,15 @@ def training_seed(seed: int, *key: int) -> int:
     return int(np.random.SeedSequence([seed, _TRAINING, *key]).generate_state(1)[0] >> 1)
 
 
+def check_sobol(dimension: int) -> None:
+    """Raise ConfigurationError where no Sobol sequence has so many dimensions."""
+    if dimension > SOBOL_DIMENSIONS:
+        raise ConfigurationError(
+            f"a Sobol sequence has at most {SOBOL_DIMENSIONS} dimensions and this space has "
+            f"{dimension}; search fewer knobs or choose the sampler random"
+        )
+
+
 def sobol(seed: int, dimension: int, first: int, count: int) -> NDArray[np.float64]:
     """Return points first .. first + count - 1 of the seed's scrambled Sobol sequence.
 
@@ -41,11 +51,7 @@ def sobol(seed: int, dimension: int, first: int, count: int) -> NDArray[np.float
     """
     from scipy.stats import qmc  # takes longer to import than the command line may take to start
 
-    if dimension > qmc.Sobol.MAXDIM:
-        raise ConfigurationError(
-            f"a Sobol sequence has at most {qmc.Sobol.MAXDIM} dimensions and this space has "
-            f"{dimension}; search fewer knobs or choose the sampler random"
-        )
+    check_sobol(dimension)
     engine = qmc.Sobol(dimension, scramble=True, seed=generator(seed, "sobol"))
     if first == 0:  # in a power of two, else scipy warns that the points are not balanced
         return engine.random_base2((count - 1).bit_length())[:count]  # type: ignore[no-any-return]  # scipy has no types

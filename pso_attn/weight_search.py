@@ -43,6 +43,11 @@ class WeightSearch:
         assert table is not None
         settings = space.settings(space.decode(space.starts[0]))
         with naming(configuration.source):
+            if configuration.sampler == "pso-consensus" and table.mode in ("weights", "joint"):
+                raise ConfigurationError(
+                    "sampler pso-consensus averages weights that gradient steps led apart, and "
+                    f'mode = "{table.mode}" takes none; choose pso, or mode = "hybrid"'
+                )
             if table.mode == "joint":
                 _check_acting(configuration.search)
             if table.fitness is not None:

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pso_attn.baselines.options import refuse_options
+from pso_attn.baselines.options import FOR_WEIGHTS, refuse_options
+from pso_attn.errors import ConfigurationError
 from pso_attn.seeding import generator
 from pso_attn.space import Space
 from pso_attn.swarm.fold import Fold, folded
@@ -29,6 +30,7 @@ Distribution = Any  # cmaes.CatCMAwM
 Columns = NDArray[np.int64]
 
 SPREAD = 2.0  # of cmaes' own first deviations; a sixth of the cube, as in Optuna
+WIDEST_SPACE = 1024  # coordinates: 3 s a batch, and eight times as long with twice as many
 WIDEST = 256  # with more values than this an integer is a line
 
 
@@ -83,6 +85,14 @@ class CovarianceAdaptation:
         refuse_options("cmaes", options)
         self.seed, self.particles, self.batch = seed, particles, batch
         self._fold: Fold[_Search] | None = None
+
+    def check_space(self, space: Space) -> None:
+        """Raise ConfigurationError where every proposal would decompose too large a matrix."""
+        if space.dimension > WIDEST_SPACE:
+            raise ConfigurationError(
+                f"sampler cmaes keeps a covariance of all pairs of up to {WIDEST_SPACE} "
+                f"coordinates, and this space has {space.dimension}; choose {FOR_WEIGHTS}"
+            )
 
     def propose(self, space: Space, history: History) -> Proposal:
         """Return draws from the distribution after that history."""

@@ -8,8 +8,9 @@ from typing import Any, ClassVar
 import numpy as np
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, TPESampler
 
-from pso_attn.baselines.options import refuse_options
+from pso_attn.baselines.options import FOR_WEIGHTS, refuse_options
 from pso_attn.baselines.rebuilt_study import Attributes, asked, rebuilt_study
+from pso_attn.errors import ConfigurationError
 from pso_attn.seeding import generator
 from pso_attn.space import Space
 from pso_attn.swarm.slots import slots
@@ -37,6 +38,14 @@ class OptunaSampler(ABC):
         """Refuse options."""
         refuse_options(self.name, options)
         self.seed, self.particles, self.batch = seed, particles, batch
+
+    def check_space(self, space: Space) -> None:
+        """Raise ConfigurationError where weights are searched: Optuna knows knobs by name."""
+        if space.weights:
+            raise ConfigurationError(
+                f"sampler {self.name} searches knobs by name, and {space.weights} weights have "
+                f"none; choose {FOR_WEIGHTS}"
+            )
 
     def propose(self, space: Space, history: History) -> Proposal:
         """Return the positions that the sampler suggests, each with those before it running."""

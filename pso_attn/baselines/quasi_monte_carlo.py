@@ -5,7 +5,7 @@ from types import MappingProxyType
 from typing import Any
 
 from pso_attn.baselines.options import refuse_options
-from pso_attn.seeding import sobol
+from pso_attn.seeding import check_sobol, sobol
 from pso_attn.space import Space
 from pso_attn.swarm.slots import slots
 from pso_attn.types import History, Proposal
@@ -28,6 +28,10 @@ class QuasiMonteCarlo:
         """Refuse options."""
         refuse_options("qmc", options)
         self.seed, self.particles, self.batch = seed, particles, batch
+
+    def check_space(self, space: Space) -> None:
+        """Raise ConfigurationError where the sequence has too few dimensions."""
+        check_sobol(space.dimension)
 
     def propose(self, space: Space, history: History) -> Proposal:
         """Return the sequence's next points; of the history only its length matters."""

@@ -12,8 +12,10 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional
 from typer.testing import CliRunner
 
+from pso_attn.assembly import assemble
 from pso_attn.checkpoints import load_checkpoint
 from pso_attn.cli.app import app
+from pso_attn.config import read_configuration
 from pso_attn.controls import row_of
 from pso_attn.evaluate.weights import Descent
 from pso_attn.evaluate.weights import descent as descent_module
@@ -21,6 +23,9 @@ from pso_attn.evaluate.weights import fitness as fitness_module
 from pso_attn.evaluate.weights.descent import descended
 from pso_attn.models import Transformer, read_model
 from pso_attn.runs import LoadedRun, load_run
+from pso_attn.samplers import SAMPLERS
+from pso_attn.testing import drive
+from pso_attn.testing.samplers import stored_positions
 
 SPACE = """
 task = "digits"
@@ -284,6 +289,32 @@ def test_what_cannot_work_is_refused_before_anything_is_written(
     assert done.exit_code == 2, done.output
     assert said in done.output.replace("\n", " ")
     assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize("kind", ["full", "subspace", "joint"])
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_sampler_searches_weights_or_is_refused_before_anything_is_written(
+    tmp_path: Path, sampler: str, kind: str
+) -> None:
+    file, runs = space(tmp_path, kind), tmp_path / "runs"
+    refusal = None
+    if sampler in ("tpe", "gp", "nsga2"):
+        refusal = f"sampler {sampler} searches knobs by name, and "
+    elif sampler == "pso-consensus":
+        refusal = 'takes none; choose pso, or mode = "hybrid"'
+    elif sampler == "cmaes" and kind == "joint":
+        refusal = "up to 1024 coordinates, and this space has 1026; choose pso, "
+    if refusal:
+        flags = ("--sampler", sampler, "--runs-dir", str(runs))
+        done = CliRunner().invoke(app, ["search", str(file), *flags])
+        assert done.exit_code == 2
+        assert refusal in done.output
+        assert not runs.exists()
+        return
+    parts = assemble(read_configuration(str(file), (), {"sampler": sampler}))
+    history = drive(parts.sampler(), parts.space, lambda params: 1.0, 3)
+    assert history.trials[-1].position.shape == (parts.space.dimension,)
+    assert len(np.unique(stored_positions(history), axis=0)) > 6
 
 
 def test_chunks_in_processes_resume_here_to_the_same_floats(tmp_path: Path) -> None:
