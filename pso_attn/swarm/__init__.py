@@ -15,6 +15,7 @@ from pso_attn.swarm.social import SocialSwarm
 from pso_attn.swarm.spso2011 import Spso2011Swarm
 
 __all__ = [
+    "FOR_WEIGHTS",
     "VARIANTS",
     "BareBonesSwarm",
     "ClassicSwarm",
@@ -36,3 +37,6 @@ VARIANTS: Mapping[str, Any] = MappingProxyType(
         "pso-clpso": ClpsoSwarm,
     }
 )
+
+# beside them, made for weights alone
+FOR_WEIGHTS = ("pso-competitive", "pso-social", "pso-consensus", "pso-covariance")

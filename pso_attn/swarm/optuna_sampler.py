@@ -16,7 +16,7 @@ from pso_attn.errors import ConfigurationError, StudyError, nearest
 from pso_attn.seeding import generator
 from pso_attn.space import Space
 from pso_attn.space.repair import Repaired
-from pso_attn.swarm import VARIANTS, ScreenedSwarm
+from pso_attn.swarm import FOR_WEIGHTS, VARIANTS, ScreenedSwarm
 from pso_attn.swarm.apart import Choice
 from pso_attn.swarm.believing import Belief
 from pso_attn.swarm.study_history import PROPOSED, ReadStudy, StudyReader, sent_alike
@@ -78,7 +78,7 @@ class PSOSampler(BaseSampler):
                 f"variant is {variant!r}; give a swarm's name: {', '.join(VARIANTS)}"
             )
         if variant not in VARIANTS:
-            raise ConfigurationError(f'"{variant}" is not a swarm{nearest(variant, VARIANTS)}')
+            raise ConfigurationError(_no_variant(variant))
         drawn = int(np.random.default_rng().integers(2**31)) if seed is None else seed
         if drawn < 0:
             raise ConfigurationError(f"seed = {seed} is negative; give 0 or more")
@@ -244,6 +244,16 @@ def _unless_equal(space: StudySpace, before: StudySpace) -> StudySpace:
     """Return the space, the very one that was used before where nothing is new."""
     same = before.distributions == space.distributions
     return before if same and before.space.coordinates == space.space.coordinates else space
+
+
+def _no_variant(name: str) -> str:
+    """Return why a study's swarm cannot have that name, and which it can."""
+    if name in FOR_WEIGHTS:
+        return (
+            f'"{name}" is a swarm for searches of weights, not for a study; '
+            f"choose one of {', '.join(VARIANTS)}"
+        )
+    return f'"{name}" is not a swarm{nearest(name, VARIANTS)}'
 
 
 def _whole(name: str, given: Any) -> int:

@@ -27,7 +27,7 @@ from optuna.trial import TrialState
 import pso_attn
 from pso_attn.errors import ConfigurationError, StudyError
 from pso_attn.samplers import SAMPLERS
-from pso_attn.swarm import VARIANTS, ScreenedSwarm
+from pso_attn.swarm import FOR_WEIGHTS, VARIANTS, ScreenedSwarm
 from pso_attn.swarm.believing import Belief
 from pso_attn.swarm.study_history import StudyReader
 from pso_attn.swarm.study_space import declared_space, given_space, seen_space
@@ -737,6 +737,12 @@ def test_a_study_of_two_objectives_is_refused_in_one_sentence() -> None:
     [
         ({"n_particles": 1}, "a swarm of 1 has nobody to learn from"),
         ({"variant": "pso-clasic"}, 'did you mean "pso-classic"'),
+        (
+            {"variant": "pso-competitive"},
+            '"pso-competitive" is a swarm for searches of weights, not for a study; choose one of '
+            "pso, pso-classic, pso-spso2011, pso-bare-bones, pso-clpso",
+        ),
+        ({"variant": "pso-social"}, '"pso-social" is a swarm for searches of weights'),
         ({"seed": -1}, "seed = -1 is negative"),
         ({"space": [1]}, "space is a list; give a pso_attn.Space"),
         ({"variant": "pso", "options": {"drows": 5}}, 'no option "drows"; did you mean "draws"'),
@@ -823,6 +829,8 @@ def test_a_pickled_sampler_is_the_same_sampler() -> None:
 def test_the_variants_are_the_swarms_of_the_command_line() -> None:
     for name, swarm in VARIANTS.items():
         assert SAMPLERS[name] == f"pso_attn.swarm:{swarm.__name__}"
+    swarms = {name for name in SAMPLERS if name.partition("-")[0] == "pso"}
+    assert swarms == {*VARIANTS, *FOR_WEIGHTS}
 
 
 @pytest.mark.parametrize("after", ["", "; pso_attn.Space"])
