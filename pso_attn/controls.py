@@ -39,7 +39,7 @@ def hold_against(
         return dict(found)
     import torch
 
-    from pso_attn.evaluate.weights import descend, soups, step_examples
+    from pso_attn.evaluate.weights import descend, examples_spent, soups
 
     fitness = parts.weight_trainer().fitness(folder.checkpoints)
     settings, objective = parts.weights.start.settings, parts.objectives[0]
@@ -50,8 +50,7 @@ def hold_against(
         made = soups(fitness, settings, objective)
         rows |= {name: searched.used(row) for name, row in made.items()}
         start = made["best single model"]
-    each = len(fitness.examples(best.candidate.seeds))
-    per_trial = each + searched.table.gradient_steps * step_examples(settings)
+    per_trial = examples_spent(fitness, settings, best.candidate.seeds, 1)
     spent = len(history.trials) * per_trial
     descended = descend(fitness, settings, objective, start, spent, per_trial, on_step)
     rows["gradient"] = descended.row

@@ -1,5 +1,6 @@
 """What a search is made of, and what is done with it: trained, rehearsed, scored."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -211,8 +212,12 @@ class Parts:
 
         budget = self.configuration.budget
         if self.weights is not None:
-            fitness = self.weight_trainer().fitness(None)
-            return rehearse_weights(fitness, generation, budget, len(self.space.coordinates))
+            began = time.perf_counter()
+            fitness = self.weight_trainer().fitness(None)  # trains in full what is searched
+            before = {"first_training_seconds": time.perf_counter() - began}
+            knobs = len(self.space.coordinates)
+            measured = rehearse_weights(fitness, generation, budget, knobs)
+            return {**measured, **(before if self.weights.start.needs_training else {})}
         if self.function is not None:
             objective = self.objectives[0]
             return rehearse_objective(self.own_objective(), generation, budget, objective)

@@ -48,7 +48,7 @@ def summary(
         lines.append(f"run {driven.name}: {said}")
     else:
         lines += [settings_table(history, best, defaults, weights), ""]
-        lines += [*control_table(control), ""] if control else []
+        lines += [*_compared(control), *control_table(control), ""] if control else []
     lines += endings("trials" if best is None else f"run {driven.name}", history)
     if not driven.is_finished:
         lines.append(f"go on:    {driven.again('resume')}")
@@ -157,6 +157,14 @@ def control_table(control: Mapping[str, Any]) -> list[Any]:
     return [table(columns, lines, right=columns[1:])]
 
 
+def _compared(control: Mapping[str, Any]) -> list[str]:
+    """Return why a search's best has another loss in the table of controls than above it."""
+    return [
+        "above, each column is of the examples that its own generation was scored on;",
+        f"below, all rows are of the same {control['split']} and validation examples:",
+    ]
+
+
 def data_lines(described: Mapping[str, Any]) -> list[str]:
     """Return what a task's `describe` says as lines: single values on one, each table on its own.
 
@@ -189,7 +197,8 @@ def rehearsal(parts: "Parts") -> tuple[dict[str, Any], list[Any]]:
         generation = parts.evaluator(executor=executor).plan(proposal, before)
         together = min(executor.workers, len(generation.chunks)) or 1
     measured = parts.rehearsed(generation)
-    measured["search_seconds"] /= together
+    around = sum(measured.get(name, 0.0) for name in ("first_training_seconds", "control_seconds"))
+    measured["search_seconds"] = measured["search_seconds"] / together + around
     data = {} if parts.task is None else {"data": parts.task.describe()}
     document = {
         "space": configuration.source,
@@ -200,10 +209,12 @@ def rehearsal(parts: "Parts") -> tuple[dict[str, Any], list[Any]]:
     lines = [f"space {configuration.source} on {configuration.device}; nothing was written"]
     is_batched = "seconds_per_training_alone" in measured
     words = _WORDS if is_batched else {**_WORDS, "seconds_per_training": _ONE_TRAINING}
+    if parts.weights is not None:  # none of them leaves early
+        words = {**words, "search_seconds": ("the whole search, about", duration)}
     lines += [
-        f"{words[name][0]:<32}{words[name][1](value)}"
-        for name, value in measured.items()
-        if name in _WORDS
+        f"{words[name][0]:<32}{words[name][1](measured[name])}"
+        for name in _WORDS
+        if name in measured
     ]
     lines += [f"planned: {plan}" for plan in dict.fromkeys(measured.get("plans", ()))]
     gain = measured.get("batching_gain", 1)
@@ -236,5 +247,7 @@ _WORDS: Mapping[str, tuple[str, Any]] = {
     "batching_gain": ("predicted gain of the batch", lambda value: f"{value:.2f} x"),
     "memory_bytes_per_training": ("memory of one training", _mebibytes),
     "memory_bytes_per_chunk": ("memory of one batch", _mebibytes),
+    "first_training_seconds": ("training the model first", duration),
+    "control_seconds": ("the gradient control at the end", duration),
     "search_seconds": ("the whole search, at most", duration),
 }

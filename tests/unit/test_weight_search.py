@@ -166,6 +166,16 @@ def test_controls_stand_beside_the_best(finished: Any) -> None:
     cli("export", "whole", "--runs-dir", runs, "--out", runs / "out")
 
 
+def test_the_summary_says_that_its_tables_are_of_other_examples(finished: Any) -> None:
+    _, _, runs = finished
+    said = cli("resume", "whole", "--runs-dir", runs).stdout
+    first, between, second = (
+        said.index(words)
+        for words in ("untouched", "below, all rows are of the same", "gradient ")
+    )
+    assert first < between < second
+
+
 def test_positions_lie_in_files_of_single_floats(finished: Any) -> None:
     run, _, _ = finished
     dimension = run.assembled("cpu").space.dimension
@@ -315,6 +325,31 @@ def test_a_sampler_searches_weights_or_is_refused_before_anything_is_written(
     history = drive(parts.sampler(), parts.space, lambda params: 1.0, 3)
     assert history.trials[-1].position.shape == (parts.space.dimension,)
     assert len(np.unique(stored_positions(history), axis=0)) > 6
+
+
+def test_a_dry_run_counts_in_what_comes_before_and_after_the_search(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pso_attn.evaluate.weights.rehearsal._step_seconds", lambda *_: 100.0)
+    found = {}
+    for kind in ("full", "hybrid"):
+        dry = ("search", space(tmp_path, kind), "--dry-run")
+        found[kind] = json.loads(cli(*dry, "--json").stdout)
+        said = cli(*dry).stdout
+        assert "training the model first" in said
+        assert "the gradient control at the end" in said
+        assert "the whole search, about" in said
+        assert "at most" not in said
+    for one in found.values():
+        around = one["first_training_seconds"] + one["control_seconds"]
+        searched = 3 * 6 * one["seconds_per_evaluation"]
+        assert one["search_seconds"] == pytest.approx(searched + around)
+        assert 0 < one["first_training_seconds"] < 100
+    full, hybrid = found["full"], found["hybrid"]
+    assert hybrid["seconds_per_evaluation"] > 2 * 100 / 6 > full["seconds_per_evaluation"]
+    batch = read_configuration(str(space(tmp_path, "full"))).model.get("batch_size", 32)
+    for one, each in ((full, 40), (hybrid, 40 + 2 * 3 * batch)):  # passes of an evaluation
+        assert one["control_seconds"] // 100 == round(18 * each / (3 * batch))
 
 
 def test_chunks_in_processes_resume_here_to_the_same_floats(tmp_path: Path) -> None:

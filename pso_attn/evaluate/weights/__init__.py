@@ -1,6 +1,6 @@
 """Weights as positions: what they are worth to a model, without gradients."""
 
-from pso_attn.evaluate.weights.control import descend, soups, step_examples
+from pso_attn.evaluate.weights.control import descend, examples_spent, soups
 from pso_attn.evaluate.weights.descent import Descent
 from pso_attn.evaluate.weights.evaluator import WeightEvaluator
 from pso_attn.evaluate.weights.first_model import train_first
@@ -18,8 +18,8 @@ __all__ = [
     "WeightEvaluator",
     "WeightTrainer",
     "descend",
+    "examples_spent",
     "rehearse_weights",
     "soups",
-    "step_examples",
     "train_first",
 ]

@@ -1,7 +1,7 @@
 """What a weight search is held against: gradient descent at equal compute, and soups."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -40,6 +40,17 @@ def equal_steps(examples: int, settings: Settings) -> int:
 def step_examples(settings: Settings) -> int:
     """Return how many forward passes of one example cost what a training step does."""
     return FORWARDS * read_recipe(settings).batch_size
+
+
+def examples_spent(
+    fitness: Fitness, settings: Settings, seeds: Sequence[int], evaluations: int
+) -> int:
+    """Return how many forward passes of one example so many evaluations cost.
+
+    seeds: of the examples of one evaluation.
+    """
+    gradients = fitness.searched.table.gradient_steps * step_examples(settings)
+    return evaluations * (len(fitness.examples(seeds)) + gradients)
 
 
 def descend(

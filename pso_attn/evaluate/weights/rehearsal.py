@@ -2,13 +2,17 @@
 
 import time
 from collections.abc import Sequence
+from statistics import median
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from pso_attn.evaluate.device import one_thread
+from pso_attn.evaluate.device import one_thread, wait_for
+from pso_attn.evaluate.rehearsal import STEPS, TURN_STEPS, WARM_UP
 from pso_attn.evaluate.swarm_trainer import cost
+from pso_attn.evaluate.weights.control import SCORED, equal_steps, examples_spent
+from pso_attn.evaluate.weights.descent import Descent
 from pso_attn.evaluate.weights.fitness import Fitness
 from pso_attn.types import Budget, Generation, Settings
 
@@ -21,17 +25,22 @@ def rehearse_weights(
 ) -> dict[str, Any]:
     """Return what was measured on a planned generation; nothing is stored.
 
-    seconds_per_evaluation: batched, metrics included. seconds_per_evaluation_alone: of a plain
-    module. search_seconds: all generations, without the training
-    before and the control after. knobs: coordinates of a position that are settings.
+    seconds_per_evaluation: batched, a hybrid's gradient steps and metrics included.
+    seconds_per_evaluation_alone: of a plain module. search_seconds: all generations.
+    control_seconds: of the gradient descent that a finished search is held against. knobs:
+    coordinates of a position that are settings.
     """
     candidates = [one for one in generation.candidates if not one.violations]
     settings = [one.settings for one in candidates]
     positions = torch.stack([torch.from_numpy(one.position[knobs:]) for one in candidates]).float()
-    seeds = candidates[0].seeds
+    seeds, descending = candidates[0].seeds, fitness.searched.table.gradient_steps
     batched = min(_seconds(fitness, settings, positions, seeds) for _ in range(REPEATS))
-    rows = fitness.searched.rows(fitness.searched.vectors(positions[:ALONE].to(fitness.device)))
+    vectors = fitness.searched.vectors(positions.to(fitness.device))
+    rows = fitness.searched.rows(vectors[:ALONE])
     alone = min(_alone_seconds(fitness, settings, rows, seeds) for _ in range(REPEATS))
+    if descending:
+        batched += descending * _step_seconds(fitness, settings, vectors)
+        alone += descending * _step_seconds(fitness, settings[:1], vectors[:1])
     costs = [cost(one, fitness.task.info) for one in settings]
     return {
         "evaluations_per_generation": len(candidates),
@@ -40,7 +49,38 @@ def rehearse_weights(
         "batching_gain": alone * len(candidates) / batched,
         "memory_bytes_per_chunk": sum(one["memory_bytes"] for one in costs),
         "search_seconds": batched * budget.generations,
+        "control_seconds": _control_seconds(fitness, settings[0], budget, seeds),
     }
+
+
+def _control_seconds(
+    fitness: Fitness, settings: Settings, budget: Budget, seeds: Sequence[int]
+) -> float:
+    """Return what the descent takes that is held against a search of the whole budget."""
+    examples = examples_spent(fitness, settings, seeds, budget.batch * budget.generations)
+    start = fitness.searched.untouched[None]
+    vector = fitness.searched.coordinates.vector(start[0])[None]
+    rows = fitness.searched.used(start)
+    fitness.score_rows([settings], rows)
+    began = time.perf_counter()
+    fitness.score_rows([settings], rows)
+    scoring = time.perf_counter() - began
+    steps = equal_steps(examples, settings)
+    return steps * _step_seconds(fitness, [settings], vector) + (SCORED + 1) * scoring
+
+
+def _step_seconds(fitness: Fitness, settings: Sequence[Settings], vectors: Tensor) -> float:
+    """Return what one gradient step of vectors (N, n) takes."""
+    descent = Descent(fitness, settings, vectors, range(len(vectors)), STEPS)
+    descent.advance(WARM_UP)
+    taken = []
+    for until in range(WARM_UP + TURN_STEPS, STEPS + 1, TURN_STEPS):
+        wait_for(fitness.device)
+        began = time.perf_counter()
+        descent.advance(until)
+        wait_for(fitness.device)
+        taken.append((time.perf_counter() - began) / TURN_STEPS)
+    return median(taken)
 
 
 def _seconds(
