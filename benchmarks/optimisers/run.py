@@ -27,7 +27,7 @@ from peers import maker, version_of
 from problem import Problem, scores
 from suite import chosen
 
-from pso_attn.errors import PsoAttnError
+from pso_attn.errors import ConfigurationError, PsoAttnError
 from pso_attn.space import Space
 from pso_attn.types import History, Proposal, Sampler
 
@@ -119,22 +119,50 @@ def run_job(job: Job) -> tuple[object, ...]:
 
 
 def finished(path: Path) -> set[tuple[str, ...]]:
-    """Return the keys of the searches that a file holds."""
+    """Return the keys of the searches that a file holds; ConfigurationError for another file."""
     if not path.exists():
         return set()
+    key = (*COLUMNS[:3], "seed")
     with path.open(newline="") as file:
-        return {
-            tuple(row[name] for name in (*COLUMNS[:3], "seed")) for row in csv.DictReader(file)
-        }
+        rows = csv.DictReader(file)
+        if not {*key} <= {*(rows.fieldnames or ())}:
+            raise ConfigurationError(f"{path} is no file of this program; give --out another name")
+        return {tuple(row[name] for name in key) for row in rows}
 
 
 def numbers(text: str) -> list[int]:
-    """Return the seeds of "0-9", "3" or "0,2,5-7"."""
+    """Return the seeds of "0-9", "3" or "0,2,5-7"; ConfigurationError for anything else."""
     found: list[int] = []
     for part in text.split(","):
         first, _, last = part.partition("-")
-        found += range(int(first), int(last or first) + 1)
+        try:
+            seeds = range(int(first), int(last or first) + 1)
+        except ValueError:
+            seeds = range(0)
+        if not seeds:
+            raise ConfigurationError(f'--seeds has "{part}"; give e.g. 3, 0-9 or 0,2,5-7')
+        found += seeds
     return found
+
+
+def problems_of(asked: argparse.Namespace) -> list[Problem]:
+    """Return the problems asked for; ConfigurationError for a part or a group that none has."""
+    parts = [part for part in asked.problems.split(",") if part]
+    groups = [group for group in asked.groups.split(",") if group]
+    half = None if asked.split == "both" else asked.split
+    problems = chosen(half, groups, parts, not asked.all_dimensions)
+    where = "no problem" if half is None else f"no problem of the {half} half"
+    for group in groups:
+        if not any(problem.group == group for problem in problems):
+            known = ", ".join(dict.fromkeys(problem.group for problem in chosen(half)))
+            raise ConfigurationError(f'{where} is of the group "{group}"; groups are {known}')
+    for part in parts:
+        if not any(part in problem.name for problem in problems):
+            names = [problem.name for problem in chosen(half, groups)]
+            raise ConfigurationError(
+                f'{where} has "{part}" in its name; names are such as {", ".join(names[:5])}'
+            )
+    return problems
 
 
 def rows_of(jobs: Sequence[Job], workers: int) -> Iterator[tuple[object, ...]]:
@@ -158,27 +186,37 @@ def _run_queued(index: int) -> tuple[object, ...]:
 def main() -> None:
     asked = _arguments()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    problems = chosen(
-        None if asked.split == "both" else asked.split,
-        [group for group in asked.groups.split(",") if group],
-        [part for part in asked.problems.split(",") if part],
-        not asked.all_dimensions,
-    )
-    suffix = f":{asked.label}" if asked.label else ""
-    done = finished(asked.out)
-    jobs = [
-        Job(asked.setting, name, name + suffix, problem, seed, json.loads(asked.options))
-        for seed in numbers(asked.seeds)
-        for problem in problems
-        for name in asked.samplers.split(",")
-    ]
-    jobs = [job for job in jobs if job.key not in done]
     try:
+        problems, seeds, options = (
+            problems_of(asked),
+            numbers(asked.seeds),
+            _options(asked.options),
+        )
+        suffix = f":{asked.label}" if asked.label else ""
+        done = finished(asked.out)
+        jobs = [
+            Job(asked.setting, name, name + suffix, problem, seed, options)
+            for seed in seeds
+            for problem in problems
+            for name in asked.samplers.split(",")
+        ]
+        jobs = [job for job in jobs if job.key not in done]
         for name in {job.sampler for job in jobs}:
             maker(name)
         _write(asked.out, jobs, asked.workers)
     except PsoAttnError as error:
-        sys.exit(f"error: {error}")
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _options(text: str) -> Mapping[str, Any]:
+    try:
+        options = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ConfigurationError(f"--options is no JSON: {error}") from error
+    if not isinstance(options, dict):
+        raise ConfigurationError('--options is no table; give e.g. {"draws": 40}')
+    return options
 
 
 def _write(path: Path, jobs: Sequence[Job], workers: int) -> None:

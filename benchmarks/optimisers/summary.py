@@ -10,6 +10,8 @@ search.
 """
 
 import argparse
+import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,15 +19,50 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binomtest
 
+from pso_attn.errors import ConfigurationError, PsoAttnError
+
 TIE = 0.05
+WIDTH = 100
 CHECKPOINTS = ("quarter", "half", "whole")
 KEY = ["problem", "seed"]
 
 
+COLUMNS = ("setting", "sampler", *KEY, "group", "split", *CHECKPOINTS, "seconds")
+
+
 def read(paths: Sequence[Path]) -> pd.DataFrame:
-    """Return the rows of several files; of two of the same search the later one."""
-    rows = pd.concat([pd.read_csv(path) for path in paths], ignore_index=True)
+    """Return the rows of several files; of two of the same search the later one.
+
+    Raises ConfigurationError for a file that `run.py` did not write.
+    """
+    rows = pd.concat([_rows(path) for path in paths], ignore_index=True)
     return rows.drop_duplicates(["setting", "sampler", *KEY], keep="last")
+
+
+def picked(
+    rows: pd.DataFrame, setting: str, split: str, of: str, samplers: Sequence[str]
+) -> pd.DataFrame:
+    """Return the rows of a setting, a half and some samplers, all where none are named.
+
+    Raises ConfigurationError where there are none, and for a sampler that has none.
+    """
+    found = rows[(rows.setting == setting) & (rows.split == split)]
+    if found.empty:
+        known = ", ".join(
+            f"{one} {half}"
+            for one, half in dict.fromkeys(zip(rows.setting, rows.split, strict=True))
+        )
+        raise ConfigurationError(
+            f"there is no row of {setting} {split}, only of {known or 'none'}"
+        )
+    known = sorted(set(found.sampler))
+    for name in (of, *samplers):
+        if name not in known:
+            raise ConfigurationError(
+                f'there is no row of the sampler "{name}" in {setting} {split}, '
+                f"only of {', '.join(known)}"
+            )
+    return found[found.sampler.isin([of, *samplers])] if samplers else found
 
 
 def differences(rows: pd.DataFrame, of: str, peer: str) -> pd.DataFrame:
@@ -85,23 +122,32 @@ def ranks(rows: pd.DataFrame) -> pd.DataFrame:
 
 def report(rows: pd.DataFrame, of: str) -> str:
     """Return the tables as text."""
-    table = ranks(rows)
     common = rows.pivot_table(index=KEY, columns="sampler", values="whole").dropna()
     lines = [
+        "A score is log10 of the regret left, as a share of a random point's: less is better.",
+        "quarter, half, whole: the mean score after so much of the evaluations. rank: at the end,",
+        "1 is best, mean over problems. seconds: CPU time in the sampler, of a search.",
         f"{common.index.get_level_values('problem').nunique()} problems, {len(common)} searches "
-        "that every sampler has run: mean score, rank, CPU seconds a search",
-        table.to_string(float_format="{:.3f}".format),
+        "that every sampler has run:",
     ]
-    for at in CHECKPOINTS:
-        lines.append(f"\n{of} against, after {_words(at)}: wins-ties-losses over problems, "
-                     "share of decided won, p, mean difference")  # fmt: skip
-        found = standings(rows, of)
+    if len(common):
+        lines.append(ranks(rows).to_string(float_format="{:.3f}".format))
+    found = standings(rows, of)
+    for at in CHECKPOINTS if len(found) else ():
+        lines += [
+            f"\n{of} against, after {_words(at)} of the evaluations: "
+            "wins-ties-losses over problems, mean",
+            f"difference of scores (negative: {of} is better), share of decided won, p; by group:",
+        ]
         for peer, part in found[found["at"] == at].groupby("peer"):
             by_group = part.set_index("group")
             whole = by_group.loc["all"]
+            if not whole.seeds > 0:
+                lines.append(f"{peer:15s} no search that both have run")
+                continue
             cells = [f"{peer:15s} {_cell(whole)} {whole.won:4.0%} p {whole.p:.1e}"]
             cells += [f"{name}: {_cell(by_group.loc[name])}" for name in by_group.index[:-1]]
-            lines.append(" | ".join(cells))
+            lines += _wrapped(cells)
     return "\n".join(lines)
 
 
@@ -141,6 +187,33 @@ def _cell(row: pd.Series) -> str:
     return f"{row.wins:.0f}-{row.ties:.0f}-{row.losses:.0f} {row['mean']:+.2f}"
 
 
+def _wrapped(cells: Sequence[str]) -> list[str]:
+    """Return cells in lines of at most `WIDTH` columns, the further ones indented."""
+    lines = [cells[0]]
+    for cell in cells[1:]:
+        longer = f"{lines[-1]} | {cell}"
+        if len(longer) > WIDTH:
+            lines.append(f"{'':15s} {cell}")
+        else:
+            lines[-1] = longer
+    return lines
+
+
+def _rows(path: Path) -> pd.DataFrame:
+    try:
+        rows = pd.read_csv(path)
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:  # pandas' own errors and what is no text
+        raise ConfigurationError(f"{path} is no CSV file that run.py wrote") from error
+    missing = [name for name in COLUMNS if name not in rows]
+    if missing:
+        raise ConfigurationError(
+            f'{path} is no CSV file that run.py wrote: it has no column "{missing[0]}"'
+        )
+    return rows
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("files", type=Path, nargs="+")
@@ -150,14 +223,23 @@ def main() -> None:
     parser.add_argument("--samplers", default="", help="only these, by comma")
     parser.add_argument("--picture", type=Path)
     asked = parser.parse_args()
-    rows = read(asked.files)
-    rows = rows[(rows.setting == asked.setting) & (rows.split == asked.split)]
-    if asked.samplers:
-        rows = rows[rows.sampler.isin([asked.of, *asked.samplers.split(",")])]
-    print(f"{asked.setting}, {asked.split}")
-    print(report(rows, asked.of))
+    samplers = [name for name in asked.samplers.split(",") if name]
+    try:
+        rows = picked(read(asked.files), asked.setting, asked.split, asked.of, samplers)
+        if asked.picture and set(rows.sampler) == {asked.of}:
+            raise ConfigurationError(
+                f"a picture shows {asked.of} beside others, and there are none"
+            )
+    except PsoAttnError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
     if asked.picture:
         draw(rows, asked.of, asked.picture)
+    try:
+        print(f"{asked.setting}, {asked.split}")
+        print(report(rows, asked.of), flush=True)
+    except BrokenPipeError:  # who reads has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

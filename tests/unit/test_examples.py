@@ -49,6 +49,21 @@ def test_a_pretrained_model_is_fine_tuned(tmp_path: Path) -> None:
     assert "best 0." in run("fine_tune.py", tmp_path).stdout
 
 
+def test_fine_tuning_without_its_packages_says_what_to_install(tmp_path: Path) -> None:
+    (tmp_path / "accelerate.py").write_text("import nowhere_to_be_found")
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / "fine_tune.py")],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith('this example needs nowhere_to_be_found: pip install "pso-attn[')
+    assert done.stderr.count("\n") == 1
+
+
 @pytest.mark.slow
 def test_a_language_model_is_tuned_beside_n_grams_and_writes(tmp_path: Path) -> None:
     done = run("language_model.py", tmp_path)

@@ -4,6 +4,7 @@ import csv
 import hashlib
 import importlib
 import math
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -244,3 +245,102 @@ def test_a_run_writes_a_row_a_search_and_goes_on_where_it_was(module: Any, tmp_p
     assert "2 problems, 4 searches" in summary.report(rows, "pso-classic")
     summary.draw(rows, "pso-classic", picture)
     assert picture.stat().st_size > 1000
+
+
+def _script(
+    name: str, *arguments: object, **environment: str
+) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, FOLDER / name, *map(str, arguments)]
+    given = {**os.environ, **environment}
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=given)
+
+
+def _refusal(done: "subprocess.CompletedProcess[str]") -> str:
+    assert done.returncode == 2, done
+    assert done.stdout == ""
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+    return done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--problems", "nosuch"], 'no problem of the develop half has "nosuch" in its name'),
+        (["--problems", "sphere,nosuch"], 'has "nosuch" in its name; names are such as'),
+        (["--groups", "loud"], 'is of the group "loud"; groups are'),
+        (["--seeds", "3-1"], '--seeds has "3-1"; give e.g. 3, 0-9'),
+        (["--seeds", "a"], '--seeds has "a"; give e.g. 3, 0-9'),
+        (["--options", "draws=4"], "--options is no JSON"),
+        (["--samplers", "tpee"], 'no sampler "tpee"; did you mean "tpe"'),
+        (
+            ["--samplers", "hebo", "--problems", "sphere 5", "--seeds", "0"],
+            "OUTSIDE_PYTHON=/nonexist/python does not start (No such file or directory)",
+        ),
+    ],
+)
+def test_a_run_that_cannot_be_is_refused_in_one_sentence(
+    tmp_path: Path, arguments: list[str], said: str
+) -> None:
+    done = _script(
+        "run.py", *arguments, "--out", tmp_path / "o.csv", OUTSIDE_PYTHON="/nonexist/python"
+    )
+    assert said in _refusal(done)
+
+
+def test_a_run_writes_into_no_file_of_somebody_else(tmp_path: Path) -> None:
+    other = tmp_path / "other.csv"
+    other.write_text("a,b\n1,2\n")
+    done = _script("run.py", "--problems", "sphere 5", "--seeds", "0", "--out", other)
+    assert "is no file of this program; give --out another name" in _refusal(done)
+    assert other.read_text() == "a,b\n1,2\n"
+
+
+def test_a_summary_of_nothing_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    file, other, empty = tmp_path / "rows.csv", tmp_path / "other.csv", tmp_path / "empty.csv"
+    _rows({"pso": [[-2.0]], "tpe": [[-1.0]]}).to_csv(file)
+    other.write_text("a,b\n1,2\n")
+    empty.write_bytes(b"")
+    for arguments, said in [
+        (["/nonexist.csv"], "/nonexist.csv cannot be read: No such file or directory"),
+        ([other], 'is no CSV file that run.py wrote: it has no column "setting"'),
+        ([empty], "is no CSV file that run.py wrote"),
+        ([FOLDER / "run.py"], "is no CSV file that run.py wrote"),
+        ([file, "--split", "held-out"], "no row of batch-10 held-out, only of batch-10 develop"),
+        ([file, "--setting", "batch-99"], "no row of batch-99 develop, only of batch-10 develop"),
+        ([file, "--of", "gp"], 'no row of the sampler "gp" in batch-10 develop, only of pso, tpe'),
+        ([file, "--samplers", "gp"], 'no row of the sampler "gp"'),
+        ([file, "--samplers", "pso", "--picture", tmp_path / "p.png"], "pso beside others"),
+    ]:
+        assert said in _refusal(_script("summary.py", *arguments))
+
+
+def test_a_summary_says_what_its_columns_are_in_a_hundred_of_them(
+    tmp_path: Path, module: Any
+) -> None:
+    summary, rows = module("summary"), _rows({"pso": [[-2.0]], "tpe": [[-1.0]]})
+    long = pd.concat([rows.assign(group=f"a group of some length {k}") for k in range(5)])
+    long["problem"] += long.group
+    said = summary.report(long, "pso")
+    assert max(map(len, said.splitlines())) <= 100
+    assert said.index("rank: at the end") < said.index("searches that every sampler has run")
+    assert "negative: pso is better" in said
+    apart = rows.assign(seed=[0, 1])
+    assert "tpe             no search that both have run" in summary.report(apart, "pso")
+    assert "against" not in summary.report(rows[rows.sampler == "pso"], "pso")
+
+
+def test_a_summary_whose_reader_has_seen_enough_ends_quietly(tmp_path: Path) -> None:
+    file = tmp_path / "rows.csv"
+    _rows({"pso": [[-2.0]], "tpe": [[-1.0]]}).to_csv(file)
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [sys.executable, FOLDER / "summary.py", file],
+        stdout=write,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, "")
