@@ -19,6 +19,8 @@ from pso_attn.attention.sink import Sink, read_sink
 from pso_attn.attention.span import Span, read_span
 from pso_attn.errors import ConfigurationError
 
+FUSED_TOKENS = 128  # T from which the fused kernel is quicker on a CPU: docs/log.md, 2026-11-24
+
 
 @dataclass(frozen=True)
 class LayerSettings:
@@ -27,7 +29,8 @@ class LayerSettings:
     rank: rows that low-rank attention keeps, of `block` tokens where it goes by blocks; both are 0
     for other mechanisms. top_k: keys that a query keeps. entmax_alpha: of sparse attention.
     forgetting: of retention, one entry a head. rope_base: of the angles by which queries and keys
-    turn, None where positions are not rotary. near: tokens of a block where softmax attends to its
+    turn, None where positions are not rotary. is_long: whether the sequence is long enough for
+    PyTorch's fused kernel. near: tokens of a block where softmax attends to its
     own and the next blocks alone, 0 where to all.
     """
 
@@ -42,6 +45,7 @@ class LayerSettings:
     forgetting: tuple[float, ...]
     rope_base: float | None
     sight: Sight
+    is_long: bool
     near: int
     sharpness: Sharpness
     span: Span
@@ -49,10 +53,10 @@ class LayerSettings:
     drops: Drops
 
     @property
-    def group(self) -> tuple[str, int, int, int, int, int, int]:
+    def group(self) -> tuple[str | int, ...]:
         """What must be equal for particles to share a kernel."""
         shape = (self.mechanism, self.head_dim, self.heads, self.rank, self.block)
-        return (*shape, self.whole_power, self.near)
+        return (*shape, self.whole_power, self._holds, self.near)
 
     @property
     def whole_power(self) -> int:
@@ -64,6 +68,14 @@ class LayerSettings:
         """Whether it is a softmax of products and a constant, whose scores nobody need hold."""
         is_bounded = isfinite(self.sharpness.softcap) or self.span.learned
         return self.mechanism in SOFT and not is_bounded and self.sink.kind == "none"
+
+    @property
+    def _holds(self) -> int:
+        """Which weights a softmax holds: 0 all, 1 those of steps, to drop some of them, 2 none.
+
+        Who holds none would hold all beside one who does, in another order of operations.
+        """
+        return 2 - bool(self.drops.weights) if self.is_long and self.is_plain else 0
 
     @property
     def inner_dim(self) -> int:
@@ -159,6 +171,7 @@ def read_layer(
         forgetting=given.each("forgetting", heads, 1.0),
         rope_base=read_rope_base(given, mechanism, head_dim),
         sight=sight,
+        is_long=length >= FUSED_TOKENS,
         near=sight.block(length, causal) if mechanism == "softmax" else 0,
         sharpness=read_sharpness(given, mechanism, heads),
         span=read_span(given, mechanism),

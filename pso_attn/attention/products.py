@@ -38,9 +38,12 @@ class Products:
         self._by_head = Blend(by_head, 0 * ones) if any(by_head) else None
         self._by_token = Blend(by_token, _apart(ones)) if any(by_token) else None
         self._normed = Blend(normed, ones) if any(normed) else None
-        self.scale = None if any(normed) else constant  # of queries before they come here
-        self._constant = _apart(constant) if any(normed) else None  # (P, 1, H, 1, 1)
-        self._some = None if all(normed) else _column(torch.tensor(normed)).to(like.device)
+        some = torch.tensor(normed)[:, None].to(like.device)
+        # of queries before they come here; of those that are normed then, after
+        self.scale = None if all(normed) else constant.masked_fill(some, 1.0)
+        normed_by = constant.masked_fill(~some, 1.0)
+        self._constant = _apart(normed_by) if any(normed) else None  # (P, 1, H, 1, 1)
+        self._some = None if all(normed) else _apart(some)
         self._cap = _Cap([member.softcap for member in members], like)
 
     @property

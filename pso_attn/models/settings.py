@@ -9,7 +9,6 @@ from pso_attn.attention import LayerSettings, read_layer
 from pso_attn.attention.band import EXPLICIT_KEYS
 from pso_attn.attention.block_low_rank import far_and_near
 from pso_attn.attention.linear import BLOCK_TOKENS
-from pso_attn.attention.plain import FUSED_TOKENS
 from pso_attn.attention.sight import blocks_seen
 from pso_attn.errors import ConfigurationError
 from pso_attn.models.footprint import footprint
@@ -210,7 +209,7 @@ def _scores_held(layer: LayerSettings, length: int, keys: int, causal: bool) -> 
     if layer.is_plain:
         seen = blocks_seen(causal) * layer.near
         explicit = seen if seen <= EXPLICIT_KEYS else 0
-        held = layer.heads * length * explicit if length >= FUSED_TOKENS else whole
+        held = layer.heads * length * explicit if layer.is_long else whole
         return (2 * whole if dropped else held), 2 * held
     kept = 1 + dropped + (layer.mechanism == "talking_heads")
     return kept * whole, {"sparse": 4, "retention": 2}.get(layer.mechanism, 3) * whole
@@ -220,7 +219,7 @@ def _copies(layer: LayerSettings, length: int, causal: bool) -> int:
     """Return how many more tensors as wide as all heads a kernel has than queries and the like."""
     if layer.mechanism == "linear":
         return 4  # features of queries and keys, block by block
-    if not layer.is_plain or length < FUSED_TOKENS:
+    if not (layer.is_plain and layer.is_long):
         return 0
     if layer.near:
         return 2 + 2 * blocks_seen(causal)  # keys and values of neighbours

@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from pso_attn.attention import LayerSettings, Noise
 from pso_attn.attention.block_low_rank import BlockLowRank
-from pso_attn.attention.plain import FUSED_TOKENS
+from pso_attn.attention.layer import FUSED_TOKENS
 from pso_attn.attention.scores import Scores
 from pso_attn.attention.softmax import Softmax
 from pso_attn.counter import DropRates, keys

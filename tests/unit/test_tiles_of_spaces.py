@@ -9,7 +9,7 @@ import torch
 
 from pso_attn.assembly import assemble
 from pso_attn.attention.alike import by_gemm
-from pso_attn.attention.plain import FUSED_TOKENS
+from pso_attn.attention.layer import FUSED_TOKENS
 from pso_attn.config import read_configuration
 from pso_attn.evaluate.tiles import Cut, TiledTraining
 from pso_attn.evaluate.training import Member, read_member
@@ -107,6 +107,30 @@ def test_no_float_of_long_sequences_depends_on_who_shares_a_kernel(
     task = make_task("text", str(path), columns={"tokens": FUSED_TOKENS})
     given = {"d_model": 12, "layers": 1, "batch_size": 2, "heads": 3, "mechanism": mechanism}
     check_alone(task, [read_member(given, seed, task) for seed in range(3)])
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        *({"softcap": 5.0}, {"sink": "zero"}, {"adaptive_span": True}, {"qk_norm": True}),
+        *({"attention_dropout": 0.2}, {"window_tokens": 8}),
+    ],
+    ids=str,
+)
+def test_no_float_of_a_long_sequence_depends_on_the_knobs_of_others(
+    other: dict[str, Any], tmp_path: Path
+) -> None:
+    path = tmp_path / "long.txt"
+    path.write_text("the quick brown fox jumps over the lazy dog. " * 300)
+    task = make_task("text", str(path), columns={"tokens": FUSED_TOKENS})
+    given = {"d_model": 12, "layers": 1, "batch_size": 2, "heads": 3, "temperature": 1.3}
+    check_alone(task, [read_member({**given, **own}, 1, task) for own in ({}, other, {})])
+
+
+@pytest.mark.parametrize("other", [{"qk_norm": True}, {"learned_temperature": True}], ids=str)
+def test_no_float_depends_on_how_others_sharpen(other: dict[str, Any], digits: Task) -> None:
+    given = {"d_model": 12, "layers": 1, "batch_size": 3, "heads": 3, "temperature": 1.3}
+    check_alone(digits, [read_member({**given, **own}, 1, digits) for own in ({}, other, {})])
 
 
 @pytest.fixture(scope="module")
