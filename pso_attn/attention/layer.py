@@ -20,6 +20,7 @@ from pso_attn.attention.span import Span, read_span
 from pso_attn.errors import ConfigurationError
 
 FUSED_TOKENS = 128  # T from which the fused kernel is quicker on a CPU: docs/log.md, 2026-11-24
+LEAST_OFF = 1e-6  # of α from 1.5 or 2, below which it is that: float32 has no more digits
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,10 @@ class LayerSettings:
     @property
     def whole_power(self) -> int:
         """The power 1 / (α − 1) of sparse attention where it is 1 or 2, else 0: `sparse.py`."""
-        return {2.0: 1, 1.5: 2}.get(self.entmax_alpha, 0) if self.mechanism == "sparse" else 0
+        if self.mechanism != "sparse":
+            return 0
+        powers = ((2.0, 1), (1.5, 2))
+        return next((p for a, p in powers if abs(self.entmax_alpha - a) < LEAST_OFF), 0)
 
     @property
     def is_plain(self) -> bool:
