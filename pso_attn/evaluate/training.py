@@ -166,11 +166,11 @@ class SwarmTraining:
         """
         self._graph = None  # it writes into memory that is now given up
         kept = torch.tensor(positions, device=self._keys.device)
-        swarm = self.swarm
-        weights = gathered(swarm.storage.weights, positions)
-        self.swarm = type(swarm)(
-            [swarm.settings[i] for i in positions], swarm.info, weights, swarm.storage.layout
-        )
+        make, info, layout = type(self.swarm), self.swarm.info, self.swarm.storage.layout
+        settings = [self.swarm.settings[i] for i in positions]
+        weights = gathered(self.swarm.storage.weights, positions)
+        del self.swarm  # what its kernels hold makes room for the next ones'
+        self.swarm = make(settings, info, weights, layout)
         self.optimiser.keep(positions, weights, self.swarm.storage.gradients)
         self._smooth.keep(kept)
         self.rows = [self.rows[i] for i in positions]
