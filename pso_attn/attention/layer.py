@@ -75,11 +75,11 @@ class LayerSettings:
 
     @property
     def _holds(self) -> int:
-        """Which weights a softmax holds: 0 all, 1 those of steps, to drop some of them, 2 none.
+        """Which weights are held: 0 those of no plain softmax, 1 a plain one's, 2 none.
 
-        Who holds none would hold all beside one who does, in another order of operations.
+        Beside one who holds more, others would as well, and in another order of operations.
         """
-        return 2 - bool(self.drops.weights) if self.is_long and self.is_plain else 0
+        return self.is_plain + (self.is_plain and self.is_long and not self.drops.weights)
 
     @property
     def inner_dim(self) -> int:
