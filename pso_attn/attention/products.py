@@ -13,6 +13,7 @@ import torch
 from torch.linalg import vector_norm
 
 from pso_attn.attention.blend import Blend
+from pso_attn.attention.layer import FUSED_TOKENS
 from pso_attn.attention.learned import LearnedTensors
 from pso_attn.attention.pairs import products
 from pso_attn.attention.sharpness import Sharpness
@@ -64,6 +65,10 @@ class Products:
             q = q * (self._constant * _apart(self._normed(learned["qk_scale"])))
         if self._by_head is not None:
             q = q * _apart(self._by_head(learned["log_temperature"]).neg().exp())
+            if q.requires_grad and q.shape[3] >= FUSED_TOKENS:
+                # from the fused kernel others' lie between a head's own: summed up as they are,
+                # those of one head alone would round otherwise
+                q.register_hook(torch.Tensor.contiguous)
         if self._by_token is not None:
             q = q / self._by_token(learned["token_temperature"])  # (P, B, H, T, 1)
         return q, k

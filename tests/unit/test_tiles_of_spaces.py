@@ -98,14 +98,15 @@ def test_no_float_depends_on_how_sparse_the_others_are(batch: int, digits: Task)
     check_alone(digits, members)
 
 
+@pytest.mark.parametrize("own", [{"heads": 3}, {"heads": 1, "learned_temperature": True}], ids=str)
 @pytest.mark.parametrize("mechanism", ["softmax", "block_low_rank", "sparse"])
 def test_no_float_of_long_sequences_depends_on_who_shares_a_kernel(
-    mechanism: str, tmp_path: Path
+    mechanism: str, own: dict[str, Any], tmp_path: Path
 ) -> None:
     path = tmp_path / "long.txt"
     path.write_text("the quick brown fox jumps over the lazy dog. " * 300)
     task = make_task("text", str(path), columns={"tokens": FUSED_TOKENS})
-    given = {"d_model": 12, "layers": 1, "batch_size": 2, "heads": 3, "mechanism": mechanism}
+    given = {"d_model": 12, "layers": 1, "batch_size": 2, "mechanism": mechanism, **own}
     check_alone(task, [read_member(given, seed, task) for seed in range(3)])
 
 
