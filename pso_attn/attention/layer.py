@@ -57,7 +57,8 @@ class LayerSettings:
     def group(self) -> tuple[str | int, ...]:
         """What must be equal for particles to share a kernel."""
         shape = (self.mechanism, self.head_dim, self.heads, self.rank, self.block)
-        return (*shape, self.whole_power, self._holds, self.near)
+        has_sink = self.sink.kind != "none"  # whose rows are longer, and are summed up otherwise
+        return (*shape, self.whole_power, self._holds, has_sink, self.near)
 
     @property
     def whole_power(self) -> int:

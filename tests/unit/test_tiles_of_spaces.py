@@ -147,6 +147,15 @@ def test_no_float_depends_on_the_knobs_of_others(
     check_alone(digits, [read_member({**given, **own}, 1, digits) for own in ({}, other, {})])
 
 
+@pytest.mark.parametrize("own", [{"softcap": 5.0}, {"mechanism": "top_k"}], ids=str)
+def test_no_float_depends_on_the_sinks_of_others(own: dict[str, Any]) -> None:
+    """With rows of 9 keys, which are summed up otherwise than 10."""
+    task = make_task("text", columns={"tokens": 9})
+    given = {"d_model": 8, "layers": 1, "batch_size": 2, "heads": 2, **own}
+    sinks = ("none", "zero", "learned", "none")
+    check_alone(task, [read_member({**given, "sink": kind}, 1, task) for kind in sinks])
+
+
 @pytest.fixture(scope="module")
 def digits() -> Task:
     return make_task("digits")
