@@ -256,22 +256,27 @@ def test_a_study_without_a_feasible_a_finite_or_any_trial_is_said_to_be_that(url
 
 
 @pytest.mark.parametrize(
-    ("reference", "said"),
+    ("reference", "code", "said"),
     [
-        ("sqlite:///their.db#their", 'there is no study "their" in sqlite:///their.db; did you'),
-        ("sqlite:///their.db", "names no study; give URL#NAME; it has theirs"),
-        ("sqlite:///absent.db#a", "there is no such file"),
-        ("sqlite:///text.txt#a", "file is not a database"),
-        ("text.txt#a", "is damaged"),
-        ("foo://x#y", "is not a database URL"),
-        ("postgresql://me:secret@localhost:1/x#y", "me:***@localhost:1/x does not answer"),
-        ("nothing#y", "there is no run"),
+        ("sqlite:///their.db#their", 2, 'no study "their" in sqlite:///their.db; did you'),
+        ("sqlite:///their.db", 2, "names no study; give URL#NAME; it has theirs"),
+        ("sqlite:///absent.db#a", 2, "there is no such file"),
+        ("sqlite:///text.txt#a", 1, "file is not a database"),
+        ("text.txt#a", 1, "text.txt is damaged at line 1; restore"),
+        ("their.db#theirs", 2, "is an SQLite database and not a journal; name it as sqlite:///"),
+        ("foo://x#y", 2, "is not a database URL"),
+        ("postgresql://me:secret@localhost:1/x#y", 1, "me:***@localhost:1/x does not answer"),
+        ("nothing#y", 2, "there is no run"),
+        ("nothing.log#y", 2, "nothing.log does not exist; a study is named by URL#NAME"),
+        ("no/folder#y", 2, "no/folder does not exist; a study is named by URL#NAME"),
     ],
 )
-def test_a_study_that_is_not_there_is_one_sentence(url: str, reference: str, said: str) -> None:
+def test_a_study_that_is_not_there_is_one_sentence(
+    url: str, reference: str, code: int, said: str
+) -> None:
     Path("text.txt").write_text("not a database, and not a journal either\n" * 30)
     result = cli("report", reference)
-    assert result.exit_code in (1, 2)
+    assert result.exit_code == code
     assert said in result.stderr
     assert result.stderr.count("\n") == 1
     assert not Path("runs").exists()
