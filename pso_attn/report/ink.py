@@ -51,11 +51,13 @@ class Scale:
     high: float | None = None
     note: str = ""
 
-    def apply(self, axis: Axes) -> None:
-        """Give the y axis this scale."""
+    def apply(self, axis: Axes, ticks: int = 12) -> None:
+        """Give the y axis, on which everything is drawn, this scale and about as many ticks."""
         if self.kind == "log":
             axis.set_yscale("log")
-            axis.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=12))
+            low, high = axis.get_ylim()
+            steps = _log_steps(float(np.log10(high / low)), ticks)
+            axis.yaxis.set_major_locator(LogLocator(subs=steps, numticks=ticks))
             axis.yaxis.set_major_formatter(FuncFormatter(lambda y, _: short(y)))
             axis.yaxis.set_minor_formatter(NullFormatter())
         if (self.low, self.high) != (None, None):
@@ -113,12 +115,18 @@ def look(place: int) -> tuple[str, Any]:
 
 def logarithmic(axis: Axes, low: float, high: float) -> None:
     """Make the x axis logarithmic, with as many ticks as there is room for."""
-    decades = np.log10(high / low)
-    steps = (1.0, 2.0, 5.0) if decades <= 1.5 else (1.0, 3.0) if decades <= 2.2 else (1.0,)
     axis.set_xscale("log")
+    steps = _log_steps(float(np.log10(high / low)), 4.5)
     axis.xaxis.set_major_locator(LogLocator(subs=steps, numticks=8))
     axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: short(x)))
     axis.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _log_steps(decades: float, ticks: float) -> tuple[float, ...]:
+    """Return the ticks of one decade, such that those of all are about so many at most."""
+    return next(
+        (steps for steps in ((1.0, 2.0, 5.0), (1.0, 3.0)) if len(steps) * decades <= ticks), (1.0,)
+    )
 
 
 def sheet(
