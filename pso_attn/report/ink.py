@@ -44,19 +44,20 @@ class Scale:
     """An axis that shows the data: linear, log, or linear and cut where outliers begin.
 
     low, high: what is visible, None where matplotlib may choose. note: said in the caption.
+    decades: that a logarithmic one spans.
     """
 
     kind: Literal["linear", "log"] = "linear"
     low: float | None = None
     high: float | None = None
     note: str = ""
+    decades: float = 0.0
 
     def apply(self, axis: Axes, ticks: int = 12) -> None:
-        """Give the y axis, on which everything is drawn, this scale and about as many ticks."""
+        """Give the y axis this scale, and about as many ticks where it is logarithmic."""
         if self.kind == "log":
             axis.set_yscale("log")
-            low, high = axis.get_ylim()
-            steps = _log_steps(float(np.log10(high / low)), ticks)
+            steps = _log_steps(self.decades, ticks)
             axis.yaxis.set_major_locator(LogLocator(subs=steps, numticks=ticks))
             axis.yaxis.set_major_formatter(FuncFormatter(lambda y, _: short(y)))
             axis.yaxis.set_minor_formatter(NullFormatter())
@@ -92,7 +93,8 @@ def scale_for(
         around = max(abs(given[0]) * 0.05, 0.01)
         return Scale(low=given[0] - around, high=given[0] + around, note="All values are equal.")
     if not maximise and least > 0 and np.quantile(losses, 0.75) > _DECADES * least:
-        return Scale("log", note="The axis is logarithmic.")
+        span = float(np.log10(max(losses.max(), kept.max(initial=least)) / least))
+        return Scale("log", note="The axis is logarithmic.", decades=span)
     lower, upper = np.quantile(losses, [0.25, 0.75])
     fence = upper + _FENCE * (upper - lower)
     near = kept[kept - least <= _STRETCH * (fence - least)]
