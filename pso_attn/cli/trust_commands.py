@@ -137,7 +137,7 @@ def _read(run: str, runs_dir: Path) -> tuple["ReportInput", Path, str]:
 @guarded
 def confirm(
     run: Run,
-    top: Annotated[int, typer.Option(min=1, metavar="K", help="How many finalists.")] = 3,
+    top: Annotated[int, typer.Option(min=1, metavar="K", help="How many finalists, at most.")] = 3,
     seeds: Annotated[int, typer.Option(min=1, metavar="N", help="Fresh seeds each.")] = 5,
     device: Device = None,
     executor: Executor = None,

@@ -273,7 +273,10 @@ def test_what_given_settings_leave_out_has_the_default_of_the_space(
         ("gone_away:loss", "there is no module gone_away in "),
         ("MODUL:loss", 'did you mean "MODULE"'),
         ("MODULE:los", 'MODULE has no los; did you mean "loss"'),
-        ("MODULE:zzz", "MODULE has no zzz; choose one of broken, few, lists, loss, measured, n"),
+        (
+            "MODULE:zzz",
+            "MODULE has no zzz; choose one of broken, few, keeping, lists, loss, measured, n",
+        ),
         ("MODULE:number", '"MODULE:number" is a int, which cannot be called'),
         ("MODULE:few", '"MODULE:few" cannot be called with (settings, trial)'),
         ("MODULE", 'expected "module:function"'),
