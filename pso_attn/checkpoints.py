@@ -30,6 +30,11 @@ class Checkpoint:
     about: Mapping[str, Any]
 
 
+def keeps_files(folder: Path) -> bool:
+    """Tell whether code of one's own left anything in its folder, which it may do or not."""
+    return folder.is_dir() and any(path.is_file() for path in folder.rglob("*"))
+
+
 def save_best(folder: Path, trial: int, settings: Settings, weights: Mapping[str, Tensor]) -> Path:
     """Leave the weights in `folder`/best.safetensors, whole or not at all; return the path.
 

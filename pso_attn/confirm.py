@@ -13,12 +13,15 @@ from pso_attn.config import execution_from
 from pso_attn.confirm_weights import UNIT, score_finalists
 from pso_attn.imports import refuse_imports
 from pso_attn.parts import Parts
+from pso_attn.report.words import ROUNDING, number
 from pso_attn.runs import CONFIRMATION, LoadedRun
 from pso_attn.seeding import training_seed
+from pso_attn.space import Space
 from pso_attn.store import OptunaStore
 from pso_attn.types import History, Objective, Settings, Trial
 
 SCHEMA = 1
+ALIKE = 0.01  # of a range: settings whose numbers all differ by less are one finalist
 FIRST_FRESH = 1_000_000  # the r-th confirming seed is seed(run, 1,000,000 + r): none was searched
 CONFIDENCE = 0.95
 SEED = "seed"  # what values are paired over where settings are trained
@@ -45,7 +48,7 @@ def confirm_run(
     parts = _parts_there(run, device, allow_import, execution or {})
     with OptunaStore.load(run.started.storage, run.folder, parts.space, parts.objectives) as store:
         history = store.history()
-        ranked = finalists(history, top, parts.weights is not None)
+        ranked = finalists(history, top, parts.space, parts.weights is not None)
         if not ranked:
             raise run.without_winner("to confirm")
         chosen = [trial.number for trial in ranked]
@@ -89,12 +92,12 @@ def confirm(
 
     checkpoints: the run's folder of models, which a search for weights is scored with.
 
-    The best `top` distinct settings by search loss and the defaults (the first trial) are
-    trained at full length on `seeds` seeds that no search used, as one batched job, and scored
-    on the test split. The winner is the best by search loss, never chosen on the test split;
-    its gain over the defaults is paired by seed, positive where the winner is better.
+    The `finalists` by search loss and the defaults (the first trial) are trained at full length on
+    `seeds` seeds that no search used, as one batched job, and scored on the test split. The winner
+    is the best by search loss, never chosen on the test split; its gain over the defaults is
+    paired by seed, positive where the winner is better.
     """
-    ranked = finalists(history, top, parts.weights is not None)
+    ranked = finalists(history, top, parts.space, parts.weights is not None)
     contenders = [("defaults", 0, history.trials[0])]
     contenders += [("finalist", rank, trial) for rank, trial in enumerate(ranked, start=1)]
     fresh = [training_seed(parts.configuration.seed, FIRST_FRESH + r) for r in range(seeds)]
@@ -130,10 +133,12 @@ def confirm(
     }
 
 
-def finalists(history: History, top: int, of_weights: bool = False) -> list[Trial]:
+def finalists(history: History, top: int, space: Space, of_weights: bool = False) -> list[Trial]:
     """Return the best `top` completed trials of distinct settings, best first; ties to earlier.
 
-    of_weights: whether other weights make others of equal settings.
+    Settings are distinct where a label or an integer differs, or another number by more than
+    `ALIKE` of its range, on a log scale where it is searched on one; fewer than `top` may be.
+    of_weights: whether other weights make others of such settings.
     """
     full = (trial for trial in history.trials if trial.is_full)
     chosen: list[Trial] = []
@@ -141,7 +146,7 @@ def finalists(history: History, top: int, of_weights: bool = False) -> list[Tria
         if len(chosen) == top or not math.isfinite(history.loss(trial)):
             break
         if all(
-            trial.candidate.settings != other.candidate.settings
+            not _alike(space, trial, other)
             or (of_weights and not np.array_equal(trial.position, other.position))
             for other in chosen
         ):
@@ -158,15 +163,16 @@ def measure_gain(
     """Return how much better the winner is, over the seeds at which both finished.
 
     defaults, winner: one value per seed, None where the training failed. Positive is better,
-    whichever the objective's direction. seed_noise: standard deviation of the defaults over
-    seeds. significant: the 95 % interval of the paired differences (Student's t) excludes zero.
+    whichever the objective's direction. seed_noise: the standard deviation over seeds of one
+    training, pooled over the two: √((s₁² + s₂²) / 2), since winners may scatter far more than
+    defaults. significant: the 95 % interval of the paired differences (Student's t) excludes zero.
     """
     pairs = [
         (objective.loss(a), objective.loss(b))
         for a, b in zip(defaults, winner, strict=True)
         if a is not None and b is not None
     ]
-    differences = [a - b for a, b in pairs]
+    differences = [0.0 if math.isclose(a, b, rel_tol=ROUNDING) else a - b for a, b in pairs]
     spread = _std(differences)
     error = None if spread is None else spread / math.sqrt(len(differences))
     mean = float(np.mean(differences)) if differences else None
@@ -177,7 +183,7 @@ def measure_gain(
         "std": spread,
         "per_seed": differences,
         "standard_error": error,
-        "seed_noise": _std([value for value in defaults if value is not None]),
+        "seed_noise": _pooled([a for a, _ in pairs], [b for _, b in pairs]),
         "significant": _excludes_zero(mean, error, len(differences)),
     }
 
@@ -193,14 +199,14 @@ def verdict(rows: Sequence[Mapping[str, Any]], gain: Mapping[str, Any]) -> str:
         return f"{best}, so there is no gain to confirm."
     if gain["mean"] is None:
         return "Nothing can be said: no seed finished for both the winner and the defaults."
-    values = " against ".join(f"{row['test'][metric]['mean']:.4g}" for row in (winner, defaults))
+    values = " against ".join(number(row["test"][metric]["mean"]) for row in (winner, defaults))
     pairs = len(gain["per_seed"])
     shown = f"test {metric} {values} of {whose}, over {pairs} {unit}{'s' if pairs > 1 else ''}"
     if not gain["significant"]:
         chance = "Seeds" if unit == SEED else "The choice of examples"
         return f"{chance} alone could make the difference: {shown}."
-    size = f"{abs(gain['mean']):.4g}"
-    if gain["seed_noise"] and unit == SEED:  # none of what gives the same at every seed
+    size = number(abs(gain["mean"]))
+    if gain["seed_noise"] and unit == SEED:  # none where both give the same at every seed
         size += f", {abs(gain['mean']) / gain['seed_noise']:.1f} times the seed noise"
     word = "better" if gain["mean"] > 0 else "worse"
     return f"The winner is {word}: {shown}, a difference of {size}."
@@ -222,7 +228,24 @@ def ahead(
     best = min(given, key=lambda name: objective.loss(given[name]))
     if objective.loss(given[best]) >= objective.loss(mean):
         return ""
-    return f" A simple method is ahead of it: {best}, with {given[best]:.4g}."
+    return f" A simple method is ahead of it: {best}, with {number(given[best])}."
+
+
+def _alike(space: Space, one: Trial, other: Trial) -> bool:
+    """Tell whether two trials have all but the same settings."""
+    if one.candidate.settings == other.candidate.settings:
+        return True
+    params = one.candidate.params, other.candidate.params
+    if params[0].keys() != params[1].keys():
+        return False
+    for coordinate in space.coordinates:
+        if coordinate.name not in params[0]:
+            continue
+        a, b = (given[coordinate.name] for given in params)
+        scale = coordinate.scale
+        if a != b and (scale.levels or abs(scale.point(float(a)) - scale.point(float(b))) > ALIKE):
+            return False
+    return True
 
 
 def _train(
@@ -290,7 +313,19 @@ def _scores(row: Mapping[str, Any], objective: Objective) -> list[float | None]:
 
 
 def _std(values: Sequence[float]) -> float | None:
-    return float(np.std(values, ddof=1)) if len(values) > 1 else None
+    """Return the standard deviation, None of fewer than two; 0 where it is rounding alone."""
+    if len(values) < 2:
+        return None
+    spread = float(np.std(values, ddof=1))
+    return spread if spread > ROUNDING * max(map(abs, values)) else 0.0
+
+
+def _pooled(one: Sequence[float], other: Sequence[float]) -> float | None:
+    """Return the standard deviation of two kinds of values, each around its own mean."""
+    first, second = _std(one), _std(other)
+    if first is None or second is None:
+        return None
+    return math.sqrt((first**2 + second**2) / 2)
 
 
 def _excludes_zero(mean: float | None, error: float | None, count: int) -> bool:

@@ -9,6 +9,7 @@
     ├── RunError             a run that is missing, taken, locked or damaged    (exit code 2)
     │   └── NotBegunError    a run that was stopped before it had a study       (exit code 2)
     ├── StorageError         a storage that does not answer                     (exit code 1)
+    │   └── AddressError     a URL that is none, or of a file that is not there (exit code 2)
     └── TrainingError        a training that left no model                      (exit code 1)
 
 Every message is one sentence that says what came, what was expected and what to do.
@@ -62,6 +63,12 @@ class NotBegunError(RunError):
 
 class StorageError(PsoAttnError):
     """A storage that does not answer or does not hold what it should."""
+
+
+class AddressError(StorageError):
+    """A storage's URL that is none, or that names a file which does not exist."""
+
+    exit_code = 2
 
 
 class TrainingError(PsoAttnError):

@@ -11,7 +11,14 @@ from typing import Any
 import tomli_w
 import torch
 
-from pso_attn.checkpoints import BEST, TRAINED, Checkpoint, as_safetensors, load_checkpoint
+from pso_attn.checkpoints import (
+    BEST,
+    TRAINED,
+    Checkpoint,
+    as_safetensors,
+    keeps_files,
+    load_checkpoint,
+)
 from pso_attn.errors import ConfigurationError, RunError, StorageError
 from pso_attn.evaluate.device import one_thread
 from pso_attn.models import PlainModel, TaskInfo, family_of, read_model
@@ -102,9 +109,12 @@ def _refuse_own_code(run: LoadedRun) -> None:
     """Raise ConfigurationError where the model's code is somebody's own."""
     began, checkpoints = run.started, run.folder.checkpoints
     if began.objective is not None:
+        kept = f"what it kept lies in {checkpoints}"
+        if not keeps_files(checkpoints):
+            kept = "it kept no files in trial.checkpoint_dir"
         raise ConfigurationError(
             f"run {run.name} tunes {began.subject}, whose model its own code alone knows, so it "
-            f"cannot be exported; what it keeps lies in {checkpoints}"
+            f"cannot be exported; {kept}"
         )
     if "model.family" in began.own_code:
         name = TRAINED if (checkpoints / TRAINED).exists() else BEST

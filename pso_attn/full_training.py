@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from pso_attn.checkpoints import TRAINED
+from pso_attn.checkpoints import TRAINED, keeps_files
 from pso_attn.config import Configuration
 from pso_attn.courses import Course, Plan, TrainingFiles
 from pso_attn.errors import ConfigurationError, DeviceError, TrainingError
@@ -183,7 +183,7 @@ def _train_objective(
         "metrics": metrics,
         "curve": {str(step): value for step, value in curve.items()},
         "search": _search(run, metrics),
-        "checkpoint": str(folder),
+        "checkpoint": str(folder) if keeps_files(folder) else None,
     }
 
 

@@ -60,6 +60,9 @@ def predict(folder: Path, data: str) -> Predicted:
 def _described(folder: Path) -> Mapping[str, Any]:
     """Return what preprocessing.json says."""
     path = folder / "preprocessing.json"
+    if not folder.is_dir():
+        said = "is a file" if folder.exists() else "does not exist"
+        raise ConfigurationError(f"{folder} {said}; give the folder that `pso-attn export` wrote")
     if not path.is_file():
         raise ConfigurationError(
             f"{folder} has no preprocessing.json; give the folder that `pso-attn export` wrote"

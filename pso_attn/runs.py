@@ -134,6 +134,7 @@ class LoadedRun:
             study=load_study(self.folder, self.started.storage),
             runs_dir=_shown_runs_dir(self.folder),
             weights=weights,
+            source=str(self.folder.path),
         )
 
     def best(self) -> Trial | None:

@@ -86,6 +86,7 @@ def warm_started(configuration: Configuration, reference: str, runs_dir: Path) -
     notes = [
         f"warm start from {reference}: {note}"
         for note in (
+            *_judged(history),
             *_tried(len(starts), len(full), passed if starts else since, outside),
             *_elsewhere(_names(history), _searched(space)),
         )
@@ -142,6 +143,17 @@ def _typed(coordinate: Coordinate, value: Any) -> Any:
     if coordinate.knob.kind == "float":
         return float(value)
     return int(value) if float(value).is_integer() else value
+
+
+def _judged(history: History) -> Iterator[str]:
+    """Yield by what the best are the best, where there were several objectives."""
+    first, *others = history.objectives
+    if others:
+        better = "most" if first.direction == "maximize" else "least"
+        yield (
+            f"the best are those of the {better} {first.name}, the first of its "
+            f"{len(history.objectives)} objectives"
+        )
 
 
 def _tried(

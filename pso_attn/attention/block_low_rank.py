@@ -17,11 +17,11 @@ import torch
 from torch.nn.functional import pad
 
 from pso_attn.attention.drops import Noise
-from pso_attn.attention.layer import LayerSettings
+from pso_attn.attention.layer import FUSED_TOKENS, LayerSettings
 from pso_attn.attention.learned import NOTHING, LearnedTensors
 from pso_attn.attention.narrow import product
 from pso_attn.attention.padding import Padding
-from pso_attn.attention.plain import FUSED_TOKENS, attended, fused
+from pso_attn.attention.plain import attended, fused
 from pso_attn.attention.products import Products
 from pso_attn.attention.scores import Mask
 from pso_attn.attention.sink import WithSink

@@ -19,6 +19,9 @@ from pso_attn.attention.sink import Sink, read_sink
 from pso_attn.attention.span import Span, read_span
 from pso_attn.errors import ConfigurationError
 
+FUSED_TOKENS = 128  # T from which the fused kernel is quicker on a CPU: docs/log.md, 2026-11-24
+LEAST_OFF = 1e-6  # of α from 1.5 or 2, below which it is that: float32 has no more digits
+
 
 @dataclass(frozen=True)
 class LayerSettings:
@@ -27,7 +30,8 @@ class LayerSettings:
     rank: rows that low-rank attention keeps, of `block` tokens where it goes by blocks; both are 0
     for other mechanisms. top_k: keys that a query keeps. entmax_alpha: of sparse attention.
     forgetting: of retention, one entry a head. rope_base: of the angles by which queries and keys
-    turn, None where positions are not rotary. near: tokens of a block where softmax attends to its
+    turn, None where positions are not rotary. is_long: whether the sequence is long enough for
+    PyTorch's fused kernel. near: tokens of a block where softmax attends to its
     own and the next blocks alone, 0 where to all.
     """
 
@@ -42,6 +46,7 @@ class LayerSettings:
     forgetting: tuple[float, ...]
     rope_base: float | None
     sight: Sight
+    is_long: bool
     near: int
     sharpness: Sharpness
     span: Span
@@ -49,21 +54,33 @@ class LayerSettings:
     drops: Drops
 
     @property
-    def group(self) -> tuple[str, int, int, int, int, int, int]:
+    def group(self) -> tuple[str | int, ...]:
         """What must be equal for particles to share a kernel."""
         shape = (self.mechanism, self.head_dim, self.heads, self.rank, self.block)
-        return (*shape, self.whole_power, self.near)
+        has_sink = self.sink.kind != "none"  # whose rows are longer, and are summed up otherwise
+        return (*shape, self.whole_power, self._holds, has_sink, self.near)
 
     @property
     def whole_power(self) -> int:
         """The power 1 / (α − 1) of sparse attention where it is 1 or 2, else 0: `sparse.py`."""
-        return {2.0: 1, 1.5: 2}.get(self.entmax_alpha, 0) if self.mechanism == "sparse" else 0
+        if self.mechanism != "sparse":
+            return 0
+        powers = ((2.0, 1), (1.5, 2))
+        return next((p for a, p in powers if abs(self.entmax_alpha - a) < LEAST_OFF), 0)
 
     @property
     def is_plain(self) -> bool:
         """Whether it is a softmax of products and a constant, whose scores nobody need hold."""
         is_bounded = isfinite(self.sharpness.softcap) or self.span.learned
         return self.mechanism in SOFT and not is_bounded and self.sink.kind == "none"
+
+    @property
+    def _holds(self) -> int:
+        """Which weights are held: 0 those of no plain softmax, 1 a plain one's, 2 none.
+
+        Beside one who holds more, others would as well, and in another order of operations.
+        """
+        return self.is_plain + (self.is_plain and self.is_long and not self.drops.weights)
 
     @property
     def inner_dim(self) -> int:
@@ -159,6 +176,7 @@ def read_layer(
         forgetting=given.each("forgetting", heads, 1.0),
         rope_base=read_rope_base(given, mechanism, head_dim),
         sight=sight,
+        is_long=length >= FUSED_TOKENS,
         near=sight.block(length, causal) if mechanism == "softmax" else 0,
         sharpness=read_sharpness(given, mechanism, heads),
         span=read_span(given, mechanism),

@@ -15,8 +15,6 @@ from pso_attn.attention.normalise import softmax_
 from pso_attn.attention.pairs import way
 from pso_attn.attention.scores import Mask
 
-FUSED_TOKENS = 128  # T from which the fused kernel is quicker on a CPU: docs/log.md, 2026-11-24
-
 
 def attended(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, noise: Noise | None) -> Tensor:
     """Return softmax(q kᵀ + bias) v (P, B, H, T, d) of q, k and v of that shape."""

@@ -13,6 +13,7 @@ import torch
 from torch.linalg import vector_norm
 
 from pso_attn.attention.blend import Blend
+from pso_attn.attention.layer import FUSED_TOKENS
 from pso_attn.attention.learned import LearnedTensors
 from pso_attn.attention.pairs import products
 from pso_attn.attention.sharpness import Sharpness
@@ -38,9 +39,12 @@ class Products:
         self._by_head = Blend(by_head, 0 * ones) if any(by_head) else None
         self._by_token = Blend(by_token, _apart(ones)) if any(by_token) else None
         self._normed = Blend(normed, ones) if any(normed) else None
-        self.scale = None if any(normed) else constant  # of queries before they come here
-        self._constant = _apart(constant) if any(normed) else None  # (P, 1, H, 1, 1)
-        self._some = None if all(normed) else _column(torch.tensor(normed)).to(like.device)
+        some = torch.tensor(normed)[:, None].to(like.device)
+        # of queries before they come here; of those that are normed then, after
+        self.scale = None if all(normed) else constant.masked_fill(some, 1.0)
+        normed_by = constant.masked_fill(~some, 1.0)
+        self._constant = _apart(normed_by) if any(normed) else None  # (P, 1, H, 1, 1)
+        self._some = None if all(normed) else _apart(some)
         self._cap = _Cap([member.softcap for member in members], like)
 
     @property
@@ -61,6 +65,10 @@ class Products:
             q = q * (self._constant * _apart(self._normed(learned["qk_scale"])))
         if self._by_head is not None:
             q = q * _apart(self._by_head(learned["log_temperature"]).neg().exp())
+            if q.requires_grad and q.shape[3] >= FUSED_TOKENS:
+                # from the fused kernel others' lie between a head's own: summed up as they are,
+                # those of one head alone would round otherwise
+                q.register_hook(torch.Tensor.contiguous)
         if self._by_token is not None:
             q = q / self._by_token(learned["token_temperature"])  # (P, B, H, T, 1)
         return q, k

@@ -66,8 +66,9 @@ class Retention:
         self.scale: torch.Tensor | None = None
         bases = [member.rope_base for member in members]
         self._turn = Turn(bases, length, width, like) if any(bases) else None
-        factors = torch.stack([retained(member.forgetting, length) for member in members])
-        self._factors = (factors * width**-0.5)[:, None].to(like)  # (P, 1, H, T, T)
+        self._factors = like.new_empty(len(members), 1, members[0].heads, length, length)
+        for own, member in zip(self._factors, members, strict=True):  # float64 for one at a time
+            own[0] = retained(member.forgetting, length) * width**-0.5
 
     def __call__(
         self,

@@ -50,12 +50,16 @@ class Scores:
         spans, heads = [m.span for m in members], members[0].heads
         fades = any(span.learned for span in spans)
         self._fading = Fading(spans, heads, length, like) if fades else None
-        bias = torch.stack([member.sight.bias(length, causal) for member in members])
-        self.bias = bias[:, None].to(like) if bool((bias != 0).any()) else None  # (P, 1, H, T, T)
-        ahead = torch.ones(length, length, dtype=torch.bool).triu(1)
-        self._is_causal_alone = causal and torch.equal(
-            bias, torch.zeros_like(bias).masked_fill(ahead, float("-inf"))
-        )
+        are_whole = all(member.sight.is_whole(length) for member in members)
+        self._is_causal_alone = causal and are_whole and length > 1
+        self.bias: torch.Tensor | None = None  # (P, 1, H, T, T)
+        if self._is_causal_alone:  # one for all particles and heads
+            ahead = like.new_full((length, length), float("-inf")).triu(1)
+            self.bias = ahead.expand(len(members), 1, heads, -1, -1)
+        elif not are_whole:
+            self.bias = like.new_empty(len(members), 1, heads, length, length)
+            for own, member in zip(self.bias, members, strict=True):  # float64 for one at a time
+                own[0] = member.sight.bias(length, causal)
         if self.bias is not None and side_by_side(length, members[0].heads, width, like.device):
             self.bias = in_order_of_scores(self.bias)
 

@@ -94,9 +94,6 @@ class Sight:
         """
         position, heads = torch.arange(length), len(self.decay)
         ahead = position[None, :] - position[:, None]  # j − i
-        h = torch.arange(heads, dtype=torch.float64)
-        slope = 2.0 ** (-8 * (h + 1) / heads) * torch.tensor(self.decay, dtype=torch.float64)
-        bias = -slope[:, None, None] * ahead.abs()
         unseen = ahead.abs() % torch.tensor(self.dilation)[:, None, None] > 0  # (H, T, T)
         if self.window_tokens is not None:
             unseen |= ahead.abs() > torch.tensor(self.window_tokens)[:, None, None]
@@ -105,7 +102,16 @@ class Sight:
             unseen |= block[None, :] != block[:, None]
         if causal:
             unseen |= ahead > 0
-        return bias.masked_fill(unseen, float("-inf"))
+        h = torch.arange(heads, dtype=torch.float64)
+        slope = 2.0 ** (-8 * (h + 1) / heads) * torch.tensor(self.decay, dtype=torch.float64)
+        bias = -slope[:, None, None] * ahead.abs()
+        return bias.masked_fill_(unseen, float("-inf"))
+
+    def is_whole(self, length: int) -> bool:
+        """Tell whether all of T tokens are seen, near and far alike."""
+        window = length - 1 if self.window_tokens is None else min(self.window_tokens)
+        is_even = not any(self.decay) and max(self.dilation) == 1
+        return length == 1 or (is_even and window >= length - 1 and not self.blocks)
 
     def block(self, length: int, causal: bool) -> int:
         """Return b, a power of two: what any head sees is in the blocks of b tokens around it.

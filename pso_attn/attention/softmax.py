@@ -16,11 +16,11 @@ from torch import Tensor
 
 from pso_attn.attention.band import Band
 from pso_attn.attention.drops import Noise
-from pso_attn.attention.layer import LayerSettings
+from pso_attn.attention.layer import FUSED_TOKENS, LayerSettings
 from pso_attn.attention.learned import NOTHING, LearnedTensors
 from pso_attn.attention.padding import Padding
 from pso_attn.attention.pairs import weighted
-from pso_attn.attention.plain import FUSED_TOKENS, attended, fused
+from pso_attn.attention.plain import attended, fused
 from pso_attn.attention.scores import Scores
 from pso_attn.attention.sink import WithSink
 

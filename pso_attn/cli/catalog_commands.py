@@ -24,12 +24,13 @@ def spaces(as_json: Json = False, quiet: Quiet = False) -> None:
                 "name": name,
                 "task": read.task,
                 "search": list(read.search),
+                "weights": list(read.weight_table.matrices) if read.weight_table else [],
                 "constraints": list(read.constraints),
                 "path": str(path),
             }
         )
     rows = [
-        (space["name"], space["task"], ", ".join(space["search"]), "; ".join(space["constraints"]))
+        (space["name"], space["task"], _searches(space), "; ".join(space["constraints"]))
         for space in found
     ]
     emit(
@@ -91,6 +92,15 @@ def samplers(as_json: Json = False, quiet: Quiet = False) -> None:
         quiet=quiet,
         lines=[table(("sampler", "what"), found.items())],
         essence=found,
+    )
+
+
+def _searches(space: dict[str, Any]) -> str:
+    """Return what a space searches, in words."""
+    matrices = space["weights"]
+    weights = "all weights" if matrices == ["all"] else f"weights {', '.join(matrices)}"
+    return "; ".join(
+        [", ".join(space["search"])] * bool(space["search"]) + [weights] * bool(matrices)
     )
 
 

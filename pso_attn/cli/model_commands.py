@@ -204,6 +204,6 @@ def _trained(document: dict[str, Any], export_command: str, can_export: bool) ->
         table(columns, rows, right=columns[1:]),
         "",
         f"stopped:  {document['stopped']} ({document['steps_done']} of {document['steps']})",
-        f"model:    {document['checkpoint']}",
+        f"model:    {document['checkpoint'] or 'none: the objective kept no files'}",
         *([f"export:   {export_command} --out DIR"] if can_export else []),
     ]

@@ -12,6 +12,8 @@ from pso_attn.cli.consoles import Side
 from pso_attn.types import Budget, Event, History, Objective, Outcome, State
 
 PLAIN_EVERY_S = 30.0
+_BETWEEN = " · "
+_BAR = 4  # columns that the bar takes at least
 
 
 class SearchProgress:
@@ -55,7 +57,8 @@ class SearchProgress:
             expand=True,
         )
         with live:
-            task = live.add_task("", total=self._total, **self._fields())
+            fields = self._fields(self._console.width - _BAR)
+            task = live.add_task("", total=self._total, **fields)
             self._live = (live, task)
             yield self
         self._live = None
@@ -104,30 +107,38 @@ class SearchProgress:
     def line(self) -> str:
         """Return the state of the search as one line of text."""
         fields = self._fields()
-        return f"{fields['generation']} · {fields['words']}"
+        return f"{fields['generation']}{_BETWEEN}{fields['words']}"
 
-    def _fields(self) -> dict[str, Any]:
+    def _fields(self, width: int | None = None) -> dict[str, Any]:
+        """Return what is shown beside the bar, as much as a terminal of that width has room for.
+
+        How it goes in training is left out first, and how much time is left never.
+        """
         from pso_attn.report.words import duration, number
 
         finished = int(self._done) // self._budget.batch
         best = self._objective.loss(self._best)  # its own inverse: back to the metric itself
-        words = [f"{int(self._done)}/{self._total} particles"]
+        generation = f"{finished}/{self._budget.generations} generations"
+        words = {"particles": f"{int(self._done)}/{self._total} particles"}
         if math.isfinite(best):
-            words.append(f"best {self._objective.name} {number(best)}")
+            words["best"] = f"best {self._objective.name} {number(best)}"
         if self._scored:
             loss, step = min(self._scored.values())
-            words.append(f"in training {number(self._objective.loss(loss))} at step {step}")
+            shown = number(self._objective.loss(loss))
+            words["training"] = f"in training {shown} at step {step}"
         if math.isfinite(self.left_s()):
-            words.append(f"{duration(self.left_s())} left")
-        return {
-            "generation": f"{finished}/{self._budget.generations} generations",
-            "words": " · ".join(words),
-        }
+            words["left"] = f"{duration(self.left_s())} left"
+        for spared in ("training", "particles", "best"):
+            if width is None or len(f"{generation}  {_BETWEEN.join(words.values())}") <= width:
+                break
+            words.pop(spared, None)
+        return {"generation": generation, "words": _BETWEEN.join(words.values())}
 
     def _show(self, whole: bool = False) -> None:
         if self._live:
             live, task = self._live
-            live.update(task, completed=self._done + self._training(), **self._fields())
+            fields = self._fields(live.console.width - _BAR)
+            live.update(task, completed=self._done + self._training(), **fields)
         elif whole or time.monotonic() - self._said_s >= PLAIN_EVERY_S:
             self._said_s = time.monotonic()
             self._console.print(self.line(), soft_wrap=True)

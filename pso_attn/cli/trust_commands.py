@@ -24,6 +24,7 @@ from pso_attn.cli.options import (
     execution_flags,
 )
 from pso_attn.cli.output import emit, others_on_stderr, table
+from pso_attn.errors import ConfigurationError
 
 if TYPE_CHECKING:  # pandas and matplotlib would slow down --help
     from pso_attn.report import ReportInput
@@ -51,13 +52,22 @@ def report(
     or FILE#NAME of a journal.
     """
     from pso_attn.report import build_report, plain_summary
+    from pso_attn.report.places import free_folder, mark
 
     loaded = [_read(run, runs_dir) for run in runs]
+    sources = [shown.source for shown, _, _ in loaded]
+    for place, source in enumerate(sources):
+        if source in sources[:place]:
+            raise ConfigurationError(f"report names {runs[place]} twice; name each RUN once")
     if out is not None:
         loaded = [(shown, out / name if len(runs) > 1 else out, name) for shown, _, name in loaded]
     pages: list[Path] = []
     lines: list[Any] = []
-    for shown, folder, _ in _apart(loaded):
+    folders: list[Path] = []
+    for shown, wanted, _ in loaded:
+        stays = shown.is_foreign and out is None  # where another study of its name may have been
+        folder = free_folder(wanted, folders, mark([shown.source]) if stays else None)
+        folders.append(folder)
         with _writing(folder):
             pages.append(build_report(shown, folder))
         lines += [*plain_summary(shown), f"report:   {pages[-1]}", ""]
@@ -67,7 +77,8 @@ def report(
     ]
     together: dict[str, Any] | None = None
     if len(runs) > 1:
-        usual = runs_dir / f"{'-'.join(name for _, _, name in loaded)[:100]}-report"
+        names = "-".join(name for _, _, name in loaded)
+        usual = free_folder(runs_dir / f"{names[:100]}-report", folders, mark(sources))
         together, more = _together([shown for shown, _, _ in loaded], pages, out or usual)
         pages.append(Path(together["index"]))
         lines += more
@@ -113,34 +124,20 @@ def _read(run: str, runs_dir: Path) -> tuple["ReportInput", Path, str]:
     """Return a run or a study as a report's input, its usual folder, and a name."""
     from pso_attn.report.foreign import folder_name, foreign_input
     from pso_attn.runs import load_run
-    from pso_attn.store.foreign import is_foreign, open_foreign
+    from pso_attn.store.foreign import foreign_source, is_foreign, open_foreign
 
     if is_foreign(run):
-        shown = foreign_input(open_foreign(run))
+        shown = foreign_input(open_foreign(run), foreign_source(run))
         name = folder_name(shown.name)
         return shown, runs_dir / f"{name}-report", name
     loaded = load_run(run, runs_dir)
     return loaded.report_input(), loaded.folder.report, loaded.name
 
 
-def _apart(
-    loaded: list[tuple["ReportInput", Path, str]],
-) -> list[tuple["ReportInput", Path, str]]:
-    """Return the same with no two in one folder, for a study may be named like a run."""
-    taken: list[Path] = []
-    for _, wanted, _ in loaded:
-        folder, n = wanted, 1
-        while folder in taken:
-            n += 1
-            folder = wanted.with_name(f"{wanted.name}-{n}")
-        taken.append(folder)
-    return [(shown, folder, name) for (shown, _, name), folder in zip(loaded, taken, strict=True)]
-
-
 @guarded
 def confirm(
     run: Run,
-    top: Annotated[int, typer.Option(min=1, metavar="K", help="How many finalists.")] = 3,
+    top: Annotated[int, typer.Option(min=1, metavar="K", help="How many finalists, at most.")] = 3,
     seeds: Annotated[int, typer.Option(min=1, metavar="N", help="Fresh seeds each.")] = 5,
     device: Device = None,
     executor: Executor = None,

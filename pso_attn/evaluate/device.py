@@ -1,6 +1,7 @@
 """Which device trains, and how much memory a chunk may take there."""
 
 import ctypes
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -60,7 +61,8 @@ def group_limit_bytes(process: Path = Path("/proc/self"), groups: Path = GROUPS)
     """
     limits = [inf]
     with suppress(OSError):
-        for line in (process / "cgroup").read_text().splitlines():
+        lines = os.fsdecode((process / "cgroup").read_bytes()).split("\n")
+        for line in filter(None, lines):  # a name may hold any byte but this one
             _, controllers, path = line.split(":", 2)
             if controllers not in _LIMITS:
                 continue

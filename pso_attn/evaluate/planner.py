@@ -106,8 +106,9 @@ class Planner:
         if steps < WORTHWHILE_STEPS:
             return Forecast(count, Cut(threads, threads), 0.0, 0.0)
         key = _signature(members, self._task, threads)
-        known = self._of(key)
-        takes = key not in self._taken and known.get(LOOKS, 0) < ENOUGH
+        known, needed = self._of(key), {ALONE, str(_cuts(count, threads)[0])}
+        is_enough = known.get(LOOKS, 0) >= ENOUGH and needed <= known.keys()
+        takes = key not in self._taken and not is_enough
         if takes:
             known = self._note(key, self._measured(members, steps, threads), looks=1)
             self._taken.add(key)
@@ -288,7 +289,7 @@ def _read(file: Path) -> Known:
             }
             for machine, known in read.items()
         }
-    except (OSError, ValueError, AttributeError, TypeError):
+    except (OSError, ValueError, AttributeError, TypeError, OverflowError, RecursionError):
         return {}
 
 

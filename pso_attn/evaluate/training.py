@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from pso_attn.models.storage import gathered
 from pso_attn.tasks.task import Split, Task
 
 DATA_SHARE = 0.25  # of a CUDA device's memory, for one split
+_PLACED = WeakKeyDictionary[Split, WeakValueDictionary[tuple[torch.device, torch.dtype], Split]]()
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,11 +168,11 @@ class SwarmTraining:
         """
         self._graph = None  # it writes into memory that is now given up
         kept = torch.tensor(positions, device=self._keys.device)
-        swarm = self.swarm
-        weights = gathered(swarm.storage.weights, positions)
-        self.swarm = type(swarm)(
-            [swarm.settings[i] for i in positions], swarm.info, weights, swarm.storage.layout
-        )
+        make, info, layout = type(self.swarm), self.swarm.info, self.swarm.storage.layout
+        settings = [self.swarm.settings[i] for i in positions]
+        weights = gathered(self.swarm.storage.weights, positions)
+        del self.swarm  # what its kernels hold makes room for the next ones'
+        self.swarm = make(settings, info, weights, layout)
         self.optimiser.keep(positions, weights, self.swarm.storage.gradients)
         self._smooth.keep(kept)
         self.rows = [self.rows[i] for i in positions]
@@ -190,16 +192,21 @@ def divergence(bad: int | None, metrics: Mapping[str, float], step: int) -> str 
 
 
 def on_device(split: Split, device: torch.device, dtype: torch.dtype) -> Split:
-    """Return the split on the device, floats in the model's dtype.
+    """Return the split on the device, floats in the model's dtype; trainings at once share it.
 
     Raises DeviceError where it takes more than its share of a CUDA device's memory.
     """
     if device.type == "cuda":
         total = torch.cuda.get_device_properties(device).total_memory
         check_data_fit(split, total, device)
-    moved = split.to(device)
-    tensors = (moved.inputs, moved.targets)
-    return Split(*(x.to(dtype) if x.is_floating_point() else x for x in tensors))
+    placed = _PLACED.setdefault(split, WeakValueDictionary())
+    found = placed.get((device, dtype))
+    if found is None:
+        moved = split.to(device)
+        tensors = (moved.inputs, moved.targets)
+        found = Split(*(x.to(dtype) if x.is_floating_point() else x for x in tensors))
+        placed[device, dtype] = found
+    return found
 
 
 def check_data_fit(split: Split, memory_bytes: int, device: torch.device) -> None:

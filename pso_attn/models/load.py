@@ -16,6 +16,7 @@ from pathlib import Path
 from types import ModuleType
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch.nn.functional import cross_entropy, mse_loss
 
@@ -29,7 +30,7 @@ def load_model(folder: Path = HERE) -> torch.nn.Module:
     described = json.loads((folder / "preprocessing.json").read_text(encoding="utf-8"))
     info = code.TaskInfo(**described["info"])
     model: torch.nn.Module = code.Model(code.read_settings(settings, info), info)
-    model.load_state_dict(load_file(folder / "model.safetensors"))
+    model.load_state_dict(_tensors(folder / "model.safetensors"))
     return model.eval()
 
 
@@ -38,7 +39,7 @@ def check(folder: Path = HERE) -> dict[str, float]:
 
     It is the mean cross-entropy of classes, the mean squared error of numbers.
     """
-    sample = load_file(folder / "sample.safetensors")
+    sample = _tensors(folder / "sample.safetensors")
     with torch.no_grad():
         logits = load_model(folder)(sample["inputs"])
     targets = sample["targets"]
@@ -50,6 +51,14 @@ def check(folder: Path = HERE) -> dict[str, float]:
     return {"loss": float(loss), "expected": float(sample["expected"])}
 
 
+def _tensors(path: Path) -> dict[str, torch.Tensor]:
+    """Return what a file holds; ValueError where it is damaged."""
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+
+
 def _code(path: Path) -> ModuleType:
     """Return the module at a path, known by that path: several models may be loaded together."""
     module = sys.modules[str(path)] = ModuleType(str(path))
@@ -58,4 +67,8 @@ def _code(path: Path) -> ModuleType:
 
 
 if __name__ == "__main__":
-    print(json.dumps(check()))
+    try:
+        print(json.dumps(check()))
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        words = " ".join(str(error).split())
+        sys.exit(f"error: {HERE} holds no whole export: {words}; export the run again")

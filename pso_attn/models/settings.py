@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 from pso_attn.attention import LayerSettings, read_layer
 from pso_attn.attention.band import EXPLICIT_KEYS
 from pso_attn.attention.block_low_rank import far_and_near
+from pso_attn.attention.kinds import PAIRING
 from pso_attn.attention.linear import BLOCK_TOKENS
-from pso_attn.attention.plain import FUSED_TOKENS
 from pso_attn.attention.sight import blocks_seen
 from pso_attn.errors import ConfigurationError
 from pso_attn.models.footprint import footprint
@@ -154,7 +154,7 @@ def transformer_cost(settings: TransformerSettings, info: TaskInfo, batch: int) 
         (info.horizon or t) if info.per_token else 1
     )
     trained = t * (4 * c + info.per_token * 4 * info.outputs)
-    scored = 0
+    scored, constants = 0, [_constants(layer, t) for layer in settings.attention]
     for layer in settings.attention:
         keys = t + blocks * layer.rank if (blocks := _blocks(layer, t)) else layer.rank or t
         kv_dim = layer.kv_heads * layer.head_dim
@@ -166,15 +166,15 @@ def transformer_cost(settings: TransformerSettings, info: TaskInfo, batch: int) 
         if layer.sharpness.learned == "token":
             macs += t * c * layer.heads
         macs += 2 * layer.head_dim * _scored(layer, t, info.causal)
-        kept, held = _scores_held(layer, t, keys, info.causal)
+        kept, held = _scores_held(layer, t, keys, info)
         trained += t * (4 * c + 2 * settings.feedforward + 4 * layer.inner_dim) + kept
-        copies = 6 + _copies(layer, t, info.causal)
+        copies = 6 + _copies(layer, info)
         scored = max(scored, t * (4 * c + copies * layer.inner_dim) + held)
     trained += t * max(layer.inner_dim for layer in settings.attention)
     return {
         "parameters": parameters,
         "flops": 3 * 2 * macs,
-        "memory_bytes": footprint(parameters, batch, trained, scored),
+        "memory_bytes": footprint(parameters, batch, trained, scored, constants),
     }
 
 
@@ -197,34 +197,43 @@ def _one(values: list[Any]) -> Any:
     return values[0] if all(value == values[0] for value in values) else values
 
 
-def _scores_held(layer: LayerSettings, length: int, keys: int, causal: bool) -> tuple[int, int]:
+def _scores_held(layer: LayerSettings, length: int, keys: int, info: TaskInfo) -> tuple[int, int]:
     """Return how many scores of one example a step keeps, and a kernel holds while it scores.
 
-    A plain softmax holds none of a long sequence, unless it drops some or sees near blocks alone.
+    A plain softmax holds none of a long sequence, unless it drops some, sees near blocks alone or
+    has padding to pass over.
     """
+    causal = info.causal
     if layer.mechanism == "linear":
         pairs = length * min(length, BLOCK_TOKENS) * int(causal)
         held = layer.heads * (pairs + 2 * layer.head_dim**2)  # φ(k)vᵀ
         return held, 2 * held
     whole, dropped = layer.heads * length * keys, bool(layer.drops.weights)
-    if layer.is_plain:
+    if layer.is_plain and not info.padded:
         seen = blocks_seen(causal) * layer.near
         explicit = seen if seen <= EXPLICIT_KEYS else 0
-        held = layer.heads * length * explicit if length >= FUSED_TOKENS else whole
+        held = layer.heads * length * explicit if layer.is_long else whole
         return (2 * whole if dropped else held), 2 * held
     kept = 1 + dropped + (layer.mechanism == "talking_heads")
-    return kept * whole, {"sparse": 4, "retention": 2}.get(layer.mechanism, 3) * whole
+    unbounded = 2 if layer.is_plain else 3
+    return kept * whole, {"sparse": 4, "retention": 2}.get(layer.mechanism, unbounded) * whole
 
 
-def _copies(layer: LayerSettings, length: int, causal: bool) -> int:
+def _copies(layer: LayerSettings, info: TaskInfo) -> int:
     """Return how many more tensors as wide as all heads a kernel has than queries and the like."""
     if layer.mechanism == "linear":
         return 4  # features of queries and keys, block by block
-    if not layer.is_plain or length < FUSED_TOKENS:
+    if info.padded or not (layer.is_plain and layer.is_long):
         return 0
     if layer.near:
-        return 2 + 2 * blocks_seen(causal)  # keys and values of neighbours
+        return 2 + 2 * blocks_seen(info.causal)  # keys and values of neighbours
     return 3 if layer.mechanism == "softmax" else 5  # of rows of far blocks as well
+
+
+def _constants(layer: LayerSettings, length: int) -> int:
+    """Return how many numbers a kernel adds to scores, or multiplies them by, of its own."""
+    is_own = layer.mechanism in PAIRING and not layer.sight.is_whole(length)
+    return layer.heads * length**2 if is_own or layer.mechanism == "retention" else 0
 
 
 def _scored(layer: LayerSettings, length: int, causal: bool) -> int:

@@ -26,6 +26,8 @@ from pso_attn.types import Objective
 MOST_PANELS = 12
 _MOST_BARS = 15
 _COLUMNS = 3
+_TICKS = 7  # of the y axis, which a panel has room for
+_UNSEEN = "acted in no\ncomplete evaluation"
 _HOLLOW: Any = {"color": ink.BEST, "markersize": 7, "fillstyle": "none", "mew": 1.6}
 _CROWDED = 30  # characters of tick labels beyond which they are slanted
 _GOLDEN = 0.618033988749895  # its multiples fill the unit interval evenly: jitter without chance
@@ -121,8 +123,11 @@ def knob_panels(
         )
         ring = (acting["number"] == best).to_numpy()
         axis.scatter(x[ring], y[ring], s=90, facecolors="none", edgecolors=ink.DEFAULTS, lw=1.8)
-        scale.apply(axis)
+        if acting.empty:
+            place: Any = {"transform": axis.transAxes, "ha": "center", "va": "center"}
+            axis.text(0.5, 0.5, _UNSEEN, fontsize=ink.SMALL, color=ink.QUIET, **place)
         ink.dress(axis, coordinate.name + (" (log)" if coordinate.knob.log else ""))
+    scale.apply(axes[0], _TICKS)  # which shares its y axis with all others
     for axis in axes[len(shown) :]:
         axis.remove()
     figure.supylabel(axis_name(split, objective), fontsize=ink.PLAIN, color=ink.TEXT)

@@ -9,8 +9,11 @@ if TYPE_CHECKING:
     import optuna
 
 
-def foreign_input(study: "optuna.Study") -> ReportInput:
-    """Return a study as a report's input: its trials, their ranges, and nothing of a run."""
+def foreign_input(study: "optuna.Study", source: str = "") -> ReportInput:
+    """Return a study as a report's input: its trials, their ranges, and nothing of a run.
+
+    source: `foreign_source` of where it was read.
+    """
     from pso_attn.store.foreign import foreign_history, foreign_space
 
     return ReportInput(
@@ -19,6 +22,7 @@ def foreign_input(study: "optuna.Study") -> ReportInput:
         space=foreign_space(study),
         study=study,
         is_foreign=True,
+        source=source,
     )
 
 

@@ -44,18 +44,21 @@ class Scale:
     """An axis that shows the data: linear, log, or linear and cut where outliers begin.
 
     low, high: what is visible, None where matplotlib may choose. note: said in the caption.
+    decades: that a logarithmic one spans.
     """
 
     kind: Literal["linear", "log"] = "linear"
     low: float | None = None
     high: float | None = None
     note: str = ""
+    decades: float = 0.0
 
-    def apply(self, axis: Axes) -> None:
-        """Give the y axis this scale."""
+    def apply(self, axis: Axes, ticks: int = 12) -> None:
+        """Give the y axis this scale, and about as many ticks where it is logarithmic."""
         if self.kind == "log":
             axis.set_yscale("log")
-            axis.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=12))
+            steps = _log_steps(self.decades, ticks)
+            axis.yaxis.set_major_locator(LogLocator(subs=steps, numticks=ticks))
             axis.yaxis.set_major_formatter(FuncFormatter(lambda y, _: short(y)))
             axis.yaxis.set_minor_formatter(NullFormatter())
         if (self.low, self.high) != (None, None):
@@ -90,7 +93,8 @@ def scale_for(
         around = max(abs(given[0]) * 0.05, 0.01)
         return Scale(low=given[0] - around, high=given[0] + around, note="All values are equal.")
     if not maximise and least > 0 and np.quantile(losses, 0.75) > _DECADES * least:
-        return Scale("log", note="The axis is logarithmic.")
+        span = float(np.log10(max(losses.max(), kept.max(initial=least)) / least))
+        return Scale("log", note="The axis is logarithmic.", decades=span)
     lower, upper = np.quantile(losses, [0.25, 0.75])
     fence = upper + _FENCE * (upper - lower)
     near = kept[kept - least <= _STRETCH * (fence - least)]
@@ -113,12 +117,18 @@ def look(place: int) -> tuple[str, Any]:
 
 def logarithmic(axis: Axes, low: float, high: float) -> None:
     """Make the x axis logarithmic, with as many ticks as there is room for."""
-    decades = np.log10(high / low)
-    steps = (1.0, 2.0, 5.0) if decades <= 1.5 else (1.0, 3.0) if decades <= 2.2 else (1.0,)
     axis.set_xscale("log")
+    steps = _log_steps(float(np.log10(high / low)), 4.5)
     axis.xaxis.set_major_locator(LogLocator(subs=steps, numticks=8))
     axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: short(x)))
     axis.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _log_steps(decades: float, ticks: float) -> tuple[float, ...]:
+    """Return the ticks of one decade, such that those of all are about so many at most."""
+    return next(
+        (steps for steps in ((1.0, 2.0, 5.0), (1.0, 3.0)) if len(steps) * decades <= ticks), (1.0,)
+    )
 
 
 def sheet(

@@ -80,7 +80,8 @@ class ReportInput:
     study: the run's Optuna study, read for importances; None leaves them out.
     runs_dir: where the run's folder lies, for the commands that are printed.
     is_foreign: somebody else's study: without defaults, positions, rungs and metrics, and nothing
-    to confirm it with. weights: None where settings alone were searched.
+    to confirm it with. weights: None where settings alone were searched. source: the run's folder,
+    or the study's storage and name, in full and without a password; empty where nobody said.
     """
 
     name: str
@@ -93,6 +94,7 @@ class ReportInput:
     runs_dir: str = RUNS_DIR
     is_foreign: bool = False
     weights: SearchedWeights | None = None
+    source: str = ""
 
     @property
     def split(self) -> str:

@@ -9,16 +9,21 @@ from pso_attn.report.picture import Picture
 from pso_attn.report.style import STYLE
 
 Cell = str
+OF = "pso-attn-of"  # the name under which a page says whose report it is
 
 
-def document(title: str, subtitle: str, sections: Iterable[str], footer: str) -> str:
+def document(
+    title: str, subtitle: str, sections: Iterable[str], footer: str, mark: str = ""
+) -> str:
     """Return a whole page that fetches nothing.
 
-    sections: what `section` returned; empty ones are left out. footer: HTML already.
+    sections: what `section` returned; empty ones are left out. footer: HTML already. mark: of
+    `places.mark`, empty for none.
     """
     shown = escape(title)
+    whose = f'<meta name="{OF}" content="{mark}">\n' if mark else ""
     return (
-        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n{whose}'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{shown} – pso-attn</title>\n"  # noqa: RUF001  a typographic dash
         f'<link rel="icon" href="data:,">\n<style>\n{STYLE}\n</style>\n</head>\n<body>\n'

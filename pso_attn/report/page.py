@@ -14,6 +14,7 @@ from pso_attn.report.findings import Findings, repeat_command, row_name
 from pso_attn.report.frames import settings_frame
 from pso_attn.report.inputs import ReportInput
 from pso_attn.report.picture import Picture
+from pso_attn.report.places import mark
 from pso_attn.report.top import verdict
 from pso_attn.report.words import ABSENT, count, duration, number, plus_minus, setting
 from pso_attn.types import Trial
@@ -57,7 +58,7 @@ def page(run: ReportInput, found: Findings, pictures: Mapping[str, Picture]) -> 
         f"pso-attn {escape(__version__)}. Every trial stands in "
         '<a href="trials.csv">trials.csv</a>, every picture beside it as a file.'
     )
-    return markup.document(run.name, _subtitle(run), sections, footer)
+    return markup.document(run.name, _subtitle(run), sections, footer, mark([run.source]))
 
 
 def _diversity(pictures: Mapping[str, Picture]) -> str:
@@ -70,9 +71,15 @@ def _subtitle(run: ReportInput) -> str:
         *(f"{key} {configuration[key]}" for key in ("task", "objective") if key in configuration),
         f"sampler {sampler}" if sampler else "",
         count(len(run.history.trials), "trial"),
-        "an Optuna study" if run.is_foreign else f"in {count(len(run.history), 'generation')}",
+        _study(run) if run.is_foreign else f"in {count(len(run.history), 'generation')}",
     ]
     return ", ".join(part for part in parts if part)
+
+
+def _study(run: ReportInput) -> str:
+    """Return that a study is one, and which: others may have its name."""
+    where = run.source.removesuffix(f"#{run.name}").rstrip("/").rpartition("/")[2]
+    return f"an Optuna study of {where}" if where else "an Optuna study"
 
 
 def _settings(run: ReportInput, found: Findings) -> str:

@@ -65,7 +65,8 @@ def groups(found: Sequence[Entry]) -> list[tuple[Objective, list[Entry]]]:
     """Return the runs that measure the same, in the order in which they came.
 
     What searches for weights measure on other examples than the validation split compares with
-    nothing else. A study whose objective has no name joins the only group that goes its way.
+    nothing else. A study whose objective has no name joins the only group that goes its way, and
+    what they share has no name then.
     """
     made: dict[tuple[Objective, str], list[Entry]] = {}
     for entry in found:
@@ -74,11 +75,16 @@ def groups(found: Sequence[Entry]) -> list[tuple[Objective, list[Entry]]]:
         hosts = [one for one in made if one[0].direction == key[0].direction and one != key]
         if len(hosts) == 1:
             made[hosts[0]] = sorted(made[hosts[0]] + made.pop(key), key=found.index)
-    return [(objective, group) for (objective, _), group in made.items()]
+    return [
+        (Objective(UNNAMED, objective.direction) if _has_unnamed(group) else objective, group)
+        for (objective, _), group in made.items()
+    ]
 
 
 def split_of(group: Sequence[Entry]) -> str:
-    """Return what runs that measure the same took it on, empty where nobody said."""
+    """Return what runs that measure the same took it on, empty where nobody said of one."""
+    if _has_unnamed(group):
+        return ""
     return next((entry.run.split for entry in group if entry.run.split), "")
 
 
@@ -155,6 +161,10 @@ def documents(found: Sequence[Entry]) -> list[dict[str, Any]]:
         }
         for entry in found
     ]
+
+
+def _has_unnamed(group: Sequence[Entry]) -> bool:
+    return any(entry.run.objective.name == UNNAMED for entry in group)
 
 
 def _leads(objective: Objective, group: Sequence[Entry]) -> str:

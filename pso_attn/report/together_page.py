@@ -13,6 +13,7 @@ from pso_attn import __version__
 from pso_attn.report import ink, markup
 from pso_attn.report.frames import convergence_frame
 from pso_attn.report.picture import Picture, drawn
+from pso_attn.report.places import mark
 from pso_attn.report.plots import axis_name
 from pso_attn.report.together import (
     Entry,
@@ -81,7 +82,8 @@ def _page(found: Sequence[Entry], own: Sequence[str], pictures: Sequence[Picture
     title = " · ".join(entry.label for entry in found)
     if len(title) > _LONGEST_TITLE:
         title = f"{found[0].label} and {count(len(found) - 1, 'other run')}"
-    return markup.document(title, subtitle, sections, footer)
+    whose = mark([entry.run.source for entry in found])
+    return markup.document(title, subtitle, sections, footer, whose)
 
 
 def _picture(objective: Objective, group: Sequence[Entry]) -> Picture:

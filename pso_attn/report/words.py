@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+ROUNDING = 1e-12  # of a value: what differs by less differs by the rounding of float64 alone
 ABSENT = "–"  # noqa: RUF001  the typographic dash of an empty table cell
 
 
@@ -28,9 +29,14 @@ def number(value: Any, digits: int = 4) -> str:
 
 
 def aligned(value: float | None, spread: float | None) -> tuple[str, str]:
-    """Return a value and its spread with the spread's two significant digits in both."""
+    """Return a value and its spread with the spread's two significant digits in both.
+
+    A spread of rounding alone is 0.
+    """
     if value is None or spread is None or not math.isfinite(spread) or spread <= 0:
         return number(value), number(spread)
+    if math.isfinite(value) and spread <= ROUNDING * abs(value):
+        return number(value), number(0.0)
     decimals = 1 - math.floor(math.log10(spread))
     if not 0 <= decimals <= 6 or not math.isfinite(value):
         return number(value), number(spread, 2)

@@ -118,6 +118,22 @@ class Space:
         acting = [self._acts(c, raw) for c in self.coordinates]
         return np.array(acting + [True] * self.weights, dtype=bool)
 
+    def all_active(self, positions: Array) -> NDArray[np.bool_]:
+        """Return which coordinates act at positions (n, D), (n, D).
+
+        Asked once of all that agree where conditions look: hundreds of draws have few labels.
+        """
+        if not self._is_conditional:
+            return np.ones(positions.shape, dtype=bool)
+        known: dict[bytes, NDArray[np.bool_]] = {}
+        acting = np.empty(positions.shape, dtype=bool)
+        for row, seen in enumerate(positions[:, self._looked_at]):
+            name = seen.tobytes()
+            if name not in known:
+                known[name] = self.active(positions[row])
+            acting[row] = known[name]
+        return acting
+
     def settings(self, params: Params) -> dict[str, Any]:
         """Return the nested settings of flat params: what varies, what is fixed, and defaults.
 
@@ -258,6 +274,18 @@ class Space:
     def _is_layered(self) -> bool:
         """Whether any knob differs between layers."""
         return any(coordinate.path[1] is not None for coordinate in self.coordinates)
+
+    @cached_property
+    def _is_conditional(self) -> bool:
+        """Whether any knob acts only sometimes."""
+        return any(c.when or c.path[1] is not None for c in self.coordinates)
+
+    @cached_property
+    def _looked_at(self) -> list[int]:
+        """Columns of the knobs on which it depends which ones act."""
+        names = {name for c in self.coordinates for name in c.when}
+        names |= {"layers", "heads"} if self._is_layered else set()
+        return [k for k, c in enumerate(self.coordinates) if {c.name, c.path[0]} & names]
 
     @cached_property
     def _unconditional(self) -> frozenset[str]:

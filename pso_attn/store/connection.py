@@ -19,14 +19,15 @@ import optuna
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage
 
-from pso_attn.errors import StorageError
+from pso_attn.errors import AddressError, StorageError
 from pso_attn.store.adding import JournalTrials, add_to_database
-from pso_attn.store.journal import BatchingJournal
+from pso_attn.store.journal import BatchingJournal, first_bad_line
 from pso_attn.store.records import RunningTrial
 
 _CONNECT_TIMEOUT_S = 5.0
 _CREATIONS, _CREATION_S = 10, 0.5  # tries to make tables that another makes, seconds between
 _PORTS = {"postgresql": 5432, "mysql": 3306, "mariadb": 3306}
+_SQLITE = b"SQLite format 3\0"  # how such a file begins
 _EXPECTED = "expected an Optuna URL such as sqlite:///runs.db or postgresql://user@host/name"
 
 
@@ -66,7 +67,7 @@ def connect(url: str | None, journal: Path | None, create: bool) -> Connection:
     """Return the storage that `url` names, or the journal file where there is no URL.
 
     create: make the file or the tables where they are missing, instead of refusing.
-    Raises StorageError within seconds where nothing answers.
+    Raises StorageError within seconds where nothing answers; AddressError where nothing could.
     """
     with _quiet():
         if url is not None:
@@ -86,10 +87,7 @@ def _open_journal(path: Path, create: bool) -> Connection:
     except OSError as error:
         raise StorageError(f"the journal {path} cannot be used: {error.strerror}") from error
     except (ValueError, KeyError, TypeError, AssertionError) as error:
-        raise StorageError(
-            f"the journal {path} is damaged before its last line ({_reason(error)}); "
-            "restore it from a copy"
-        ) from error
+        raise _damaged(path, error) from error
     failures = (OSError, json.JSONDecodeError)
     add_trials = JournalTrials(storage, backend).add
     return Connection(
@@ -101,6 +99,18 @@ def _open_journal(path: Path, create: bool) -> Connection:
         add_trials,
         close=lambda: None,
     )
+
+
+def _damaged(path: Path, error: Exception) -> StorageError:
+    """Return the error of a journal that cannot be read: the line, or else what Optuna says."""
+    with open(path, "rb") as file:
+        if file.read(len(_SQLITE)) == _SQLITE:
+            return AddressError(
+                f"{path} is an SQLite database and not a journal; name it as sqlite:///{path}"
+            )
+    line = first_bad_line(path)
+    where = f"before its last line ({_reason(error)})" if line is None else f"at line {line:,}"
+    return StorageError(f"the journal {path} is damaged {where}; restore it from a copy")
 
 
 def _open_database(url: str, create: bool) -> Connection:
@@ -170,7 +180,7 @@ def redacted(url: str) -> str:
 
 
 def _check_reachable(url: str, where: str, create: bool) -> None:
-    """Raise StorageError where the URL is none, its host is silent, or its file is missing.
+    """Raise AddressError where the URL is none or its file missing, StorageError in silence.
 
     A database driver may wait minutes for a silent host; a bare socket tells within seconds.
     """
@@ -182,12 +192,12 @@ def _check_reachable(url: str, where: str, create: bool) -> None:
         backend = parsed.get_backend_name()
         parsed.get_dialect()
     except (ArgumentError, NoSuchModuleError, ValueError) as error:
-        raise StorageError(f"the storage {where} is not a database URL; {_EXPECTED}") from error
+        raise AddressError(f"the storage {where} is not a database URL; {_EXPECTED}") from error
     except ImportError:
         return  # the driver is missing, and opening says which
     file = Path(parsed.database) if backend == "sqlite" and parsed.database else None
     if file is not None and not create and not file.exists():
-        raise StorageError(f"the storage {where} is missing: there is no such file")
+        raise AddressError(f"the storage {where} is missing: there is no such file")
     port = parsed.port or _PORTS.get(backend)
     if parsed.host and port and not parsed.host.startswith("/"):
         try:

@@ -74,8 +74,19 @@ class RunFolder:
         path = named if len(Path(run).parts) == 1 and named.exists() else Path(run)
         if is_run(path):
             return cls(path.resolve())
+        within = cls.list(path) if str(run) not in ("", ".", "..") else ()
+        if within:
+            look = shlex.join(["pso-attn", "runs", "--runs-dir", str(path)])
+            raise RunError(
+                f"{path} is no run but a folder of runs, as a comparison is: {len(within)} of "
+                f"them; list them with `{look}`, and name one with --runs-dir "
+                f"{shlex.quote(str(path))}"
+            )
         if path.exists() and str(run) not in ("", ".", ".."):
             raise RunError(f"{path} is not a run: it has no {CONFIGURATION}")
+        file, mark, _ = str(run).partition("#")
+        if mark and (Path(file).suffix or len(Path(file).parts) > 1) and not Path(file).exists():
+            raise RunError(f"{file} does not exist; a study is named by URL#NAME or FILE#NAME")
         names = [folder.name for folder in cls.list(runs_dir)]
         raise RunError(f'there is no run "{run}" in {runs_dir}{nearest(str(run), names)}')
 

@@ -57,6 +57,17 @@ def open_foreign(reference: str) -> optuna.Study:
     return study
 
 
+def foreign_source(reference: str) -> str:
+    """Return a study's reference in full, without a password: the same from every folder."""
+    where, mark, name = _split(reference)
+    scheme, slashes, path = where.partition(":///")
+    if slashes and scheme.startswith("sqlite"):
+        where = f"{scheme}:///{os.path.realpath(path)}"
+    elif "://" not in where:
+        where = os.path.realpath(where)
+    return f"{redacted(where)}{mark}{name}"
+
+
 def foreign_history(study: optuna.Study) -> History:
     """Return a study's finished trials, each a generation of its own, in order.
 

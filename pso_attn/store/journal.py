@@ -116,6 +116,13 @@ def repair_journal(path: Path) -> Path | None:
     return backup
 
 
+def first_bad_line(path: Path) -> int | None:
+    """Return the number of the first line that is no record, from 1; None where all are."""
+    with open(path, "rb") as file:
+        numbered = enumerate(file, start=1)
+        return next((number for number, line in numbered if not _is_record(line)), None)
+
+
 def _good_size(path: Path) -> int:
     """Return the size in bytes without a torn last line and one complete line of no JSON."""
     with open(path, "rb") as file:

@@ -97,10 +97,7 @@ def modelled(space: Space, positions: Array) -> Array:
     Discrete coordinates stand at the centres of their bins, what does not act in the middle.
     """
     points = space.snap(positions)
-    if any(c.when or c.path[1] is not None for c in space.coordinates):
-        acting = np.array([space.active(point) for point in points])
-        points = np.where(acting, points, NEUTRAL)
-    return points
+    return np.where(space.all_active(points), points, NEUTRAL)
 
 
 def keys(points: Array) -> list[bytes]:

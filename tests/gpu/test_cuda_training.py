@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from pso_attn.attention.plain import FUSED_TOKENS
+from pso_attn.attention.layer import FUSED_TOKENS
 from pso_attn.attention.scores import Scores
 from pso_attn.attention.softmax import Softmax
 from pso_attn.evaluate import TRAINING_KNOBS, SwarmEvaluator

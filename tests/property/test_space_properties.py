@@ -120,6 +120,15 @@ def test_active_names_what_decode_returns(space: Space, data: st.DataObject) -> 
 
 
 @settings(max_examples=60, deadline=None)
+@given(spaces(), st.data())
+def test_many_positions_act_as_each_by_itself(space: Space, data: st.DataObject) -> None:
+    one, other = (space.snap(draw_position(data, space)) for _ in range(2))
+    positions = np.vstack([one, np.where(np.eye(space.dimension, dtype=bool), other, one)])
+    each = np.array([space.active(position) for position in positions])
+    np.testing.assert_array_equal(space.all_active(positions), each)
+
+
+@settings(max_examples=60, deadline=None)
 @given(spaces(), st.data(), st.integers(0, 3))
 def test_repair_stays_inside_repeats_and_meets_what_it_says(
     space: Space, data: st.DataObject, particle: int

@@ -71,6 +71,14 @@ def test_more_seeds_join_and_an_interrupted_cell_is_taken_up_again(runs: Path) -
     assert Path(found["index"]) == page
 
 
+def test_a_comparison_is_no_run_and_where_its_runs_are_is_said(runs: Path) -> None:
+    for named in (("digits-compare", "--runs-dir", runs), (runs / "digits-compare",)):
+        result = cli("show", *named)
+        assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+        assert "digits-compare is no run but a folder of runs, as a comparison is" in result.stderr
+        assert f"`pso-attn runs --runs-dir {runs / 'digits-compare'}`" in result.stderr
+
+
 def test_the_cells_of_a_seed_start_from_the_same_first_training(runs: Path) -> None:
     cells = runs / "digits-compare"
     assert values("digits-pso-seed0", cells)[0] == values("digits-random-seed0", cells)[0]

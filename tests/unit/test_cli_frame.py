@@ -170,6 +170,15 @@ def test_what_there_is_is_listed_for_people_for_scripts_and_as_json(command: str
     assert known[command] in names
 
 
+def test_every_space_says_what_it_searches() -> None:
+    shown = CliRunner().invoke(app, ["spaces"], env={"COLUMNS": "200"}).stdout
+    rows = {line.split()[0]: line for line in shown.splitlines() if line.strip()}
+    assert "weights Wq, Wk, Wv, Wo" in rows["digits-weights"]
+    for space in json.loads(CliRunner().invoke(app, ["spaces", "--json"]).stdout)["spaces"]:
+        assert space["search"] or space["weights"]
+        assert bool(space["weights"]) == ("weights" in rows[space["name"]].split(maxsplit=1)[1])
+
+
 def test_an_empty_runs_folder_is_said_so(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["runs", "--runs-dir", str(tmp_path / "none")])
     assert (result.exit_code, result.stdout.startswith("no runs in")) == (0, True)

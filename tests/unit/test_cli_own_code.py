@@ -32,6 +32,11 @@ def measured(settings, trial):
     return {"loss": settings["x"], "accuracy": 1 - settings["x"]}
 
 
+def keeping(settings, trial):
+    (trial.checkpoint_dir / "model.txt").write_text("model")
+    return settings["x"]
+
+
 def lists(settings, trials):
     return [one["x"] for one in settings]
 
@@ -183,7 +188,7 @@ def test_samplers_are_compared_on_an_objective(module: str) -> None:
 @pytest.mark.parametrize(
     ("command", "sentence"),
     [
-        (("export", "o", "--out", "x"), "so it cannot be exported; what it keeps lies in"),
+        (("export", "o", "--out", "x"), "so it cannot be exported; it kept no files in"),
         (("train", "o", "--patience", "3"), "--patience is for models that are trained here"),
     ],
 )
@@ -209,6 +214,18 @@ def test_an_objective_is_trained_longer_with_the_winners_settings_or_given_ones(
     (tmp_path / "given.toml").write_text('x = 0.3\nkind = "a"\n')
     given = cli("train", "o", "--settings", tmp_path / "given.toml", "--json", "--steps", "5")
     assert json.loads(given.stdout)["loss"] == 0.0
+
+
+def test_where_an_objective_keeps_files_is_said_and_nowhere_else(module: str) -> None:
+    assert cli("search", OWN, "--run", "o", "--generations", "1").exit_code == 0
+    assert json.loads(cli("train", "o", "--json").stdout)["checkpoint"] is None
+    assert "model:    none: the objective kept no files" in cli("train", "o").stdout
+    keeping = ("--set", f"objective={module}:keeping")
+    assert cli("search", OWN, "--run", "k", "--generations", "1", *keeping).exit_code == 0
+    trained = json.loads(cli("train", "k", "--json").stdout)
+    assert Path(trained["checkpoint"], "model.txt").read_text() == "model"
+    assert f"model:    {trained['checkpoint']}" in cli("train", "k").stdout
+    assert "what it kept lies in" in cli("export", "k", "--out", "x").stderr
 
 
 CONDITIONAL = """
@@ -256,7 +273,10 @@ def test_what_given_settings_leave_out_has_the_default_of_the_space(
         ("gone_away:loss", "there is no module gone_away in "),
         ("MODUL:loss", 'did you mean "MODULE"'),
         ("MODULE:los", 'MODULE has no los; did you mean "loss"'),
-        ("MODULE:zzz", "MODULE has no zzz; choose one of broken, few, lists, loss, measured, n"),
+        (
+            "MODULE:zzz",
+            "MODULE has no zzz; choose one of broken, few, keeping, lists, loss, measured, n",
+        ),
         ("MODULE:number", '"MODULE:number" is a int, which cannot be called'),
         ("MODULE:few", '"MODULE:few" cannot be called with (settings, trial)'),
         ("MODULE", 'expected "module:function"'),

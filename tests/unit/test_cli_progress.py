@@ -1,4 +1,5 @@
 import io
+import re
 
 import pytest
 
@@ -66,6 +67,42 @@ def test_the_best_score_of_the_chunks_that_train_is_shown_until_they_end() -> No
     assert "in training 0.2500 at step 5" in shown.line()
     shown.training(Progress(0, 0, 2, 0, 10, 0))
     assert "in training" not in shown.line()
+
+
+@pytest.mark.parametrize(
+    ("width", "said", "left_out"),
+    [
+        (120, ("particles", "best score 1.355", "in training 1.977 at step 22"), ()),
+        (80, ("particles", "best score 1.355"), ("in training",)),
+        (60, ("best score 1.355",), ("in training", "particles")),
+        (40, (), ("in training", "particles", "best")),
+    ],
+)
+def test_the_live_line_is_whole_on_a_terminal_of_any_width(
+    width: int,
+    said: tuple[str, ...],
+    left_out: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", str(width))
+    shown, history = progress()
+    monkeypatch.setattr(shown, "left_s", lambda: 3785.0)
+    with shown.shown():
+        shown.observe(outcome(0, 1.355), history)
+        shown.training(Progress(0, 0, 2, 22, 100, 2, 1.977))
+        assert shown._live is not None
+        shown._live[0].refresh()
+    drawn = re.sub(r"\x1b\[[0-9;?]*\w", "\n", capsys.readouterr().err)
+    line = next(line for line in drawn.split("\r")[::-1] if "generations" in line)
+    text = "".join(line.split("\n"))
+    assert text.startswith("0/3 generations ")
+    assert text.rstrip().endswith("1 h 03 min left")
+    assert "…" not in text
+    assert all(word in text for word in said)
+    assert not any(word in text for word in left_out)
 
 
 def test_quiet_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:

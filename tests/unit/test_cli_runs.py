@@ -317,7 +317,7 @@ def test_deleting_asks_and_removes_only_a_run_that_nobody_drives(tmp_path: Path)
         ),
         (["digits", "--executor", "rey"], 2, 'did you mean "ray"'),
         (["digits", "--run", "../x"], 2, "cannot be a run's name"),
-        (["digits", "--storage", "nonsense"], 1, "not a database URL"),
+        (["digits", "--storage", "nonsense"], 2, "not a database URL"),
         (["digits", "--storage", "postgresql://u:secret@127.0.0.1:1/d"], 1, "does not answer"),
     ],
 )

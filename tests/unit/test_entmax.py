@@ -55,6 +55,23 @@ def test_the_steps_are_enough_for_rows_of_any_shape(alpha: float) -> None:
     torch.testing.assert_close(found, truth, rtol=0, atol=1e-11)
 
 
+@pytest.mark.parametrize("off", [0.0, 1e-9, 1e-8, 1e-7, 5e-7, 2e-6])
+@pytest.mark.parametrize("usual", [1.5, 2.0])
+def test_an_alpha_next_to_a_usual_one_gives_its_weights_and_gradients(
+    usual: float, off: float
+) -> None:
+    """In float32, where 2 − 1e-8 is 2 and any power of nothing would be one."""
+    found = []
+    for alpha in (usual, usual - off):
+        member = make_layer("sparse", heads=2, head_dim=3, entmax_alpha=alpha)
+        q, k, v = 3 * torch.randn(3, 1, 4, 2, 40, 3, generator=torch.Generator().manual_seed(0))
+        kernel = MECHANISMS["sparse"]([member], 40, False, q.requires_grad_())
+        out = kernel(scaled(kernel, q), k, v, None)
+        found.append([out, *torch.autograd.grad((out * v).sum(), [q])])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-3)
+
+
 @pytest.mark.parametrize(("alpha", "takes"), [(1.5, False), (2.0, False), (1.7, True)])
 def test_where_the_power_is_whole_no_score_is_raised_to_one(alpha: float, takes: bool) -> None:
     members = [make_layer("sparse", heads=2, head_dim=3, entmax_alpha=alpha)] * 2

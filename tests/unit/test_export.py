@@ -247,6 +247,20 @@ def test_an_export_says_that_the_search_has_found_better_since_its_model_was_tra
     (runs / "digits" / "checkpoints" / "trained.safetensors").unlink()
 
 
+@pytest.mark.parametrize("name", ["model.safetensors", "sample.safetensors", "settings.toml"])
+def test_load_py_of_a_damaged_export_is_one_sentence(
+    runs: Path, tmp_path: Path, name: str
+) -> None:
+    folder = export_run(load_run("digits", runs), tmp_path / "out").folder
+    (folder / name).write_bytes(b"torn")
+    command = [sys.executable, "-I", str(folder / "load.py")]
+    said = subprocess.run(command, capture_output=True, text=True, cwd="/")
+    assert (said.returncode, said.stdout) == (1, "")
+    assert said.stderr.startswith(f"error: {folder} holds no whole export: ")
+    assert said.stderr.endswith("; export the run again\n")
+    assert said.stderr.count("\n") == 1
+
+
 def test_load_py_run_as_a_script_prints_both_losses(runs: Path, tmp_path: Path) -> None:
     exported = export_run(load_run("digits", runs), tmp_path / "deep" / "out")
     command = [sys.executable, "-I", str(exported.folder / "load.py")]

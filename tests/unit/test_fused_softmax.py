@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from pso_attn.attention import LayerSettings, Noise
 from pso_attn.attention.block_low_rank import BlockLowRank
-from pso_attn.attention.plain import FUSED_TOKENS
+from pso_attn.attention.layer import FUSED_TOKENS
 from pso_attn.attention.scores import Scores
 from pso_attn.attention.softmax import Softmax
 from pso_attn.counter import DropRates, keys
@@ -112,3 +112,22 @@ def test_short_sequences_and_dropped_weights_are_not_fused(length: int, drops: b
     with Operations() as operations:
         Softmax(members, length, False, like)(*operands(1, length), noise if drops else None)
     assert not operations.are_fused
+
+
+@pytest.mark.parametrize("length", [1, 2, 5])
+@pytest.mark.parametrize("causal", [False, True])
+def test_who_sees_all_alike_shares_one_mask_or_none(length: int, causal: bool) -> None:
+    """Told from the knobs, it is what the masks say."""
+    given: list[dict[str, Any]] = [
+        *({}, {"window_tokens": (1, 4)}, {"window_tokens": 4}, {"window_tokens": (9, 3)}),
+        *({"decay": (0.0, 0.5)}, {"dilation": (1, 2)}, {"block_tokens": 5}, {"block_tokens": 2}),
+    ]
+    like, ahead = torch.zeros(()), torch.ones(length, length, dtype=torch.bool).triu(1)
+    alike = torch.zeros(HEADS, length, length).masked_fill(ahead & causal, float("-inf"))
+    for member in layers(given, causal, length):
+        bias = member.sight.bias(length, causal)
+        assert member.sight.is_whole(length) == torch.equal(bias, alike.double())
+        mask = Scores([member] * 3, length, causal, like).bias
+        assert (mask is None) == (not bool((bias != 0).any()))
+        if mask is not None:
+            assert torch.equal(mask, bias.to(like).expand(3, 1, -1, -1, -1))

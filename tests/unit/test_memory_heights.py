@@ -4,16 +4,18 @@ import json
 import subprocess
 import sys
 import tracemalloc
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from pso_attn.attention.layer import FUSED_TOKENS
 from pso_attn.evaluate.order import DataOrder
 from pso_attn.evaluate.packing import chunk_bytes, memory_bytes, order_bytes, pack, table_bytes
 from pso_attn.evaluate.probe import height_bytes
-from pso_attn.evaluate.training import SwarmTraining, read_member
+from pso_attn.evaluate.training import Member, SwarmTraining, read_member
 from pso_attn.models.footprint import WITH_HOLES
 from pso_attn.tasks import Task, make_task
 
@@ -72,6 +74,19 @@ print(estimate / 1024 / (kib("VmHWM") - before))  # getrusage would count the pa
 """
 
 
+def height_of(task: Task, members: list[Member]) -> int:
+    """Return the bytes at the height of training members, scoring, and going on without one."""
+
+    def life() -> None:
+        training = SwarmTraining(task, members, 3, CPU)
+        training.advance(2)
+        training.score()
+        training.keep(list(range(1, len(members))))
+        training.advance(3)
+
+    return height_bytes(life)
+
+
 @pytest.mark.parametrize(("name", "settings"), SHAPES, ids=str)
 def test_the_tensors_of_a_chunk_are_never_more_than_its_estimate_leaves_room_for(
     name: str, settings: dict[str, Any]
@@ -80,16 +95,57 @@ def test_the_tensors_of_a_chunk_are_never_more_than_its_estimate_leaves_room_for
     task = make_task("text", columns={"tokens": 128}) if "long" in name else make_task(name)
     count = 4
     members = [read_member({**settings, "lr": 1e-3 * (k + 1)}, 1, task) for k in range(count)]
-
-    def life() -> None:
-        training = SwarmTraining(task, members, 3, CPU)
-        training.advance(2)
-        training.score()
-        training.keep(list(range(1, count)))
-        training.advance(3)
-
     estimate = sum(memory_bytes(member, task.info) for member in members)
-    assert 0.9 * WITH_HOLES < estimate / height_bytes(life) < 1.35 * WITH_HOLES
+    assert 0.9 * WITH_HOLES < estimate / height_of(task, members) < 1.35 * WITH_HOLES
+
+
+@pytest.mark.parametrize(
+    "other", [{"softcap": 5.0}, {"sink": "zero"}, {"attention_dropout": 0.2}], ids=str
+)
+def test_who_holds_no_scores_holds_none_beside_one_who_does(other: dict[str, Any]) -> None:
+    task = make_task("text", columns={"tokens": 128})
+    settings = {"layers": 1, "d_model": 32, "heads": 4, "batch_size": 64}
+    alone, beside = (
+        [read_member({**settings, **own}, 1, task) for own in ({}, {}, {}, last)]
+        for last in ({}, other)
+    )
+    heights = [height_of(task, members) for members in (alone, beside)]
+    more = memory_bytes(beside[-1], task.info) - memory_bytes(alone[-1], task.info)
+    assert heights[1] < heights[0] + more
+
+
+def test_what_passes_over_padding_holds_the_scores_of_long_sequences(tmp_path: Path) -> None:
+    rows = [f"{'good bad ' * (40 + k % 50)},{k % 2}" for k in range(1000)]
+    path = tmp_path / "said.csv"
+    path.write_text("\n".join(["said,verdict", *rows]))
+    options = {"tokens": FUSED_TOKENS}
+    task = make_task("text_labels", str(path), target="verdict", columns=options)
+    assert task.info.length >= FUSED_TOKENS
+    settings = {"layers": 1, "d_model": 16, "heads": 4}
+    for own in ({}, {"window_tokens": 8}, {"mechanism": "block_low_rank"}):
+        members = [read_member({**settings, **own}, seed, task) for seed in range(2)]
+        estimate = sum(memory_bytes(member, task.info) for member in members)
+        assert 0.9 * WITH_HOLES < estimate / height_of(task, members) < 1.35 * WITH_HOLES
+
+
+def test_what_is_added_to_scores_is_estimated_and_one_for_all_where_tokens_see_all() -> None:
+    """With few examples and many tokens nothing else counts."""
+    task = make_task("text", columns={"tokens": 768})
+    shape = {"layers": 3, "d_model": 16, "heads": 8, "batch_size": 1}
+
+    def height(members: list[Member]) -> int:
+        def life() -> None:
+            training = SwarmTraining(task, members, 1, CPU)
+            training.advance(1)
+            training.keep([0, 1])
+
+        return height_bytes(life)
+
+    of_all = height([read_member(shape, seed, task) for seed in range(2)])
+    members = [read_member({**shape, "decay": 1.0}, seed, task) for seed in range(2)]
+    fading = height(members)
+    assert of_all < fading / 5
+    assert fading * WITH_HOLES < sum(memory_bytes(member, task.info) for member in members)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

@@ -1,5 +1,6 @@
 """How much memory a chunk may take: half of what the machine has, or a control group allows."""
 
+import os
 import subprocess
 import sys
 from math import inf
@@ -44,6 +45,16 @@ def test_the_least_limit_of_a_process_group_and_of_those_above_it_holds(
     assert limit(tmp_path / "none", line, "/a/in", {f"{mount}a/in/{name}": "max\n"}) == inf
     # a container that is shown its own group as the root, under a name from outside
     assert limit(tmp_path / "inside", line, "/docker/0f", {f"{mount}{name}": "5000"}) == 5e3
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9", b"a\xc2\x85b", b"a:b"])
+def test_a_group_may_have_any_name(tmp_path: Path, name: bytes) -> None:
+    process, group = tmp_path / "process", tmp_path / "groups" / os.fsdecode(name)
+    process.mkdir()
+    (process / "cgroup").write_bytes(b"0::/" + name + b"\n")
+    group.mkdir(parents=True)
+    (group / "memory.max").write_text("7000\n")
+    assert group_limit_bytes(process, tmp_path / "groups") == 7e3
 
 
 def test_without_control_groups_the_machines_memory_is_what_counts(tmp_path: Path) -> None:

@@ -196,7 +196,12 @@ def test_trainings_of_few_steps_are_cut_by_cores_and_not_measured(
 
 
 @pytest.mark.parametrize(
-    "content", ["", "{", "[1]", '{"a": {"b": {"c": "d"}}}', '{"a": {"b": {}}}']
+    "content",
+    [
+        *("", "{", "[1]", '{"a": {"b": {"c": "d"}}}', '{"a": {"b": {}}}'),
+        pytest.param(f'{{"a": {{"b": {{"c": 1{400 * "0"}, "d": 1}}}}}}', id="beyond floats"),
+        pytest.param(100_000 * "[", id="deep"),
+    ],
 )
 def test_a_damaged_cache_is_measured_anew(
     tmp_path: Path, task: Task, members: list[Member], content: str
@@ -205,6 +210,17 @@ def test_a_damaged_cache_is_measured_anew(
     file.write_text(content, encoding="utf-8")
     assert Planner(task, CPU, file).forecast(members, 60, 1).gain is not None
     assert _machine(CPU) in json.loads(file.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("times", [{"x": 1.0}, {"alone": 1.0}, {"1 on 1": 1.0, "x": 1.0}], ids=str)
+def test_a_calibration_that_lacks_what_a_choice_needs_is_taken_again(
+    tmp_path: Path, task: Task, members: list[Member], times: dict[str, float]
+) -> None:
+    file = tmp_path / "known.json"
+    forecast = knowing(file, task, members, times).forecast(members, 60, 1)
+    assert 0 < forecast.alone_seconds < 1
+    known = json.loads(file.read_text(encoding="utf-8"))[_machine(CPU)]
+    assert {"alone", "1 on 1"} <= known[_signature(members, task, 1)].keys()
 
 
 def test_a_cache_that_cannot_be_written_stops_nothing(

@@ -146,6 +146,8 @@ def test_a_folder_that_is_no_export_of_a_file_task_is_one_sentence(
     none = cli("predict", tmp_path, path)
     assert none.exit_code == 2
     assert "has no preprocessing.json; give the folder that `pso-attn export` wrote" in none.stderr
+    for folder, said in ((tmp_path / "none", "does not exist"), (path, "is a file")):
+        assert f"{folder} {said}; give the folder" in cli("predict", folder, path).stderr
     shutil.copytree(exports / "kind", tmp_path / "cut")
     weights = tmp_path / "cut" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:100])

@@ -1,5 +1,6 @@
 """Anyone's Optuna study, through `report`."""
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -108,13 +109,55 @@ def test_a_journal_several_objectives_and_infinite_values_are_reported(
     study.optimize(
         lambda t: (t.suggest_float("x", 0, 1), infinite if t.number == 1 else 1.0), n_trials=12
     )
-    result = cli("report", f"{journal}#a/b", f"{journal}#a/b", "--out", tmp_path / "out")
+    copied = shutil.copy(journal, tmp_path / "copied.log")
+    result = cli("report", f"{journal}#a/b", f"{copied}#a/b", "--out", tmp_path / "out")
     assert result.exit_code == 0, result.stderr
     assert "has the best accuracy, 0." in result.stdout
     folders = {path.name for path in (tmp_path / "out").iterdir() if path.is_dir()}
     assert folders == {"a-b", "a-b-2"}
     assert "a/b and a/b (2) have the best accuracy" in result.stdout
     assert result.stdout.splitlines()[-1] == f"together: {tmp_path / 'out' / 'index.html'}"
+
+
+def test_another_study_of_the_same_name_gets_a_folder_of_its_own(url: str) -> None:
+    shutil.copy("their.db", "other.db")
+
+    def index(*arguments: str) -> list[str]:
+        result = cli("report", *arguments, "--json")
+        assert result.exit_code == 0, result.stderr
+        document = json.loads(result.stdout)
+        together = [document["together"]["index"]] if document["together"] else []
+        return [*(one["index"] for one in document["reports"]), *together]
+
+    first, second = "sqlite:///their.db#theirs", "sqlite:///other.db#theirs"
+    assert index(first) == ["runs/theirs-report/index.html"]
+    before = Path("runs/theirs-report/index.html").read_bytes()
+    assert index(second) == ["runs/theirs-report-2/index.html"]
+    assert Path("runs/theirs-report/index.html").read_bytes() == before
+    assert index(second) == ["runs/theirs-report-2/index.html"]  # its own, written anew
+    absolute = f"sqlite:///{Path('their.db').resolve()}#theirs"
+    assert index(absolute) == ["runs/theirs-report/index.html"]  # the same study
+    both = [f"runs/{name}/index.html" for name in ("theirs-report", "theirs-report-2")]
+    assert index(second, first) == [*both[::-1], "runs/theirs-theirs-report/index.html"]
+    assert index(first, second) == [*both, "runs/theirs-theirs-report-2/index.html"]
+    for folder, storage in (("theirs-report", "their.db"), ("theirs-report-2", "other.db")):
+        assert f"an Optuna study of {storage}<" in Path(f"runs/{folder}/index.html").read_text()
+
+
+def test_the_folder_of_something_else_is_not_written_into(url: str) -> None:
+    taken = Path("runs/theirs-report")
+    taken.mkdir(parents=True)
+    (taken / "config.toml").write_text("")
+    assert "runs/theirs-report-2/index.html" in cli("report", f"{url}#theirs").stdout
+    assert [path.name for path in taken.iterdir()] == ["config.toml"]
+
+
+def test_the_same_study_twice_is_refused(url: str) -> None:
+    result = cli("report", f"{url}#theirs", f"sqlite:///{Path('their.db').resolve()}#theirs")
+    assert result.exit_code == 2
+    assert result.stderr.endswith("#theirs twice; name each RUN once\n")
+    assert result.stderr.count("\n") == 1
+    assert not Path("runs").exists()
 
 
 @pytest.mark.parametrize("file", ["a.db", "a#b.db", "a.log", "a#b.log"])
@@ -213,22 +256,27 @@ def test_a_study_without_a_feasible_a_finite_or_any_trial_is_said_to_be_that(url
 
 
 @pytest.mark.parametrize(
-    ("reference", "said"),
+    ("reference", "code", "said"),
     [
-        ("sqlite:///their.db#their", 'there is no study "their" in sqlite:///their.db; did you'),
-        ("sqlite:///their.db", "names no study; give URL#NAME; it has theirs"),
-        ("sqlite:///absent.db#a", "there is no such file"),
-        ("sqlite:///text.txt#a", "file is not a database"),
-        ("text.txt#a", "is damaged"),
-        ("foo://x#y", "is not a database URL"),
-        ("postgresql://me:secret@localhost:1/x#y", "me:***@localhost:1/x does not answer"),
-        ("nothing#y", "there is no run"),
+        ("sqlite:///their.db#their", 2, 'no study "their" in sqlite:///their.db; did you'),
+        ("sqlite:///their.db", 2, "names no study; give URL#NAME; it has theirs"),
+        ("sqlite:///absent.db#a", 2, "there is no such file"),
+        ("sqlite:///text.txt#a", 1, "file is not a database"),
+        ("text.txt#a", 1, "text.txt is damaged at line 1; restore"),
+        ("their.db#theirs", 2, "is an SQLite database and not a journal; name it as sqlite:///"),
+        ("foo://x#y", 2, "is not a database URL"),
+        ("postgresql://me:secret@localhost:1/x#y", 1, "me:***@localhost:1/x does not answer"),
+        ("nothing#y", 2, "there is no run"),
+        ("nothing.log#y", 2, "nothing.log does not exist; a study is named by URL#NAME"),
+        ("no/folder#y", 2, "no/folder does not exist; a study is named by URL#NAME"),
     ],
 )
-def test_a_study_that_is_not_there_is_one_sentence(url: str, reference: str, said: str) -> None:
+def test_a_study_that_is_not_there_is_one_sentence(
+    url: str, reference: str, code: int, said: str
+) -> None:
     Path("text.txt").write_text("not a database, and not a journal either\n" * 30)
     result = cli("report", reference)
-    assert result.exit_code in (1, 2)
+    assert result.exit_code == code
     assert said in result.stderr
     assert result.stderr.count("\n") == 1
     assert not Path("runs").exists()

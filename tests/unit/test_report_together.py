@@ -103,6 +103,16 @@ def test_runs_that_measure_different_things_are_not_ranked(
     }
 
 
+def test_what_is_shared_with_an_objective_without_a_name_has_none(
+    short: ReportInput, longer: ReportInput, tmp_path: Path
+) -> None:
+    page = page_of([short, study(longer)], tmp_path)
+    assert [path.name for path in tmp_path.glob("*.png")] == ["best_value.png"]
+    assert "theirs has the best value, " in page
+    assert "Best value so far" in page
+    assert "validation loss" not in page
+
+
 def test_the_page_links_each_runs_own_and_shows_a_confirmed_test_score(
     short: ReportInput, longer: ReportInput, tmp_path: Path
 ) -> None:

@@ -56,6 +56,16 @@ def test_conditions_of_conditions_count_too() -> None:
     assert "causal" not in settings(space, mechanism="linear", window=5)
 
 
+def test_conditions_that_layers_meet_by_themselves_are_seen_in_many_positions() -> None:
+    space = read(
+        {"mechanism": {"per": "layer"}, "window": {"per": "layer"}, "causal": {}, "layers": {}}
+    )
+    positions = space.snap(np.random.default_rng(0).random((300, space.dimension)))
+    acting = space.all_active(positions)
+    np.testing.assert_array_equal(acting, [space.active(position) for position in positions])
+    assert 0 < acting[:, space.names.index("causal")].sum() < 300
+
+
 def test_a_condition_on_what_is_fixed_is_settled_at_once() -> None:
     space = read({"window": {}}, {"mechanism": "softmax"})
     assert space.coordinates[0].when == {}

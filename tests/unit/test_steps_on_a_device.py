@@ -4,7 +4,9 @@ PyTorch's "meta" device has shapes and no numbers, and takes the paths that a GP
 would read a value, or move one between host and device, fails on it or is seen.
 """
 
+import gc
 import warnings
+import weakref
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -151,6 +153,20 @@ def test_a_step_neither_reads_a_value_nor_leaves_the_device(causal: bool, length
     with OneDevice(META) as watching:
         training.train_step(torch.empty(1, dtype=torch.int64, device=META))
     assert watching.seen > 300
+
+
+def test_trainings_share_the_data_of_a_device_which_goes_with_them() -> None:
+    """A dry run has nine at once, and each may take a quarter of the device for its data."""
+    first = begun(False, META)
+    alone = AloneTraining(first.task, read_member(OUTER, 3, first.task), 6, META)
+    assert alone._train is first._train
+    other = SwarmTraining(first.task, [read_member(OUTER, 3, first.task)], 6, META, torch.float64)
+    assert other._train.inputs.dtype == torch.float64
+    there, task = weakref.ref(first._train), first.task
+    del first, alone
+    gc.collect()
+    assert there() is None
+    assert SwarmTraining(task, [read_member(OUTER, 3, task)], 6, META)._train.inputs.is_meta
 
 
 @pytest.mark.parametrize("outer", [OUTER, LSTM], ids=["transformer", "lstm"])

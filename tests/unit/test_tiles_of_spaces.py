@@ -9,7 +9,7 @@ import torch
 
 from pso_attn.assembly import assemble
 from pso_attn.attention.alike import by_gemm
-from pso_attn.attention.plain import FUSED_TOKENS
+from pso_attn.attention.layer import FUSED_TOKENS
 from pso_attn.config import read_configuration
 from pso_attn.evaluate.tiles import Cut, TiledTraining
 from pso_attn.evaluate.training import Member, read_member
@@ -98,15 +98,62 @@ def test_no_float_depends_on_how_sparse_the_others_are(batch: int, digits: Task)
     check_alone(digits, members)
 
 
+@pytest.mark.parametrize("own", [{"heads": 3}, {"heads": 1, "learned_temperature": True}], ids=str)
 @pytest.mark.parametrize("mechanism", ["softmax", "block_low_rank", "sparse"])
 def test_no_float_of_long_sequences_depends_on_who_shares_a_kernel(
-    mechanism: str, tmp_path: Path
+    mechanism: str, own: dict[str, Any], tmp_path: Path
 ) -> None:
     path = tmp_path / "long.txt"
     path.write_text("the quick brown fox jumps over the lazy dog. " * 300)
     task = make_task("text", str(path), columns={"tokens": FUSED_TOKENS})
-    given = {"d_model": 12, "layers": 1, "batch_size": 2, "heads": 3, "mechanism": mechanism}
+    given = {"d_model": 12, "layers": 1, "batch_size": 2, "mechanism": mechanism, **own}
     check_alone(task, [read_member(given, seed, task) for seed in range(3)])
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        *({"softcap": 5.0}, {"sink": "zero"}, {"adaptive_span": True}, {"qk_norm": True}),
+        *({"attention_dropout": 0.2}, {"window_tokens": 8}),
+    ],
+    ids=str,
+)
+def test_no_float_of_a_long_sequence_depends_on_the_knobs_of_others(
+    other: dict[str, Any], tmp_path: Path
+) -> None:
+    path = tmp_path / "long.txt"
+    path.write_text("the quick brown fox jumps over the lazy dog. " * 300)
+    task = make_task("text", str(path), columns={"tokens": FUSED_TOKENS})
+    given = {"d_model": 12, "layers": 1, "batch_size": 2, "heads": 3, "temperature": 1.3}
+    check_alone(task, [read_member({**given, **own}, 1, task) for own in ({}, other, {})])
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        *({"softcap": 5.0}, {"sink": "zero"}, {"adaptive_span": True}, {"qk_norm": True}),
+        *({"attention_dropout": 0.2}, {"learned_temperature": True}, {"positions": "rotary"}),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("mechanism", ["softmax", "block_low_rank", "top_k"])
+def test_no_float_depends_on_the_knobs_of_others(
+    mechanism: str, other: dict[str, Any], digits: Task
+) -> None:
+    if mechanism == "block_low_rank" and {"adaptive_span", "positions"} & other.keys():
+        return  # neither is built for it
+    given = {"d_model": 12, "layers": 1, "batch_size": 3, "heads": 3, "temperature": 1.3}
+    given["mechanism"] = mechanism
+    check_alone(digits, [read_member({**given, **own}, 1, digits) for own in ({}, other, {})])
+
+
+@pytest.mark.parametrize("own", [{"softcap": 5.0}, {"mechanism": "top_k"}], ids=str)
+def test_no_float_depends_on_the_sinks_of_others(own: dict[str, Any]) -> None:
+    """With rows of 9 keys, which are summed up otherwise than 10."""
+    task = make_task("text", columns={"tokens": 9})
+    given = {"d_model": 8, "layers": 1, "batch_size": 2, "heads": 2, **own}
+    sinks = ("none", "zero", "learned", "none")
+    check_alone(task, [read_member({**given, "sink": kind}, 1, task) for kind in sinks])
 
 
 @pytest.fixture(scope="module")

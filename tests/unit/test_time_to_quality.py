@@ -47,6 +47,16 @@ def test_a_loss_that_ours_never_reaches_counts_as_zero_and_is_said(script: Modul
     assert "not reached" in lines[2]
 
 
+def test_each_of_our_seeds_meets_each_of_the_peers_seeds(script: ModuleType) -> None:
+    ours = [_outcome(script, "pso-attn", [(seconds, 0.5)]) for seconds in (10.0, 20.0)]
+    peers = [_outcome(script, "tpe-median", [(60.0, loss)]) for loss in (0.5, 0.4)]
+    duels = [script.Duel(one, [other]) for one, other in zip(ours, peers, strict=True)]
+    figures, _ = script.report("digits", duels)
+    assert figures["median"] == 3.0  # of 6 and 0
+    assert figures["pairs_median"] == 1.5  # of 6, 3, 0 and 0
+    assert figures["pairs_reached"] == 0.5
+
+
 def test_only_completed_trials_lower_the_curve_on_the_common_clock(script: ModuleType) -> None:
     trials = [
         create_trial(state=state, value=value)

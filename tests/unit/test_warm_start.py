@@ -83,6 +83,18 @@ def test_the_best_settings_are_trained_first_and_stand_in_the_runs_own_configura
     assert cli("verify", "warm", "--runs-dir", folder).exit_code == 0
 
 
+def test_by_which_of_several_objectives_the_best_are_the_best_is_said(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/two.db"
+    made = optuna.create_study(study_name="two", storage=url, directions=["maximize", "minimize"])
+    made.optimize(lambda t: (lr := t.suggest_float("lr", 0.003, 0.008), lr), n_trials=4)
+    warm = warmed(f"{url}#two")
+    assert "the best are those of the most value 0, the first of its 2 objectives" in warm.notes[0]
+    rows = sorted((trial.params["lr"] for trial in made.trials), reverse=True)
+    assert [start["lr"] for start in warm.configuration.starts] == pytest.approx(rows)
+    one = warmed(study(tmp_path, {"lr": 0.004}))
+    assert not any("objectives" in note for note in one.notes)
+
+
 def test_values_outside_the_space_are_dropped_with_a_word(tmp_path: Path) -> None:
     reference = study(tmp_path, {"heads": 64.0, "lr": 0.004, "mechanism": "linear", "kappa": 1.0})
     warm = warmed(reference)

@@ -50,7 +50,7 @@ def test_named_matrices_of_named_layers_are_found() -> None:
 
 
 def test_a_layer_that_is_not_there_is_refused_with_the_list() -> None:
-    with pytest.raises(ConfigurationError, match="names layer 2, and the model has 0, 1;"):
+    with pytest.raises(ConfigurationError, match="names layer 2, and the model has layers 0 to 1"):
         matrices(layers=[0, 2])
 
 

@@ -281,7 +281,7 @@ def test_what_a_fitness_does_to_its_batch_or_draws_reaches_no_other_model(
 @pytest.mark.parametrize(
     ("sets", "said"),
     [
-        (["weights.layers=[3]"], "names layer 3, and the model has 0"),
+        (["weights.layers=[3]"], "names layer 3, and the model has only layer 0"),
         (["weights.start=gone.safetensors"], "does not exist; check weights.start"),
         (["weights.coordinates=subspace", "weights.dimensions=9999"], "at most as wide as"),
         (["weights.fitness=nothing:here"], "nothing"),

@@ -68,10 +68,9 @@ def find_matrices(
     layers = range(model.layers) if table.layers is None else table.layers
     for layer in layers:
         if layer >= model.layers:
-            listed = ", ".join(map(str, range(model.layers)))
+            there = f"layers 0 to {model.layers - 1}" if model.layers > 1 else "only layer 0"
             raise ConfigurationError(
-                f"weights.layers names layer {layer}, and the model has {listed}; name "
-                "some of these"
+                f"weights.layers names layer {layer}, and the model has {there}"
             )
     wanted = {
         f"blocks.{layer}.attention.{_PARTS[name]}"
