@@ -1,6 +1,7 @@
 """What the rows of `run.py` say: one sampler against each other one, by group and in all.
 
     python benchmarks/optimisers/summary.py results.csv [more.csv …] --of pso [--picture out.png]
+    python benchmarks/optimisers/summary.py results.csv --split held-out --markdown
 
 Only seeds that both samplers of a pair have run count. A problem is *decided* where the mean over
 those seeds of the difference of scores is beyond .05: won below −.05, lost above .05, else tied.
@@ -11,6 +12,7 @@ search.
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +25,7 @@ from pso_attn.errors import ConfigurationError, PsoAttnError
 
 TIE = 0.05
 WIDTH = 100
+DASH = "\N{EN DASH}"
 CHECKPOINTS = ("quarter", "half", "whole")
 KEY = ["problem", "seed"]
 
@@ -151,6 +154,34 @@ def report(rows: pd.DataFrame, of: str) -> str:
     return "\n".join(lines)
 
 
+def markdown(rows: pd.DataFrame, of: str) -> str:
+    """Return the pairs over all problems as a table for a page, the nearest peer first."""
+    found, seconds = standings(rows, of), rows.groupby("sampler").seconds.mean()
+    lines = [
+        f"| sampler | seeds | `{of}` less it @¼ | @½ | at the end "
+        f"| {DASH.join(('wins', 'ties', 'losses'))} | decided won | p | s a search |",
+        "|---|---|---|---|---|---|---|---|---|",
+        f"| {of} | | | | | | | | {seconds[of]:.2g} |",
+    ]
+    found = found[(found.group == "all") & (found.seeds > 0)]
+    for peer in found[found["at"] == "whole"].sort_values("mean", ascending=False).peer:
+        row = found[found.peer == peer].set_index("at")
+        whole, seeds = row.loc["whole"], differences(rows, of, peer).seeds
+        least, most = seeds.min(), seeds.max()
+        p = f"{whole.p:.2g}" if whole.p >= 0.001 else f"{whole.p:.0e}".replace("e-0", "e-")
+        cells = [
+            peer,
+            f"{least}" if least == most else f"{least} to {most}",
+            *(_short(f"{row.loc[at, 'mean']:.2f}") for at in CHECKPOINTS),
+            DASH.join(f"{whole[name]:.0f}" for name in ("wins", "ties", "losses")),
+            f"{whole.won:.0%}",
+            _short(p),
+            f"{seconds[peer]:.2g}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def draw(rows: pd.DataFrame, of: str, path: Path) -> None:
     """Write a picture: mean score difference to each peer by group, at the end."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -185,6 +216,11 @@ def _words(at: str) -> str:
 
 def _cell(row: pd.Series) -> str:
     return f"{row.wins:.0f}-{row.ties:.0f}-{row.losses:.0f} {row['mean']:+.2f}"
+
+
+def _short(number: str) -> str:
+    """Return a number without the 0 before its point, and with a true minus sign."""
+    return re.sub(r"^(-?)0(?=\.)", r"\1", number).replace("-", "−")
 
 
 def _wrapped(cells: Sequence[str]) -> list[str]:
@@ -222,6 +258,7 @@ def main() -> None:
     parser.add_argument("--split", choices=("develop", "held-out"), default="develop")
     parser.add_argument("--samplers", default="", help="only these, by comma")
     parser.add_argument("--picture", type=Path)
+    parser.add_argument("--markdown", action="store_true", help="a table for a page instead")
     asked = parser.parse_args()
     samplers = [name for name in asked.samplers.split(",") if name]
     try:
@@ -236,6 +273,9 @@ def main() -> None:
     if asked.picture:
         draw(rows, asked.of, asked.picture)
     try:
+        if asked.markdown:
+            print(markdown(rows, asked.of), flush=True)
+            return
         print(f"{asked.setting}, {asked.split}")
         print(report(rows, asked.of), flush=True)
     except BrokenPipeError:  # who reads has seen enough

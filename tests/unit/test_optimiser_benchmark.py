@@ -330,6 +330,18 @@ def test_a_summary_says_what_its_columns_are_in_a_hundred_of_them(
     assert "against" not in summary.report(rows[rows.sampler == "pso"], "pso")
 
 
+def test_a_summary_for_a_page_has_a_row_for_each_peer_the_nearest_first(module: Any) -> None:
+    far, near = [[-1.0, -1.0]] * 12, [[-1.9]] * 11 + [[-2.3, -2.3]]
+    rows = _rows({"pso": [[-2.0, -2.0]] * 12, "random": far, "tpe": near, "gp": []})
+    lines = module("summary").markdown(rows, "pso").splitlines()
+    assert lines[2] == "| pso | | | | | | | | 1 |"
+    signs = {ord("–"): "-", ord("−"): "-"}  # noqa: RUF001  # a dash and a minus sign
+    assert [line.translate(signs) for line in lines[3:]] == [
+        "| tpe | 1 to 2 | -.07 | -.07 | -.07 | 11-0-1 | 92% | .0063 | 1 |",
+        "| random | 2 | -1.00 | -1.00 | -1.00 | 12-0-0 | 100% | 5e-4 | 1 |",
+    ]
+
+
 def test_a_summary_whose_reader_has_seen_enough_ends_quietly(tmp_path: Path) -> None:
     file = tmp_path / "rows.csv"
     _rows({"pso": [[-2.0]], "tpe": [[-1.0]]}).to_csv(file)
