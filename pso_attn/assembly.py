@@ -48,7 +48,7 @@ def assemble(
         return _own_parts(configuration, function)
     with naming(configuration.source):
         task = make_task(configuration)
-        make_sampler(configuration)
+        sampler = make_sampler(configuration)
     objectives = tuple(_objective(name, task, configuration) for name in configuration.objectives)
     table = configuration.weight_table
     if table is not None and table.fitness is not None:
@@ -68,7 +68,7 @@ def assemble(
         space = weights.space(space)
         found["weight_coordinates"] = space.weights
     with naming(configuration.source):
-        check_sampler(configuration, space)
+        check_sampler(sampler, space)
     parts = Parts(configuration, task, space, objectives, factory=factory, weights=weights)
     found["fingerprint"] = parts.fingerprint
     return replace(parts, configuration=replace(configuration, **found))
@@ -142,11 +142,11 @@ def _own_parts(configuration: Configuration, function: Callable[..., Any] | None
         if function is None:
             function = load_function(configuration.objective, "objective", configuration.code)
         check_call(function, configuration.objective, "settings, trial", 2)
-        make_sampler(configuration)
+        sampler = make_sampler(configuration)
     objectives = own_objectives(configuration)
     space = make_space(configuration, None)
     with naming(configuration.source):
-        check_sampler(configuration, space)
+        check_sampler(sampler, space)
     found = replace(configuration, direction=objectives[0].direction)
     return Parts(found, None, space, objectives, function)
 

@@ -37,12 +37,12 @@ SAMPLERS: Mapping[str, str] = MappingProxyType(
 OF_THEIR_OWN = MappingProxyType({"hybrid": "pso-consensus", "checkpoints": "pso-classic"})
 
 
-def check_sampler(configuration: Configuration, space: Space) -> None:
+def check_sampler(sampler: Sampler, space: Space) -> None:
     """Refuse, by ConfigurationError, a sampler that cannot search that space.
 
     It says so itself where it has a method check_space(space).
     """
-    check = getattr(make_sampler(configuration), "check_space", None)
+    check = getattr(sampler, "check_space", None)
     if check is not None:
         check(space)
 

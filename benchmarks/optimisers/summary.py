@@ -28,8 +28,6 @@ WIDTH = 100
 DASH = "\N{EN DASH}"
 CHECKPOINTS = ("quarter", "half", "whole")
 KEY = ["problem", "seed"]
-
-
 COLUMNS = ("setting", "sampler", *KEY, "group", "split", *CHECKPOINTS, "seconds")
 
 

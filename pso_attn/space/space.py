@@ -123,7 +123,7 @@ class Space:
 
         Asked once of all that agree where conditions look: hundreds of draws have few labels.
         """
-        if not self._is_conditional:
+        if len(self._unconditional) == len(self.coordinates):
             return np.ones(positions.shape, dtype=bool)
         known: dict[bytes, NDArray[np.bool_]] = {}
         acting = np.empty(positions.shape, dtype=bool)
@@ -274,11 +274,6 @@ class Space:
     def _is_layered(self) -> bool:
         """Whether any knob differs between layers."""
         return any(coordinate.path[1] is not None for coordinate in self.coordinates)
-
-    @cached_property
-    def _is_conditional(self) -> bool:
-        """Whether any knob acts only sometimes."""
-        return any(c.when or c.path[1] is not None for c in self.coordinates)
 
     @cached_property
     def _looked_at(self) -> list[int]:

@@ -124,8 +124,9 @@ def chosen_moves(
     moves, taken = np.empty((len(drawn), space.dimension)), known - again
     for slot in order:
         own, feasible = drawn[slot], np.ones(drawn.shape[1], dtype=bool)
-        if trained is not None:
-            own, feasible = _finalists(space, own, taken, partial(trained, slot))
+        repair = trained and partial(trained, slot)
+        if repair is not None:
+            own, feasible = _finalists(space, own, taken, repair)
         points = modelled(space, own)
         promise = fantasies.forecast(points).promise(best)
         fresh = _fresh(points, taken)
@@ -135,7 +136,6 @@ def chosen_moves(
         if feasible[pick] and not looks_again:
             so_far = float(promise[pick]) if fresh[pick] else -math.inf
             promises = partial(_promises, space, fantasies, best, taken)
-            repair = trained and partial(trained, slot)
             spread = np.std(drawn[slot], axis=0)
             move = _climbed(space, move, so_far, spread, promises, rngs[slot], repair)
         moves[slot] = move
