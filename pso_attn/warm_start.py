@@ -3,7 +3,7 @@
 They are written into the configuration as starts, so nothing but config.toml is needed later.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from pso_attn.store.foreign import foreign_history, is_foreign, open_foreign
 from pso_attn.types import Candidate, History
 
 _MOST_NAMED = 6
+_Table = dict[str, Any]  # values by flat name
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,18 @@ class WarmStart:
 
     configuration: Configuration
     notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Picked:
+    """The settings that are tried first. outside: what of each lies outside the ranges here.
+
+    passed: the same of the better trials that, without it, are like one before them.
+    """
+
+    starts: list[_Table]
+    outside: list[_Table]
+    passed: list[_Table]
 
 
 def warm_started(configuration: Configuration, reference: str, runs_dir: Path) -> WarmStart:
@@ -47,38 +60,21 @@ def warm_started(configuration: Configuration, reference: str, runs_dir: Path) -
             f"{' within its constraints' * within} to start from"
         )
     space = make_bare_space(configuration)
-    most = max(1, configuration.budget.particles // 2)
-    seen = {space.encode({}).tobytes()}
-    starts: list[dict[str, Any]] = []
-    outside: list[dict[str, Any]] = []  # of what is tried
-    passed: list[dict[str, Any]] = []  # of better ones, which without it are like one before them
-    since: list[dict[str, Any]] = []  # the same of those that come after the last start so far
-    shared = False
-    for trial in sorted(full, key=lambda trial: (history.loss(trial), trial.number)):
-        table, dropped = _mapped(space, trial.candidate)
-        shared = shared or bool(table)
-        place = space.encode(table).tobytes()
-        if len(starts) == most:
-            continue
-        if place not in seen:
-            seen.add(place)
-            starts.append(table)
-            outside.append(dropped)
-            passed, since = passed + since, []
-        elif dropped:
-            since.append(dropped)
     if not space.coordinates:
         raise ConfigurationError(
             f"--warm-start {reference} brings settings, and {configuration.source} searches "
             "weights alone; start from weights by --set weights.start=FILE, such as a run's "
             "checkpoints/best.safetensors"
         )
-    if not shared and since:
-        raise ConfigurationError(
-            f"--warm-start {reference} has no value in the ranges that {configuration.source} "
-            f"searches: {_few(_together(since))}"
-        )
-    if not shared:
+    best_first = sorted(full, key=lambda trial: (history.loss(trial), trial.number))
+    mapped = [_mapped(space, trial.candidate) for trial in best_first]
+    picked = _picked(space, mapped, most=max(1, configuration.budget.particles // 2))
+    if not any(table for table, _ in mapped):
+        if picked.passed:
+            raise ConfigurationError(
+                f"--warm-start {reference} has no value in the ranges that {configuration.source} "
+                f"searches: {_few(_together(picked.passed))}"
+            )
         raise ConfigurationError(
             f"--warm-start {reference} has no value that {configuration.source} searches: it "
             f"varies {_few(_names(history))}, and the space {_few(_searched(space))}"
@@ -87,11 +83,11 @@ def warm_started(configuration: Configuration, reference: str, runs_dir: Path) -
         f"warm start from {reference}: {note}"
         for note in (
             *_judged(history),
-            *_tried(len(starts), len(full), passed if starts else since, outside),
+            *_tried(picked, len(full)),
             *_elsewhere(_names(history), _searched(space)),
         )
     ]
-    warmed = replace(configuration, starts=(*configuration.starts, *starts))
+    warmed = replace(configuration, starts=(*configuration.starts, *picked.starts))
     return WarmStart(warmed, tuple(notes))
 
 
@@ -101,10 +97,10 @@ def _history(reference: str, runs_dir: Path) -> History:
     return load_run(reference, runs_dir).history
 
 
-def _mapped(space: Space, found: Candidate) -> tuple[dict[str, Any], dict[str, Any]]:
+def _mapped(space: Space, found: Candidate) -> tuple[_Table, _Table]:
     """Return what of a trial's settings is searched here, by flat name, and what is outside."""
-    table: dict[str, Any] = {}
-    outside: dict[str, Any] = {}
+    table: _Table = {}
+    outside: _Table = {}
     for coordinate in space.coordinates:
         value = _typed(coordinate, _value(coordinate, found))
         if value is None:
@@ -114,6 +110,30 @@ def _mapped(space: Space, found: Candidate) -> tuple[dict[str, Any], dict[str, A
         else:
             outside[coordinate.name] = value
     return table, outside
+
+
+def _picked(space: Space, mapped: Sequence[tuple[_Table, _Table]], most: int) -> _Picked:
+    """Return the first settings that differ from each other and from the defaults.
+
+    mapped: what is searched here of each trial, and what is outside, the best first.
+    """
+    seen = {space.encode({}).tobytes()}
+    starts: list[_Table] = []
+    outside: list[_Table] = []
+    passed: list[_Table] = []
+    since: list[_Table] = []  # passed over after the last start so far
+    for table, dropped in mapped:
+        place = space.encode(table).tobytes()
+        if place not in seen:
+            seen.add(place)
+            starts.append(table)
+            outside.append(dropped)
+            passed, since = passed + since, []
+        elif dropped:
+            since.append(dropped)
+        if len(starts) == most:
+            break
+    return _Picked(starts, outside, passed if starts else since)
 
 
 def _value(coordinate: Coordinate, found: Candidate) -> Any:
@@ -156,17 +176,9 @@ def _judged(history: History) -> Iterator[str]:
         )
 
 
-def _tried(
-    starts: int,
-    completed: int,
-    passed: list[dict[str, Any]],
-    outside: list[dict[str, Any]],
-) -> Iterator[str]:
-    """Yield what is tried, and what of whom is not for lying outside the ranges.
-
-    passed, outside: what lies there, by name, of each trial that is passed over, and of each that
-    is tried.
-    """
+def _tried(picked: _Picked, completed: int) -> Iterator[str]:
+    """Yield what is tried, and what of whom is not for lying outside the ranges."""
+    starts, passed = len(picked.starts), picked.passed
     if starts:
         trials = "its only trial" if completed == 1 else f"{starts} of {completed} trials"
         what = f"the best settings of {trials}"
@@ -184,8 +196,8 @@ def _tried(
             f"{count(len(passed), better)} {verb} passed over for values outside the ranges here, "
             f"{_few(_together(passed))}; without these {whose} settings are tried already"
         )
-    if any(outside):
-        yield f"outside the ranges here, so defaults stand in: {_few(_together(outside))}"
+    if any(picked.outside):
+        yield f"outside the ranges here, so defaults stand in: {_few(_together(picked.outside))}"
 
 
 def _elsewhere(theirs: list[str], ours: list[str]) -> Iterator[str]:
@@ -195,7 +207,7 @@ def _elsewhere(theirs: list[str], ours: list[str]) -> Iterator[str]:
         yield f"not searched here: {_few(elsewhere)}"
 
 
-def _together(tables: list[dict[str, Any]]) -> list[str]:
+def _together(tables: list[_Table]) -> list[str]:
     """Return each name with its values in some tables, as words."""
     values: dict[str, dict[str, None]] = {}
     for table in tables:
