@@ -29,7 +29,8 @@ import torch
 from pso_attn.evaluate import graphs
 from pso_attn.evaluate.alone import AloneTraining
 from pso_attn.evaluate.device import wait_for
-from pso_attn.evaluate.training import Member, SwarmTraining, read_member
+from pso_attn.evaluate.member import Member, read_member
+from pso_attn.evaluate.training import SwarmTraining
 from pso_attn.models import TaskInfo
 from pso_attn.tasks.classification import cross_entropy
 from pso_attn.tasks.task import Split

@@ -9,7 +9,7 @@ import torch
 from pso_attn.evaluate.alone import AloneTraining
 from pso_attn.evaluate.device import one_thread
 from pso_attn.evaluate.graphs import Step, StepGraph, at
-from pso_attn.evaluate.training import Member
+from pso_attn.evaluate.member import Member
 from pso_attn.tasks.task import Task
 
 

@@ -22,7 +22,8 @@ import torch
 from batched_training import STEPS, WARM_UP, seconds  # which lies beside this file
 
 from pso_attn.evaluate.alone import AloneTraining
-from pso_attn.evaluate.training import Member, SwarmTraining, read_member
+from pso_attn.evaluate.member import Member, read_member
+from pso_attn.evaluate.training import SwarmTraining
 from pso_attn.models import TaskInfo
 from pso_attn.tasks.classification import cross_entropy
 from pso_attn.tasks.task import Split

@@ -27,8 +27,8 @@ from pso_attn.baselines.rebuilt_study import distributions, quiet_optuna, sugges
 from pso_attn.config import Configuration, read_configuration
 from pso_attn.evaluate.alone import AloneTraining
 from pso_attn.evaluate.device import keep_freed_memory
+from pso_attn.evaluate.member import read_member
 from pso_attn.evaluate.rungs import rung_steps
-from pso_attn.evaluate.training import read_member
 from pso_attn.parts import Parts
 from pso_attn.seeding import generator, training_seed
 from pso_attn.space import Space

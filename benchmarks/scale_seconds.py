@@ -9,8 +9,8 @@ from space_noise import random_settings
 
 from pso_attn.assembly import assemble
 from pso_attn.config import read_configuration
+from pso_attn.evaluate.member import read_member
 from pso_attn.evaluate.tiles import Cut, TiledTraining
-from pso_attn.evaluate.training import read_member
 from pso_attn.seeding import training_seed
 from pso_attn.types import Array
 

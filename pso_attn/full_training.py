@@ -15,9 +15,10 @@ from pso_attn.checkpoints import TRAINED, keeps_files
 from pso_attn.config import Configuration
 from pso_attn.courses import Course, Plan, TrainingFiles
 from pso_attn.errors import ConfigurationError, DeviceError, TrainingError
-from pso_attn.evaluate import LongTraining, cost, resolve_device, train_objective
+from pso_attn.evaluate import LongTraining, read_member, resolve_device, train_objective
 from pso_attn.evaluate.device import is_out_of_memory, memory_budget_bytes
 from pso_attn.evaluate.precision import check_precision
+from pso_attn.evaluate.room import chunk_bytes
 from pso_attn.parts import Parts
 from pso_attn.runs import LoadedRun
 from pso_attn.seeding import training_seed
@@ -121,14 +122,18 @@ def train_run(
 def _too_large(plan: Plan, parts: Parts, error: Exception) -> str:
     """Return how much memory a training needed, and which settings would need less."""
 
-    def needed(settings: Settings) -> float:
+    def needed(steps: int = plan.steps, **more: int) -> float:
+        settings = {**plan.settings, **more}
         if parts.factory is not None:
             return parts.factory.cost(settings)["memory_bytes"] / 2**20
-        return cost(settings, parts.task.info)["memory_bytes"] / 2**20
+        member = read_member(settings, plan.seed, parts.task)
+        return chunk_bytes([member], parts.task.info, steps) / 2**20
 
-    whole, least = needed(plan.settings), needed({**plan.settings, "batch_size": 1})
+    whole, least = needed(), needed(batch_size=1)
     advice = "choose a smaller batch_size"
-    if least > min(whole / 2, memory_budget_bytes(torch.device(plan.device)) / 2**20):
+    if whole > 2 * needed(steps=0):
+        advice = f"most of it is for {plan.steps} steps, so choose fewer"
+    elif least > min(whole / 2, memory_budget_bytes(torch.device(plan.device)) / 2**20):
         advice = (
             f"with a batch_size of 1 they would be {least:.0f}, so choose settings of a smaller "
             "model"

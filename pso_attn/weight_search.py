@@ -19,6 +19,8 @@ if TYPE_CHECKING:  # what loads torch would slow down --help
 
     from pso_attn.evaluate.weights import Start, WeightTrainer
 
+DRAWN_BYTES = 8  # of a weight, in float64 as it is drawn
+PLACE_BYTES = 6 * 8  # of a weight of a particle: positions of a few generations, in float64
 DROPS = ("dropout", "attention_dropout", "head_dropout")
 
 
@@ -37,6 +39,7 @@ class WeightSearch:
 
         space: of the knobs, whose defaults say which shapes the matrices have.
         """
+        from pso_attn.evaluate import cost
         from pso_attn.evaluate.weights import Start
 
         table, own = configuration.weight_table, None
@@ -53,8 +56,16 @@ class WeightSearch:
             if table.fitness is not None:
                 own = load_function(table.fitness, "weights.fitness", configuration.code)
                 check_call(own, table.fitness, "model, batch", 2)
+            parameters = cost(settings, task.info)["parameters"]
+            _check_fits(DRAWN_BYTES * parameters, "the model", "narrow d_model or layers")
             start = Start.of(table, settings, task.info, configuration.seed)
             assert start.count, "there is something to search"
+            particles = configuration.budget.particles
+            _check_fits(
+                PLACE_BYTES * particles * start.count,
+                f"a swarm of {particles} particles with {start.count:,} weights each",
+                'name fewer matrices, or coordinates = "subspace"',
+            )
         return cls(configuration, task, start, own)
 
     def space(self, space: Space) -> Space:
@@ -108,3 +119,14 @@ def _check_acting(search: Mapping[str, Any]) -> None:
                 f'search.{name} acts while a model trains, and mode = "joint" trains none; fix it '
                 'in [model], or use mode = "hybrid"'
             )
+
+
+def _check_fits(needed_bytes: int, what: str, advice: str) -> None:
+    """Raise ConfigurationError for what the machine's memory can never hold."""
+    from pso_attn.evaluate.room import machine_bytes
+
+    if needed_bytes > machine_bytes():
+        raise ConfigurationError(
+            f"{what} takes at least {needed_bytes / 2**20:.0f} MiB of memory, and the machine has "
+            f"{machine_bytes() / 2**20:.0f}; {advice}"
+        )

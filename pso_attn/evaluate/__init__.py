@@ -4,6 +4,7 @@ from pso_attn.evaluate.chunk import LongTraining
 from pso_attn.evaluate.device import resolve_device
 from pso_attn.evaluate.evaluator import SwarmEvaluator
 from pso_attn.evaluate.generations import Progress
+from pso_attn.evaluate.member import read_member
 from pso_attn.evaluate.module_evaluator import ModuleEvaluator
 from pso_attn.evaluate.module_runs import rehearse_modules
 from pso_attn.evaluate.module_trainer import ModuleTrainer
@@ -17,7 +18,7 @@ from pso_attn.evaluate.planner import Forecast
 from pso_attn.evaluate.rehearsal import rehearse
 from pso_attn.evaluate.swarm_runs import Scored, train_swarm
 from pso_attn.evaluate.swarm_trainer import SwarmTrainer, cost
-from pso_attn.evaluate.training import SwarmTraining, read_member
+from pso_attn.evaluate.training import SwarmTraining
 
 TRAINING_KNOBS = {knob.name: knob for knob in KNOBS}
 

@@ -6,10 +6,11 @@ from torch.nn.functional import cross_entropy
 
 from pso_attn.counter import keys
 from pso_attn.evaluate.device import one_thread
+from pso_attn.evaluate.member import Member
 from pso_attn.evaluate.order import DataOrder
 from pso_attn.evaluate.precision import autocast, products_in
 from pso_attn.evaluate.scoring import scores_of
-from pso_attn.evaluate.training import Member, on_device
+from pso_attn.evaluate.training import on_device
 from pso_attn.models import swarm_type
 from pso_attn.tasks.task import Split, Task
 

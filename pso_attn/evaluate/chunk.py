@@ -7,10 +7,11 @@ from typing import Protocol
 
 import torch
 
+from pso_attn.evaluate.member import Member
 from pso_attn.evaluate.remote_tiles import Helpers
 from pso_attn.evaluate.rungs import Earlier, leavers, rung_steps, scored_steps
 from pso_attn.evaluate.tiles import Cut, TiledTraining, with_helpers
-from pso_attn.evaluate.training import Member, divergence
+from pso_attn.evaluate.training import divergence
 from pso_attn.tasks.task import Task
 from pso_attn.types import Budget, Candidate, Objective, Outcome, State
 

@@ -15,9 +15,9 @@ from pso_attn.evaluate.generations import (
     evaluate_chunks,
     plan_generation,
 )
+from pso_attn.evaluate.member import read_member
 from pso_attn.evaluate.packing import pack, shared_out
 from pso_attn.evaluate.swarm_trainer import SwarmTrainer
-from pso_attn.evaluate.training import read_member
 from pso_attn.evaluate.trainings import Trainings
 from pso_attn.space import Space
 from pso_attn.tasks.task import Task

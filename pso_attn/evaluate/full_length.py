@@ -133,7 +133,8 @@ def score_apart(
             continue
         is_at(job, trainer.length(job))
         if isinstance(answer, Lost):
-            found |= {c.trial: Scored(None, answer.why, 0.0) for c in job.candidates}
+            told = ((c, answer.told(trainer.costs(c.settings))) for c in job.candidates)
+            found |= {c.trial: Scored(None, why, 0.0) for c, why in told}
         else:
             found |= {outcome.trial: _read(outcome) for outcome in answer.outcomes}
     return [found[candidate.trial] for candidate in candidates]

@@ -70,9 +70,19 @@ class TooMuch:
 
 @dataclass(frozen=True)
 class Lost:
-    """A chunk that took its worker with it each time that it was tried. why: in words."""
+    """A chunk that took its worker with it each time that it was tried.
+
+    why: in words. by_memory: whether a lack of memory may have been the reason.
+    """
 
     why: str
+    by_memory: bool = False
+
+    def told(self, costs: Mapping[str, float]) -> str:
+        """Return why, with what a training of such `Trainer.costs` needs where that may be it."""
+        if not self.by_memory or "memory_bytes" not in costs:
+            return self.why
+        return f"{self.why}; about {costs['memory_bytes'] / 2**20:.0f} MiB are needed"
 
 
 Answer = Trained | TooMuch | Lost

@@ -7,17 +7,14 @@ from math import ceil
 
 import torch
 
-from pso_attn.evaluate import order
 from pso_attn.evaluate.device import give_freed_memory_back, is_out_of_memory, memory_budget_bytes
+from pso_attn.evaluate.member import Member
 from pso_attn.evaluate.probe import probed_bytes
+from pso_attn.evaluate.room import memory_bytes, order_bytes, table_bytes
 from pso_attn.evaluate.tiles import even_parts
-from pso_attn.evaluate.training import Member
-from pso_attn.models import model_cost
-from pso_attn.models.info import TaskInfo
 from pso_attn.tasks.task import Task
 
 PROBED_SHARE = 0.1  # of the limit: what is estimated below needs no closer look
-TABLES, SITES = 4, 4  # numbers of 4 bytes a step; and of keys, at most so many a layer
 ROUNDING = 1e-6  # of a sum of floats, above which a share is another part
 
 
@@ -30,10 +27,10 @@ def pack(
 ) -> list[list[int]]:
     """Return chunks of indices into `candidates`, in their order; all seeds stay together.
 
-    Memory is estimated; where it may be short, the largest training of a bucket is probed and the
-    estimates of all are scaled by what it took. steps: of each training. limit_bytes: of one
-    chunk, by default the device's share. A candidate that alone is above the limit gets a chunk of
-    its own.
+    Memory is estimated; where it may be short, the largest training of a bucket that is within the
+    limit is probed, and the estimates of all are scaled by what it took. steps: of each training.
+    limit_bytes: of one chunk, by default the device's share. A candidate that alone is above the
+    limit gets a chunk of its own.
     """
     limit = memory_budget_bytes(device) if limit_bytes is None else limit_bytes
     buckets: dict[tuple[int | str, ...], list[int]] = {}
@@ -103,37 +100,17 @@ def _by_speed(
     return parts
 
 
-def chunk_bytes(members: Sequence[Member], info: TaskInfo, steps: int) -> int:
-    """Return the estimate for trainings that share a chunk, of so many steps each."""
-    each = sum(memory_bytes(member, info) + table_bytes(member, steps) for member in members)
-    return each + order_bytes(members[0], steps) * len({member.seed for member in members})
-
-
-def memory_bytes(member: Member, info: TaskInfo) -> int:
-    """Return the estimate for one training."""
-    return model_cost(member.model, info, member.recipe.batch_size)["memory_bytes"]
-
-
-def table_bytes(member: Member, steps: int) -> int:
-    """Return what a training keeps for every step: its rates, its loss and keys of its dropout."""
-    return steps * 4 * (TABLES + SITES * member.model.layers)
-
-
-def order_bytes(member: Member, steps: int) -> int:
-    """Return what the trainings of one seed keep of the order of data."""
-    return steps * order.BYTES * member.recipe.batch_size
-
-
 def _probed_scale(
     members: Sequence[Member], task: Task, device: torch.device, limit_bytes: int
 ) -> float:
     """Return by what to multiply estimates: at least 1, and 1 where memory is not short."""
     estimates = [memory_bytes(member, task.info) for member in members]
-    if len(members) == 1 or sum(estimates) <= PROBED_SHARE * limit_bytes:
+    within = [row for row, estimate in enumerate(estimates) if estimate <= limit_bytes]
+    if len(members) == 1 or sum(estimates) <= PROBED_SHARE * limit_bytes or not within:
         return 1.0
     if device.type == "cuda" and not torch.cuda.is_available():
         return 1.0  # another machine's, which halves what does not fit there
-    largest = max(range(len(members)), key=estimates.__getitem__)
+    largest = max(within, key=estimates.__getitem__)
     try:
         taken = probed_bytes(members[largest], task, device)
     except (MemoryError, RuntimeError) as error:

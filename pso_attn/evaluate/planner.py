@@ -21,9 +21,9 @@ import torch
 from pso_attn.evaluate.alone import AloneTraining
 from pso_attn.evaluate.device import idle_threads, wait_for
 from pso_attn.evaluate.graphs import WARM_UP
+from pso_attn.evaluate.member import Member
 from pso_attn.evaluate.remote_tiles import HelperLost, Helpers
 from pso_attn.evaluate.tiles import Cut, TiledTraining
-from pso_attn.evaluate.training import Member
 from pso_attn.tasks.task import Task
 
 TIMINGS = 3  # of a training, after a step that is not timed; the quickest counts

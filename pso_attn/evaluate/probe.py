@@ -8,8 +8,9 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from pso_attn.evaluate.member import Member
 from pso_attn.evaluate.scoring import score_split
-from pso_attn.evaluate.training import Member, SwarmTraining, on_device
+from pso_attn.evaluate.training import SwarmTraining, on_device
 from pso_attn.models.footprint import HELD, SCORED_TOGETHER, with_holes
 from pso_attn.tasks.task import Split, Task
 

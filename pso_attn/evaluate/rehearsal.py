@@ -13,11 +13,11 @@ from pso_attn.errors import DeviceError
 from pso_attn.evaluate.alone import AloneTraining
 from pso_attn.evaluate.chunk import Training
 from pso_attn.evaluate.device import is_out_of_memory, wait_for
-from pso_attn.evaluate.packing import memory_bytes
+from pso_attn.evaluate.member import Member, read_member
 from pso_attn.evaluate.planner import Planner, sample
+from pso_attn.evaluate.room import check_machine, chunk_bytes, in_words
 from pso_attn.evaluate.rungs import scored_steps
 from pso_attn.evaluate.tiles import Cut, TiledTraining, with_helpers
-from pso_attn.evaluate.training import Member, read_member
 from pso_attn.tasks.task import Task
 from pso_attn.types import Budget, Generation
 
@@ -42,32 +42,23 @@ def rehearse(
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        by_trial = {candidate.trial: candidate for candidate in generation.candidates}
-        largest = max(
-            memory_bytes(read_member(by_trial[trial].settings, 0, task), task.info)
-            for chunk in generation.chunks
-            for trial in chunk
-        )
+        trained = (member for chunk in _members(generation, task) for member in chunk)
+        largest = max(trained, key=lambda member: chunk_bytes([member], task.info, budget.steps))
         raise DeviceError(
             f"memory ran out on {device}: the largest training of the first generation needs "
-            f"about {largest / 2**20:.0f} MiB; narrow the space's batch_size, width or layers, "
-            "or use a device with more memory"
+            f"{in_words([largest], task.info, budget.steps)}; narrow the space's batch_size, "
+            "width, layers or steps, or use a device with more memory"
         ) from error
 
 
 def _rehearsed(
     generation: Generation, task: Task, budget: Budget, device: torch.device
 ) -> dict[str, Any]:
-    by_trial = {candidate.trial: candidate for candidate in generation.candidates}
     batched = alone = 0.0
     memory, plans = list[list[int]](), list[str]()
     planner = Planner(task, device)
-    for chunk in generation.chunks:
-        members = [
-            read_member(by_trial[trial].settings, seed, task)
-            for trial in chunk
-            for seed in by_trial[trial].seeds
-        ]
+    for members in _members(generation, task):
+        check_machine(members, task.info, budget.steps, device)
         planned = planner.forecast(members, budget.steps, times=budget.generations)
         plans.append(planned.words)
 
@@ -79,8 +70,21 @@ def _rehearsed(
         together, *each = with_helpers(planned.cut, seconds)
         batched += together
         alone += sum(each) / len(each) * ceil(len(members) / planned.cut.threads)
-        memory.append([memory_bytes(member, task.info) for member in members])
+        memory.append([chunk_bytes([member], task.info, budget.steps) for member in members])
     return told(batched, alone, plans, memory, budget)
+
+
+def _members(generation: Generation, task: Task) -> list[list[Member]]:
+    """Return the trainings of each chunk."""
+    by_trial = {candidate.trial: candidate for candidate in generation.candidates}
+    return [
+        [
+            read_member(by_trial[trial].settings, seed, task)
+            for trial in chunk
+            for seed in by_trial[trial].seeds
+        ]
+        for chunk in generation.chunks
+    ]
 
 
 def told(

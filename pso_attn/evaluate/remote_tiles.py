@@ -22,7 +22,8 @@ from torch import Tensor
 
 from pso_attn.evaluate.device import end_before_others, memory_budget_bytes, rounding
 from pso_attn.evaluate.executors.portable import portable
-from pso_attn.evaluate.training import Member, SwarmTraining
+from pso_attn.evaluate.member import Member
+from pso_attn.evaluate.training import SwarmTraining
 from pso_attn.models import Layout
 from pso_attn.tasks.task import Task
 

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import torch
 
+from pso_attn.evaluate.member import Member, read_member
 from pso_attn.evaluate.packing import pack
 from pso_attn.evaluate.planner import Planner
 from pso_attn.evaluate.tiles import Cut, TiledTraining, with_helpers
-from pso_attn.evaluate.training import Member, divergence, read_member
+from pso_attn.evaluate.training import divergence
 from pso_attn.tasks.task import Task
 from pso_attn.types import Settings
 

@@ -7,11 +7,11 @@ import torch
 from pso_attn.evaluate.chunk import train_chunk
 from pso_attn.evaluate.device import is_out_of_memory, memory_budget_bytes
 from pso_attn.evaluate.jobs import Hear, Job, Step, Trained, failed, record_index
+from pso_attn.evaluate.member import Member, read_member
 from pso_attn.evaluate.optimiser import read_recipe
-from pso_attn.evaluate.packing import chunk_bytes
 from pso_attn.evaluate.planner import Planner
+from pso_attn.evaluate.room import chunk_bytes, in_words
 from pso_attn.evaluate.smoothing import check_smoothing
-from pso_attn.evaluate.training import Member, read_member
 from pso_attn.models import TaskInfo, model_cost, read_model
 from pso_attn.tasks.task import Task
 from pso_attn.types import Budget, Candidate, Objective, Outcome, Settings
@@ -86,13 +86,13 @@ class SwarmTrainer:
 
     def failed(self, candidate: Candidate, error: Exception) -> Outcome:
         """Return the outcome of a candidate that alone does not fit."""
-        metrics = cost(candidate.settings, self.task.info)
-        needed = metrics["memory_bytes"] / 2**20
+        members = [read_member(candidate.settings, seed, self.task) for seed in candidate.seeds]
+        needed = in_words(members, self.task.info, self.budget.steps)
         return failed(
             candidate,
-            f"one particle alone does not fit into memory: about {needed:.0f} MiB are "
-            f"needed on {self.device} ({error})",
-            metrics,
+            f"one particle alone does not fit into memory: {needed} are needed on {self.device} "
+            f"({error})",
+            self.costs(candidate.settings),
         )
 
     def costs(self, settings: Settings) -> dict[str, int]:

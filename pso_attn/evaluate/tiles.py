@@ -18,8 +18,9 @@ import torch
 from torch import Tensor
 
 from pso_attn.evaluate.device import one_thread
+from pso_attn.evaluate.member import Member
 from pso_attn.evaluate.remote_tiles import HelperLost, Helpers, RemoteTile
-from pso_attn.evaluate.training import Member, SwarmTraining
+from pso_attn.evaluate.training import SwarmTraining
 from pso_attn.models import Layout, parameters_of
 from pso_attn.tasks.task import Task
 

@@ -1,9 +1,7 @@
 """One batched job: many trainings of one outer shape advance together, step by step."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from math import isfinite
-from typing import Any
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import numpy as np
@@ -14,38 +12,19 @@ from pso_attn.counter import keys
 from pso_attn.errors import DeviceError
 from pso_attn.evaluate.device import keep_freed_memory, one_thread
 from pso_attn.evaluate.graphs import Step, StepGraph, at, put
-from pso_attn.evaluate.optimiser import Recipe, SwarmAdamW, read_recipe
+from pso_attn.evaluate.member import Member
+from pso_attn.evaluate.optimiser import SwarmAdamW
 from pso_attn.evaluate.order import DataOrder
 from pso_attn.evaluate.precision import autocast, check_precision, products_in
+from pso_attn.evaluate.room import check_machine
 from pso_attn.evaluate.scoring import score_split
-from pso_attn.evaluate.smoothing import Smoothing, check_smoothing
-from pso_attn.models import Layout, ModelSettings, read_model, swarm_type
+from pso_attn.evaluate.smoothing import Smoothing
+from pso_attn.models import Layout, swarm_type
 from pso_attn.models.storage import gathered
 from pso_attn.tasks.task import Split, Task
 
 DATA_SHARE = 0.25  # of a CUDA device's memory, for one split
 _PLACED = WeakKeyDictionary[Split, WeakValueDictionary[tuple[torch.device, torch.dtype], Split]]()
-
-
-@dataclass(frozen=True, eq=False)
-class Member:
-    """One training: settings, typed, and the seed of its start, data order and dropout."""
-
-    model: ModelSettings
-    recipe: Recipe
-    seed: int
-
-    @property
-    def bucket(self) -> tuple[int | str, ...]:
-        """What must be equal for trainings to share a batched job."""
-        return (*self.model.outer_shape, self.recipe.batch_size, self.recipe.precision)
-
-
-def read_member(settings: Mapping[str, Any], seed: int, task: Task) -> Member:
-    """Return a training of these settings; ConfigurationError where they cannot work."""
-    recipe = read_recipe(settings)
-    check_smoothing(recipe.label_smoothing, task.info)
-    return Member(read_model(settings, task.info), recipe, seed)
 
 
 class SwarmTraining:
@@ -62,8 +41,10 @@ class SwarmTraining:
     ) -> None:
         """Start the members, who share a bucket, from their seeds; `steps` is the full budget.
 
-        layout: of their parameters' columns, where others train beside them.
+        layout: of their parameters' columns, where others train beside them. Raises MemoryError
+        where they cannot fit.
         """
+        check_machine(members, task.info, steps, device)
         keep_freed_memory()
         self.precision = members[0].recipe.precision
         check_precision(self.precision, device)

@@ -9,8 +9,8 @@ from collections.abc import Collection
 import torch
 
 from pso_attn.errors import ConfigurationError
+from pso_attn.evaluate.member import read_member
 from pso_attn.evaluate.planner import Planner
-from pso_attn.evaluate.training import read_member
 from pso_attn.models import family_of
 from pso_attn.space import Space
 from pso_attn.tasks.task import Task

@@ -19,8 +19,9 @@ from pso_attn.attention.layer import FUSED_TOKENS
 from pso_attn.attention.scores import Scores
 from pso_attn.attention.softmax import Softmax
 from pso_attn.evaluate import TRAINING_KNOBS, SwarmEvaluator
+from pso_attn.evaluate.member import read_member
 from pso_attn.evaluate.planner import Planner
-from pso_attn.evaluate.training import SwarmTraining, read_member
+from pso_attn.evaluate.training import SwarmTraining
 from pso_attn.models import MODEL_KNOBS
 from pso_attn.space import read_space
 from pso_attn.tasks import Task, make_task

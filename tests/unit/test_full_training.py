@@ -225,6 +225,15 @@ def test_settings_that_are_too_large_say_how_much_they_need_and_what_would_need_
     assert advice in told.stderr
 
 
+def test_more_steps_than_memory_has_room_for_are_named_before_anything_trains(
+    runs: Path, checkpoints: Path
+) -> None:
+    told = cli("train", "digits", "--steps", "999999999999", "--runs-dir", runs)
+    assert told.exit_code == 2
+    assert "most of it is for 999999999999 steps, so choose fewer" in told.stderr
+    assert [path.name for path in checkpoints.iterdir()] == ["best.safetensors"]
+
+
 def test_a_run_that_is_being_driven_is_not_trained(runs: Path, checkpoints: Path) -> None:
     with load_run("digits", runs).folder.lock():
         result = cli("train", "digits", "--runs-dir", runs)

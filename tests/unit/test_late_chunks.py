@@ -12,6 +12,7 @@ from pso_attn.evaluate.weights import OwnFitness, WeightTrainer
 from pso_attn.testing.executors import BUDGET, CPU, LOSS, asked, digits, objective
 
 TRAINED, END = Trained([]), End("fell")
+KILLED = End("was killed", by_memory=True)
 
 
 def test_a_chunk_is_late_once_half_are_finished_and_it_takes_longer_than_they_did() -> None:
@@ -113,8 +114,25 @@ def test_a_chunk_without_copies_is_tried_three_times() -> None:
     assert attempts.next(0.0) is None
 
 
+def test_who_was_killed_each_time_is_told_what_memory_it_needs() -> None:
+    costs = {"parameters": 7, "memory_bytes": 3 * 2**20}
+    for end, known, needed in (
+        (END, costs, ""),
+        (KILLED, costs, "; about 3 MiB are needed"),
+        (KILLED, {}, ""),
+    ):
+        jobs = iter([Job(0, asked([{}]).candidates, {})])
+        attempts, lost = Attempts(lambda jobs=jobs: next(jobs, None), True), None
+        for _ in range(TRIES):
+            one = attempts.next(0.0)
+            assert one is not None
+            lost = attempts.lost(one, end)
+        assert isinstance(lost, Lost)
+        assert lost.told(known) == f"its worker {end.why}, in the last of {TRIES} tries{needed}"
+
+
 def test_several_that_memory_may_have_run_out_for_twice_are_not_tried_together_again() -> None:
-    candidates, killed = asked([{}, {}]).candidates, End("was killed", by_memory=True)
+    candidates, killed = asked([{}, {}]).candidates, KILLED
     for count, ends, expected in (
         (2, [killed, killed], [None, TooMuch()]),
         (2, [END, killed], [None, TooMuch()]),
@@ -136,7 +154,7 @@ def test_a_copy_that_was_killed_leaves_its_chunk_to_the_other() -> None:
     attempts, (one, two) = begun([1.0, 1.0])
     attempts.answered(one, TRAINED, 1.0)
     copied(attempts)
-    assert attempts.lost(two, End("was killed", by_memory=True)) is None
+    assert attempts.lost(two, KILLED) is None
 
 
 def test_what_asks_for_less_says_nothing_of_how_long_chunks_take() -> None:

@@ -1,7 +1,9 @@
 """Memory: estimated, probed, chunked, halved when it runs out; no generation is lost."""
 
 import gc
+import re
 import weakref
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,9 +14,11 @@ import torch
 from pso_attn.errors import DeviceError
 from pso_attn.evaluate import TRAINING_KNOBS, SwarmEvaluator, rehearse
 from pso_attn.evaluate.alone import AloneTraining
-from pso_attn.evaluate.packing import memory_bytes, pack
+from pso_attn.evaluate.member import Member, read_member
+from pso_attn.evaluate.packing import pack
 from pso_attn.evaluate.probe import probed_bytes
-from pso_attn.evaluate.training import SwarmTraining, read_member
+from pso_attn.evaluate.room import memory_bytes
+from pso_attn.evaluate.training import SwarmTraining
 from pso_attn.models import MODEL_KNOBS, SwarmTransformer
 from pso_attn.models.footprint import SCORED_TOGETHER, with_holes
 from pso_attn.space import read_space
@@ -174,6 +178,59 @@ def test_where_memory_is_short_a_probe_corrects_the_estimate(
         "pso_attn.evaluate.packing.probed_bytes", lambda member, task, device: taken * one
     )
     assert pack(members, task, 0, CPU, 4 * one) == chunks
+
+
+def test_only_what_is_within_the_limit_is_probed(
+    task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On Linux a probe of more than there is would end the process that asks."""
+    probed = list[int]()
+
+    def probe(member: Member, *_: Any) -> int:
+        probed.append(member.model.attention[0].head_dim)
+        return 2 * memory_bytes(member, task.info)
+
+    monkeypatch.setattr("pso_attn.evaluate.packing.probed_bytes", probe)
+    wide = [[read_member({"head_dim": 8 * 10**k}, 0, task)] for k in (0, 1, 0, 9)]
+    one, other = (memory_bytes(wide[k][0], task.info) for k in (0, 1))
+    assert pack(wide, task, 0, CPU, 2 * one + 2 * other) == [[0, 1], [2], [3]]
+    assert probed == [80]
+    assert pack(wide[3:] * 2, task, 0, CPU, other) == [[0], [1]]
+    assert probed == [80]
+
+
+@pytest.mark.parametrize(
+    ("settings", "steps", "said"),
+    [
+        (
+            {"head_dim": 10**9},
+            12,
+            r"about \d{8,} MiB are needed on cpu \(the machine has \d+ MiB\)",
+        ),
+        ({"d_model": 3 * 10**9}, 12, r"about \d{8,} MiB are needed on cpu"),
+        ({}, 10**12, r"about \d{8,} MiB \(most of it for 1000000000000 steps\) are needed on cpu"),
+    ],
+)
+def test_what_no_machine_holds_fails_before_it_is_allocated_and_says_what_it_needed(
+    task: Task, settings: dict[str, Any], steps: int, said: str
+) -> None:
+    """The search goes on with the others, and a rehearsal and a training alone are refused."""
+    fixed = {"d_model": 16, "layers": 1, **settings}
+    space = read_space({"lr": {}}, fixed, KNOBS)
+    budget = replace(BUDGET, steps=steps)
+    evaluator = SwarmEvaluator(space, task, (LOSS,), budget, 0, CPU)
+    proposal = Proposal(np.full((COUNT, 1), 0.5), tuple(range(COUNT)))
+    generation = evaluator.plan(proposal, History((LOSS,)))
+    events = evaluator.evaluate(generation, History((LOSS,)), lambda: False)
+    errors = [event.error for event in events if isinstance(event, Outcome)]
+    assert len(errors) == COUNT
+    for error in errors:
+        assert error is not None
+        assert re.search(f"one particle alone does not fit into memory: {said}", error)
+    with pytest.raises(DeviceError, match=said.partition(" are needed")[0]):
+        rehearse(generation, task, budget, CPU)
+    with pytest.raises(MemoryError, match=r"the machine has \d+ MiB"):
+        SwarmTraining(task, [read_member(space.settings({}), 0, task)], steps, CPU)
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,12 @@ import pytest
 import torch
 
 from pso_attn.attention.layer import FUSED_TOKENS
+from pso_attn.evaluate.member import Member, read_member
 from pso_attn.evaluate.order import DataOrder
-from pso_attn.evaluate.packing import chunk_bytes, memory_bytes, order_bytes, pack, table_bytes
+from pso_attn.evaluate.packing import pack
 from pso_attn.evaluate.probe import height_bytes
-from pso_attn.evaluate.training import Member, SwarmTraining, read_member
+from pso_attn.evaluate.room import chunk_bytes, memory_bytes, order_bytes, table_bytes
+from pso_attn.evaluate.training import SwarmTraining
 from pso_attn.models.footprint import WITH_HOLES
 from pso_attn.tasks import Task, make_task
 
@@ -46,8 +48,9 @@ REAL = """
 import json, sys
 import torch
 from pso_attn.evaluate.device import give_freed_memory_back
-from pso_attn.evaluate.packing import chunk_bytes
-from pso_attn.evaluate.training import SwarmTraining, read_member
+from pso_attn.evaluate.room import chunk_bytes
+from pso_attn.evaluate.member import read_member
+from pso_attn.evaluate.training import SwarmTraining
 from pso_attn.tasks import make_task
 
 task, device = make_task("digits"), torch.device("cpu")

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from pso_attn.evaluate.member import Member, read_member
 from pso_attn.evaluate.planner import (
     ENOUGH,
     LOOKS,
@@ -18,7 +19,6 @@ from pso_attn.evaluate.planner import (
     _signature,
 )
 from pso_attn.evaluate.tiles import Cut
-from pso_attn.evaluate.training import Member, read_member
 from pso_attn.tasks import Task, make_task
 
 CPU = torch.device("cpu")

@@ -17,10 +17,11 @@ import torch
 
 from pso_attn.evaluate.chunk import train_chunk
 from pso_attn.evaluate.device import memory_budget_bytes
+from pso_attn.evaluate.member import Member, read_member
 from pso_attn.evaluate.planner import Planner
 from pso_attn.evaluate.remote_tiles import HelperLost, Helpers
 from pso_attn.evaluate.tiles import Cut, TiledTraining
-from pso_attn.evaluate.training import Member, SwarmTraining, read_member
+from pso_attn.evaluate.training import SwarmTraining
 from pso_attn.tasks import Split, Task, make_task
 from pso_attn.types import Budget, Objective
 
@@ -180,7 +181,7 @@ def test_one_ends_with_a_driver_that_is_killed(tmp_path: Path) -> None:
             import torch
             from pso_attn.evaluate.remote_tiles import HelperLost, Helpers
             from pso_attn.evaluate.tiles import Cut, TiledTraining
-            from pso_attn.evaluate.training import read_member
+            from pso_attn.evaluate.member import read_member
             from pso_attn.tasks import make_task
 
             task = make_task("digits")

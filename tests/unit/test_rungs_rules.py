@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from pso_attn.evaluate import SwarmEvaluator
 from pso_attn.evaluate.chunk import ChunkResult, train_chunk
+from pso_attn.evaluate.member import Member, read_member
 from pso_attn.evaluate.rungs import Earlier, leavers, losses_at, rung_steps, scored_steps
 from pso_attn.evaluate.tiles import TiledTraining
-from pso_attn.evaluate.training import Member, read_member
 from pso_attn.space import read_space
 from pso_attn.tasks import Task, make_task
 from pso_attn.types import (

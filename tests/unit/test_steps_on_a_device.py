@@ -21,9 +21,10 @@ from torch.utils._pytree import tree_leaves
 from pso_attn.errors import DeviceError
 from pso_attn.evaluate.alone import AloneTraining
 from pso_attn.evaluate.device import resolve_device
+from pso_attn.evaluate.member import Member, read_member
 from pso_attn.evaluate.optimiser import read_recipe
 from pso_attn.evaluate.precision import products_in
-from pso_attn.evaluate.training import Member, SwarmTraining, check_data_fit, read_member
+from pso_attn.evaluate.training import SwarmTraining, check_data_fit
 from pso_attn.models import TaskInfo
 from pso_attn.models.lstm.recurrence import _unadvised
 from pso_attn.tasks.classification import cross_entropy

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from pso_attn.evaluate.training import Member, SwarmTraining, read_member
+from pso_attn.evaluate.member import Member, read_member
+from pso_attn.evaluate.training import SwarmTraining
 from pso_attn.tasks import Task, make_task
 
 STEPS, LEFT_AT = 20, 8

@@ -9,9 +9,10 @@ import torch
 
 from pso_attn.evaluate import train_swarm
 from pso_attn.evaluate.chunk import ChunkResult, train_chunk
+from pso_attn.evaluate.member import Member, read_member
 from pso_attn.evaluate.rungs import scored_steps
 from pso_attn.evaluate.tiles import TiledTraining
-from pso_attn.evaluate.training import Member, SwarmTraining, read_member
+from pso_attn.evaluate.training import SwarmTraining
 from pso_attn.tasks import Task, make_task
 from pso_attn.types import Budget, History, Objective, State
 

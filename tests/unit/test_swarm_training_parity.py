@@ -11,7 +11,8 @@ from torch import Tensor
 
 from pso_attn.evaluate import TRAINING_KNOBS
 from pso_attn.evaluate.alone import AloneTraining
-from pso_attn.evaluate.training import Member, SwarmTraining, on_device, read_member
+from pso_attn.evaluate.member import Member, read_member
+from pso_attn.evaluate.training import SwarmTraining, on_device
 from pso_attn.models import FAMILIES, TaskInfo, swarm_type
 from pso_attn.seeding import generator
 from pso_attn.tasks import Task, make_task

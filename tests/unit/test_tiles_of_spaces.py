@@ -11,8 +11,8 @@ from pso_attn.assembly import assemble
 from pso_attn.attention.alike import by_gemm
 from pso_attn.attention.layer import FUSED_TOKENS
 from pso_attn.config import read_configuration
+from pso_attn.evaluate.member import Member, read_member
 from pso_attn.evaluate.tiles import Cut, TiledTraining
-from pso_attn.evaluate.training import Member, read_member
 from pso_attn.tasks import Task, make_task
 from pso_attn.types import History
 

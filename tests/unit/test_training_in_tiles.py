@@ -10,9 +10,9 @@ import torch
 
 from pso_attn.evaluate.chunk import train_chunk
 from pso_attn.evaluate.device import one_thread
+from pso_attn.evaluate.member import Member, read_member
 from pso_attn.evaluate.remote_tiles import Helpers
 from pso_attn.evaluate.tiles import Cut, TiledTraining, dealt, even_parts
-from pso_attn.evaluate.training import Member, read_member
 from pso_attn.tasks import Task, make_task
 from pso_attn.types import Budget, Objective
 

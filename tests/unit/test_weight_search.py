@@ -52,6 +52,31 @@ KINDS = {
 }
 
 
+@pytest.mark.parametrize(
+    ("own", "said"),
+    [
+        ("model.d_model=3000000", "the model takes at least"),
+        (
+            "budget.particles=100000",
+            "a swarm of 100000 particles with 1,024 weights each takes at",
+        ),
+    ],
+)
+def test_what_the_machine_can_never_hold_is_refused_before_it_is_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: str, said: str
+) -> None:
+    monkeypatch.setattr("pso_attn.evaluate.room.machine_bytes", lambda: 4 * 2**30)
+    file = tmp_path / "space.toml"
+    file.write_text(SPACE.format(weights="examples = 40", batch=6))
+    refused = CliRunner().invoke(
+        app, ["search", str(file), "--set", own, "--runs-dir", str(tmp_path)]
+    )
+    assert refused.exit_code == 2
+    assert said in refused.stderr
+    assert "of memory, and the machine has 4096" in refused.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["space.toml"]
+
+
 def cli(*arguments: str | Path) -> Any:
     done = CliRunner().invoke(app, [str(argument) for argument in arguments])
     assert done.exit_code == 0, done.output

@@ -88,7 +88,7 @@ class Attempts:
         if self._lost[job] < TRIES:
             self._again.append(job)
             return None
-        return Lost(f"its worker {end.why}, in the last of {TRIES} tries")
+        return Lost(f"its worker {end.why}, in the last of {TRIES} tries", end.by_memory)
 
     def _late(self, now_s: float) -> Job | None:
         """Return the chunk that began first of those that are late and have no copy yet.

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from pso_attn.errors import ConfigurationError
-from pso_attn.evaluate.training import SwarmTraining, divergence, read_member
+from pso_attn.evaluate.member import read_member
+from pso_attn.evaluate.training import SwarmTraining, divergence
 from pso_attn.seeding import training_seed
 from pso_attn.tasks.task import Task
 from pso_attn.types import Settings
