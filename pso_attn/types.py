@@ -39,6 +39,9 @@ class Objective:
         return -value if self.direction == "maximize" else value
 
 
+MOST_PARTICLES = 100_000  # of a swarm
+
+
 @dataclass(frozen=True)
 class Budget:
     """How much is spent. Validated where it is read (`pso_attn.config`).

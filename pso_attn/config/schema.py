@@ -8,7 +8,7 @@ from typing import Any
 from pso_attn.config.configuration import Configuration, Execution
 from pso_attn.errors import ConfigurationError, nearest
 from pso_attn.space import read_weights
-from pso_attn.types import Budget, Direction
+from pso_attn.types import MOST_PARTICLES, Budget, Direction
 
 Document = Mapping[str, Any]
 
@@ -32,7 +32,7 @@ _BUDGET = (
     "seeds",
     "common_random_numbers",
 )
-_LARGEST = {"particles": 100_000, "generations": 10**9, "steps": 10**9, "seeds": 10_000}
+_LARGEST = {"particles": MOST_PARTICLES, "generations": 10**9, "steps": 10**9, "seeds": 10_000}
 _RUN_TEXT = (
     *("source", "code", "sampler", "device", "storage", "fingerprint", "direction"),
     *("executor", "ray_address"),

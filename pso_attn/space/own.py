@@ -3,6 +3,7 @@
 The code that reads such a knob is not ours, so the file alone says what it may be.
 """
 
+import math
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -75,6 +76,8 @@ def _of_choices(name: str, choices: list[Any], ordered: Any, label: str) -> Knob
             raise ConfigurationError(
                 f"{label}[{k}] is {shown(choice)}; expected a number, text, true or false"
             )
+        if isinstance(choice, float) and not math.isfinite(choice):
+            raise ConfigurationError(f"{label}[{k}] is {shown(choice)}; expected a finite number")
     numbers = [choice for choice in choices if not isinstance(choice, bool | str)]
     are_numbers = len(numbers) == len(choices)
     if ordered not in (None, True, False):

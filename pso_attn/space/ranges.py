@@ -76,14 +76,15 @@ def admit(knob: Knob, value: Any, label: str) -> Scalar:
         expected = f"; expected {' or '.join(shown(choice) for choice in _labels(knob))}"
         raise ConfigurationError(f"{label} is {shown(value)}{hint or expected}")
     fits = isinstance(value, int) or (isinstance(value, float) and not whole)
-    largest = LARGEST_INT if whole else LARGEST
-    if (
-        not fits
-        or isinstance(value, bool)
-        or not abs(value) <= largest
-        or not low <= value <= high
-    ):
+    if not fits or isinstance(value, bool) or not low <= value <= high:
         raise ConfigurationError(f"{label} is {shown(value)}; expected {_words(whole, low, high)}")
+    largest = LARGEST_INT if whole else LARGEST
+    if not abs(value) <= largest:
+        said = f"{LARGEST_INT:,}" if whole else f"{LARGEST:g}"
+        raise ConfigurationError(
+            f"{label} is {shown(value)}; expected {_words(whole, low, high)}, no further from 0 "
+            f"than {said}"
+        )
     return float(value) if knob.kind == "float" else value
 
 

@@ -12,7 +12,7 @@ from pso_attn.space import Space
 from pso_attn.swarm.fold import Fold, folded
 from pso_attn.swarm.options import SwarmOptions, TopologyOptions
 from pso_attn.swarm.restarts import to_redraw
-from pso_attn.swarm.slots import check_size, slots
+from pso_attn.swarm.slots import check_pairs, check_size, slots
 from pso_attn.swarm.state import Counts, Flags, SwarmState, advance, unborn
 from pso_attn.swarm.topologies import Links
 from pso_attn.swarm.wide import is_wide, scattered, storable
@@ -186,6 +186,7 @@ class NeighbourlySwarm(FoldedSwarm[Sight]):
     ) -> None:
         """Join the particles by the topology that the options name."""
         super().__init__(seed, particles, batch, generations, options)
+        check_pairs(options.topology, options.neighbours, particles)
         from pso_attn.swarm.pyswarms_bridge import make_topology  # slow: once a swarm is made
 
         self._topology = make_topology(

@@ -11,6 +11,7 @@ from pso_attn.swarm.wide import SPREAD
 Rule = Literal["constriction", "inertia"]
 TopologyName = Literal["ring", "star", "von_neumann", "random", "pyramid"]
 
+MOST, HEAVIEST = 1_000_000, 100  # moves or neighbours, and of a weight: beyond any use
 PULLS = {"constriction": 2.05, "inertia": 2.0}  # Clerc & Kennedy (2002); Shi & Eberhart (1998)
 
 
@@ -124,7 +125,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST
 
 
 def _is_share(value: Any) -> bool:
@@ -135,8 +136,11 @@ _WORDS = {
     "rule": ("constriction", "inertia"),
     "topology": ("ring", "star", "von_neumann", "random", "pyramid"),
 }
-_A_COUNT = ("an integer of at least 1", lambda value: _is_count(value) and value >= 1)
-_A_WEIGHT = ("a number of at least 0", lambda value: _is_number(value) and value >= 0)
+_A_COUNT = (f"an integer from 1 to {MOST}", lambda value: _is_count(value) and value >= 1)
+_A_WEIGHT = (
+    f"a number from 0 to {HEAVIEST}",
+    lambda value: _is_number(value) and 0 <= value <= HEAVIEST,
+)
 _EXPECTED: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "rule": ('"constriction" or "inertia"', lambda value: value in _WORDS["rule"]),
     "topology": (
@@ -154,7 +158,7 @@ _EXPECTED: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
         "a number above 0 and at most 1",
         lambda value: _is_number(value) and 0 < value <= 1,
     ),
-    "stagnation": ("an integer of at least 0, 0 for never", _is_count),
+    "stagnation": (f"an integer from 0, for never, to {MOST}", _is_count),
     "spread": (
         "a number above 0 and at most .5",
         lambda value: _is_number(value) and 0 < value <= 0.5,

@@ -21,11 +21,11 @@ from pso_attn.swarm.apart import Choice
 from pso_attn.swarm.believing import Belief
 from pso_attn.swarm.study_history import PROPOSED, ReadStudy, StudyReader, sent_alike
 from pso_attn.swarm.study_space import (
+    Seen,
     StudySpace,
     declared_space,
     drawn_value,
     given_space,
-    seen_space,
 )
 from pso_attn.types import Array, Objective
 
@@ -109,7 +109,7 @@ class PSOSampler(BaseSampler):
         self._belief: Belief | None = None
         self._given, self._splits = _given(space), not isinstance(space, Space)
         self._last_part = declared_space({}, {})
-        self._seen: tuple[tuple[Any, ...], StudySpace] = ((), declared_space({}, {}))
+        self._seen = Seen(declared_space({}, {}))
         self._lock = threading.Lock()  # trials of `n_jobs` share one sampler
 
     def __getstate__(self) -> tuple[Any, ...]:
@@ -218,12 +218,8 @@ class PSOSampler(BaseSampler):
         """Return the space that was given, or that of the study's trials and of what is asked."""
         if self._given is not None:
             return self._given
-        trials = [t for t in _trials(study) if t.state in _TELLING]
-        ends = ((t.number, t.datetime_complete) for t in (*trials[:1], *trials[-1:]))
-        key = (study.study_name, len(trials), *ends)  # another storage may have the name as well
-        if key != self._seen[0]:
-            self._seen = (key, _unless_equal(seen_space(trials), self._seen[1]))
-        known = self._seen[1]
+        self._seen = self._seen.after([t for t in _trials(study) if t.state in _TELLING])
+        known = self._seen.space
         more = {name: d for name, d in (asked or {}).items() if d != known.distributions.get(name)}
         if not more:
             return known
@@ -236,14 +232,8 @@ class PSOSampler(BaseSampler):
             c.name: {parent: values for parent, values in c.when.items() if parent in asked}
             for c in known.space.coordinates
         }
-        self._last_part = _unless_equal(declared_space(asked, when), self._last_part)
+        self._last_part = declared_space(asked, when).unless_equal(self._last_part)
         return self._last_part
-
-
-def _unless_equal(space: StudySpace, before: StudySpace) -> StudySpace:
-    """Return the space, the very one that was used before where nothing is new."""
-    same = before.distributions == space.distributions
-    return before if same and before.space.coordinates == space.space.coordinates else space
 
 
 def _no_variant(name: str) -> str:

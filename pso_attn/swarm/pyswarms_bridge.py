@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pso_attn.errors import ConfigurationError
 from pso_attn.seeding import generator
 from pso_attn.swarm import topologies
 from pso_attn.swarm.options import TopologyName
@@ -137,6 +138,7 @@ class Ring(Neighbourhoods):
 
     def __init__(self, neighbours: int = 1) -> None:
         """Make a ring; one that reaches around the whole swarm is a star."""
+        _check_whole("neighbours", neighbours, 1)
         super().__init__()
         self.neighbours = neighbours
 
@@ -188,6 +190,8 @@ class Random(Neighbourhoods):
 
     def __init__(self, informed: int = 3, seed: int = 0) -> None:
         """Make a random topology in which each particle informs about `informed` others."""
+        _check_whole("informed", informed, 1)
+        _check_whole("seed", seed, 0)
         super().__init__(static=False)
         self.informed, self.seed = informed, seed
         self._draws, self._least = 0, np.inf
@@ -216,3 +220,10 @@ def make_topology(name: TopologyName, neighbours: int, informed: int, seed: int)
     if name == "random":
         return Random(informed, seed)
     return {"star": Star, "von_neumann": VonNeumann, "pyramid": Pyramid}[name]()
+
+
+def _check_whole(name: str, value: Any, least: int) -> None:
+    """Raise ConfigurationError for what is no whole number of at least `least`."""
+    is_whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not is_whole or value < least:
+        raise ConfigurationError(f"{name} is {value!r}; give a whole number of at least {least}")

@@ -19,7 +19,7 @@ from pso_attn.swarm.one_thread import one_thread
 from pso_attn.swarm.screened_options import ScreenedOptions, read_screened_options
 from pso_attn.swarm.screening import Forecast, chosen_moves
 from pso_attn.swarm.separable import SeparableSwarm
-from pso_attn.swarm.slots import check_size, slots
+from pso_attn.swarm.slots import check_pairs, check_size, slots
 from pso_attn.swarm.standing import Standing, standing_of
 from pso_attn.swarm.topologies import pyramid, ring, star, von_neumann
 from pso_attn.swarm.wide import is_wide
@@ -62,6 +62,7 @@ class ScreenedSwarm:
         check_size(particles, batch)
         self.seed, self.particles, self.batch = seed, particles, batch
         self.options = read_screened_options(options)
+        check_pairs(self.options.topology, self.options.neighbours, particles)
         self._links = _links(self.options, particles)
         self._wide = SeparableSwarm(seed, particles, batch, generations)
         self._fold: Fold[Ledger] | None = None

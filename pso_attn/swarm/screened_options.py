@@ -6,8 +6,9 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
 from pso_attn.errors import ConfigurationError, nearest
-from pso_attn.swarm.options import ClassicOptions
+from pso_attn.swarm.options import MOST, ClassicOptions
 
+MOST_DRAWS = 10_000  # each is looked at, and held
 Moves = Literal["velocity", "covariance", "both"]
 Shape = Literal["ring", "star", "von_neumann", "pyramid"]
 
@@ -61,8 +62,8 @@ def _elsewhere(name: str, known: list[str]) -> str:
     return nearest(name, known)
 
 
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+def _is_count(value: Any, most: int = MOST) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= most
 
 
 def _is_share(value: Any) -> bool:
@@ -76,7 +77,10 @@ _EXPECTED: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
         '"ring", "star", "von_neumann" or "pyramid"',
         lambda value: value in get_args(Shape),
     ),
-    "neighbours": ("an integer of at least 1", _is_count),
-    "draws": ("an integer of at least 1", _is_count),
+    "neighbours": (f"an integer from 1 to {MOST}", _is_count),
+    "draws": (
+        f"an integer from 1 to {MOST_DRAWS}",
+        lambda value: _is_count(value, MOST_DRAWS),
+    ),
     "jump_rate": ("a number from 0 to 1", _is_share),
 }

@@ -13,6 +13,7 @@ from pso_attn.swarm.study_space import StudySpace
 from pso_attn.types import Array, Candidate, History, Objective, Outcome, State, Trial
 
 PROPOSED = "pso_attn:position"  # system attribute of a trial: where it was sent, by name
+_OPEN = (TrialState.RUNNING, TrialState.WAITING)
 ABANDONED = 256  # trials after which one that still runs is taken for failed
 
 
@@ -67,7 +68,7 @@ class StudyReader:
         particle's best, so that it neither leads nor looks bad; a failure where there is none.
         """
         origin = (space, _longest(trials), objective)
-        is_open = [not trial.state.is_finished() for trial in trials]
+        is_open = [trial.state in _OPEN for trial in trials]
         first_open = is_open.index(True) if True in is_open else len(trials)
         begun = self._begun
         if begun is None or not begun.begins(origin, trials):

@@ -4,7 +4,7 @@ import math
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain
 from typing import Any
@@ -71,6 +71,11 @@ class StudySpace:
                     position[column] = coordinate.scale.point(inner)  # type: ignore[arg-type]  # its own values
         return position
 
+    def unless_equal(self, before: "StudySpace") -> "StudySpace":
+        """Return the space, the very one of before where nothing is new."""
+        same = before.distributions == self.distributions
+        return before if same and before.space.coordinates == self.space.coordinates else self
+
     @cached_property
     def _by_name(self) -> dict[str, Coordinate]:
         return {coordinate.name: coordinate for coordinate in self.space.coordinates}
@@ -110,6 +115,33 @@ def seen_space(trials: Sequence[FrozenTrial]) -> StudySpace:
             latest = {**trial.distributions, **latest}
     plain = declared_space(dict(sorted(latest.items())), {})
     return declared_space(plain.distributions, _conditions(plain, trials))
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """The space of a study's trials so far.
+
+    trials: by identity, which are kept so that no other takes theirs. alike: what each of them
+    has, where that is the same: one more of the kind changes nothing.
+    """
+
+    space: StudySpace
+    trials: Mapping[int, FrozenTrial] = field(default_factory=dict)
+    alike: Distributions | None = None
+
+    def after(self, trials: Sequence[FrozenTrial]) -> "Seen":
+        """Return what is seen with these trials; the very space of before where it is equal."""
+        now = dict(zip(map(id, trials), trials, strict=True))
+        if now.keys() == self.trials.keys():
+            return self
+        if self.alike is not None and trials:
+            new = now.keys() - self.trials.keys()
+            if all(now[one].distributions == self.alike for one in new):
+                return replace(self, trials=now)
+        first = trials[0].distributions if trials else None
+        are_alike = all(trial.distributions == first for trial in trials)
+        space = seen_space(trials).unless_equal(self.space)
+        return Seen(space, now, first if are_alike else None)
 
 
 def drawn_value(name: str, distribution: BaseDistribution, x: float) -> Any:

@@ -30,7 +30,7 @@ from pso_attn.samplers import SAMPLERS
 from pso_attn.swarm import FOR_WEIGHTS, VARIANTS, ScreenedSwarm
 from pso_attn.swarm.believing import Belief
 from pso_attn.swarm.study_history import StudyReader
-from pso_attn.swarm.study_space import declared_space, given_space, seen_space
+from pso_attn.swarm.study_space import Seen, declared_space, given_space, seen_space
 from pso_attn.testing.spaces import mixed
 from pso_attn.types import Direction, Objective, State
 
@@ -471,6 +471,32 @@ def test_trials_of_another_sampler_are_learned_from() -> None:
     study.sampler = made().sampler
     study.optimize(objective, n_trials=10)
     assert len(read(study)) == 20
+
+
+@pytest.mark.parametrize("case", ["alike", "wider at last", "conditional at last", "conditional"])
+def test_a_space_that_is_followed_from_trial_to_trial_is_that_of_all_trials(case: str) -> None:
+    """Also where they end in another order, and the very same space where nothing is new."""
+
+    def objective(trial: optuna.Trial) -> float:
+        late = trial.number >= 12
+        x = trial.suggest_float("x", 0.0, 2.0 if late and case == "wider at last" else 1.0)
+        kind = trial.suggest_categorical("kind", ["a", "b"])
+        has_more = case == "conditional" or (late and case == "conditional at last")
+        return x + (trial.suggest_int("n", 1, 9) if has_more and kind == "b" else 0)
+
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
+    study.optimize(objective, n_trials=24)
+    seen, trials = Seen(declared_space({}, {})), study.trials
+    order = [*range(0, 24, 2), *range(1, 24, 2)]
+    for count in range(25):
+        so_far = [trials[k] for k in sorted(order[:count])]
+        before, seen = seen.space, seen.after(so_far)
+        expected = seen_space(so_far)
+        assert seen.space.distributions == expected.distributions
+        assert seen.space.space.coordinates == expected.space.coordinates
+        if case == "alike" and count > 1:
+            assert seen.space is before
+    assert seen.after(trials) is seen
 
 
 def test_a_fixed_parameter_stays_fixed_and_the_others_move() -> None:

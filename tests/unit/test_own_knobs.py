@@ -83,6 +83,16 @@ def test_the_order_of_the_file_changes_no_coordinate() -> None:
         ({"x": {"low": 2, "high": 1}}, "is empty: low = 2 is above high = 1"),
         ({"x": {"choices": [1, 2], "ordered": 3}}, "ordered is 3; expected true or false"),
         ({"x.y": [1, 2]}, "has a dot in its name"),
+        ({"x": [float("nan"), 1]}, r"x\[0\] is nan; expected a finite number$"),
+        ({"x": [1, float("inf")]}, r"x\[1\] is inf; expected a finite number$"),
+        (
+            {"x": {"low": -1e308, "high": 1e308}},
+            r"x.low is -1e\+308; expected a finite number, no further from 0 than 1e\+300",
+        ),
+        (
+            {"x": {"low": 0, "high": 2**63}},
+            "x.high is 9223372036854775808; expected a whole number, no further from 0 than 1,099",
+        ),
         ({"x": {"lo": 1, "high": 2}}, 'search.x.lo is not a key of a knob; did you mean "low"'),
     ],
 )

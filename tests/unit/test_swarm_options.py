@@ -1,7 +1,14 @@
 import pytest
 
 from pso_attn.errors import ConfigurationError
-from pso_attn.swarm import BareBonesSwarm, ClassicSwarm, ClpsoSwarm, Spso2011Swarm
+from pso_attn.swarm import (
+    VARIANTS,
+    BareBonesSwarm,
+    ClassicSwarm,
+    ClpsoSwarm,
+    ScreenedSwarm,
+    Spso2011Swarm,
+)
 from pso_attn.swarm.options import ClassicOptions, read_options
 
 
@@ -40,6 +47,10 @@ def test_an_unknown_option_is_refused_with_the_nearest_name():
         {"stagnation": -1},
         {"stagnation": True},
         {"jump_rate": 1.01},
+        {"cognitive": 1e308},
+        {"social": 101},
+        {"neighbours": 10**30},
+        {"stagnation": 10**30},
     ],
 )
 def test_a_value_that_cannot_work_is_refused_by_name(options):
@@ -80,6 +91,9 @@ def test_an_option_of_another_topology_is_refused(topology, option, wanted):
         (BareBonesSwarm, "pso-bare-bones", {"exploit": 2}),
         (ClpsoSwarm, "pso-clpso", {"topology": "ring"}),
         (ClpsoSwarm, "pso-clpso", {"refreshing_gap": 0}),
+        (ClpsoSwarm, "pso-clpso", {"refreshing_gap": 10**30}),
+        (ScreenedSwarm, "pso", {"draws": 10**9}),
+        (ScreenedSwarm, "pso", {"neighbours": 10**30}),
     ],
 )
 def test_each_variant_refuses_what_it_does_not_know_by_its_own_name(kind, name, given):
@@ -99,6 +113,24 @@ def test_every_variant_refuses_a_lonely_particle_and_a_batch_that_does_not_fit(k
 def test_a_swarm_needs_two_particles(particles):
     with pytest.raises(ConfigurationError, match="at least 2 particles"):
         make(particles=particles, batch=1)
+
+
+@pytest.mark.parametrize("kind", VARIANTS.values())
+def test_a_swarm_that_no_memory_holds_is_refused_before_it_is_made(kind):
+    for particles in (100_001, 10**20):
+        with pytest.raises(ConfigurationError, match="give at most 100,000 particles"):
+            kind(0, particles, 1, 10)
+
+
+@pytest.mark.parametrize("kind", [ClassicSwarm, BareBonesSwarm, ScreenedSwarm])
+def test_more_pairs_of_particles_than_memory_holds_are_refused(kind):
+    for options in ({"topology": "star"}, {"topology": "von_neumann"}, {"topology": "pyramid"}):
+        with pytest.raises(ConfigurationError, match="10,000,000,000 pairs, and 25,000,000 are"):
+            kind(0, 100_000, 8, 10, options)
+    with pytest.raises(ConfigurationError, match='topology "ring" of 100000 particles has'):
+        kind(0, 100_000, 8, 10, {"topology": "ring", "neighbours": 50_000})
+    kind(0, 100_000, 8, 10, {"topology": "ring"})
+    kind(0, 5_000, 8, 10, {"topology": "star"})
 
 
 @pytest.mark.parametrize("batch", [0, 9])

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pso_attn.errors import ConfigurationError
 from pso_attn.swarm.bounds import reflect
 from pso_attn.swarm.pyswarms_bridge import (
     Pyramid,
@@ -39,6 +40,17 @@ def test_a_ring_prefers_the_particle_itself_among_equals():
 def test_a_ring_that_reaches_around_is_a_star(neighbours):
     costs = np.array([3.0, 2.0, 4.0, 1.0, 5.0])
     np.testing.assert_array_equal(Ring(neighbours).leaders(costs), Star().leaders(costs))
+
+
+@pytest.mark.parametrize("wrong", [0, -1, 1.5, "a", True])
+def test_a_topology_of_no_number_of_neighbours_is_refused(wrong):
+    with pytest.raises(ConfigurationError, match=r"neighbours is .*; give a whole number of at"):
+        Ring(wrong)
+    with pytest.raises(ConfigurationError, match=r"informed is .*; give a whole number of at"):
+        Random(wrong)
+    if wrong not in (0, True):
+        with pytest.raises(ConfigurationError, match=r"seed is .*; give a whole number of at"):
+            Random(3, seed=wrong)
 
 
 def test_a_star_looks_at_the_whole_swarm():
