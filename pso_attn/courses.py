@@ -89,7 +89,10 @@ class Course:
 
 @dataclass(frozen=True)
 class TrainingFiles:
-    """Where a training is kept: one file while it goes on, by identity, and one at its end."""
+    """Where a training is kept: one file while it goes on, by identity, and one at its end.
+
+    What was finished last has a name of its own; the models of other plans stay beside it.
+    """
 
     folder: Path
     plan: Plan
@@ -121,16 +124,31 @@ class TrainingFiles:
 
     def finish(self, course: Course, best: Mapping[str, torch.Tensor]) -> None:
         """Save the model: the weights where the validation objective was best."""
+        self._put_last_aside()
         plan = asdict(self.plan)
         about = {"settings": plan["settings"], "course": asdict(course), "plan": plan}
         save_checkpoint(self.folder / TRAINED, best, {**about, "identity": self.plan.identity})
 
     def finished(self) -> Course | None:
-        """Return the course if this very training is what was finished last."""
-        found = load_checkpoint(self.folder / TRAINED)
-        if found is None or found.about["identity"] != self.plan.identity:
+        """Return the course if this very training was finished; it is then the last again."""
+        last, aside = self.folder / TRAINED, self._aside(self.plan.identity)
+        found = load_checkpoint(last)
+        if found is not None and found.about["identity"] == self.plan.identity:
+            return _course(found)
+        found = load_checkpoint(aside)
+        if found is None:
             return None
+        self._put_last_aside()
+        _move(aside, last)
         return _course(found)
+
+    def _aside(self, identity: str) -> Path:
+        return self.folder / f"trained-{identity}.safetensors"
+
+    def _put_last_aside(self) -> None:
+        last = load_checkpoint(self.folder / TRAINED)
+        if last is not None:
+            _move(self.folder / TRAINED, self._aside(last.about["identity"]))
 
     def clear(self) -> None:
         """Remove what only going on needs, and what a kill left of a file being written."""
@@ -140,6 +158,13 @@ class TrainingFiles:
                 path.unlink(missing_ok=True)
         except OSError as error:
             raise StorageError(f"{self._going} cannot be removed: {error.strerror}") from error
+
+
+def _move(path: Path, to: Path) -> None:
+    try:
+        path.replace(to)
+    except OSError as error:
+        raise StorageError(f"{path} cannot be renamed: {error.strerror}") from error
 
 
 def _course(found: Checkpoint) -> Course:

@@ -40,7 +40,8 @@ def train(
     """Train RUN's winner at full length; the same command goes on if interrupted.
 
     Ten times the search's steps, since a search trains only as long as ranking takes. The model
-    kept is the one of the best validation score; the test split is not looked at.
+    kept is the one of the best validation score; the test split is not looked at. Models of other
+    settings or steps stay beside it, and the same command makes one the last again.
     """
     from pso_attn.cli.progress import steps_shown
     from pso_attn.configured_space import OWN_KNOBS

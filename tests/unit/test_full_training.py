@@ -121,6 +121,23 @@ def test_the_same_command_after_the_end_trains_nothing(runs: Path, checkpoints: 
     assert (checkpoints / TRAINED).stat().st_mtime_ns == written
 
 
+def test_the_model_of_another_training_stays_beside_the_last_and_is_the_last_again_when_asked(
+    runs: Path, checkpoints: Path
+) -> None:
+    run = load_run("digits", runs)
+    first = train_run(run, steps=6)
+    weights = load_file(checkpoints / TRAINED)
+    for steps in (4, 5):
+        train_run(run, steps=steps)
+    other = load_file(checkpoints / TRAINED)
+    for steps, expected in ((6, weights), (5, other), (6, weights)):
+        again = train_run(run, steps=steps, report=lambda *_: pytest.fail("trained again"))
+        assert (steps != 6) or again == first
+        found = load_file(checkpoints / TRAINED)
+        assert all(torch.equal(found[name], expected[name]) for name in expected)
+    assert sum(path.name.startswith("trained") for path in checkpoints.iterdir()) == 3
+
+
 def test_another_training_does_not_disturb_one_that_was_interrupted(
     runs: Path, checkpoints: Path
 ) -> None:
