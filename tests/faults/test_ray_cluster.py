@@ -277,6 +277,23 @@ def test_what_ray_cannot_pickle_is_named(cluster: Any) -> None:
         RayExecutor(made_of(lambda settings, trial: float(lock.locked())), CPU)
 
 
+def test_what_goes_wrong_in_a_cluster_is_not_printed_among_results(cluster: Any) -> None:
+    """Ray itself prints on stdout what nodes and workers die of."""
+    driver = """
+import sys, time
+from pso_attn.evaluate.executors import ray_cluster
+ray_cluster.connect(sys.argv[1], None)
+from ray._private import utils, worker
+utils.publish_error_to_driver("raylet_died", "a node has gone", worker.global_worker.gcs_client)
+time.sleep(2)
+print("the result")
+"""
+    python = [sys.executable, "-W", "ignore", "-c", driver, cluster.address]
+    done = subprocess.run(python, capture_output=True, text=True, timeout=LIMIT_S, check=True)
+    assert done.stdout == "the result\n"
+    assert "a node has gone" not in done.stderr
+
+
 def test_a_search_whose_head_has_gone_stops_and_goes_on_on_another_cluster(
     cluster: Any, tmp_path: Path
 ) -> None:

@@ -285,7 +285,7 @@ def test_labels_are_copied_from_what_is_known_unless_they_jump():
     [
         ({"drawz": 3}, 'did you mean "draws"'),
         ({"rule": "inertia"}, "pso-classic"),
-        ({"draws": 0}, "at least 1"),
+        ({"draws": 0}, "from 1 to 10000"),
         ({"jump_rate": 2}, "from 0 to 1"),
         ({"topology": "torus"}, "von_neumann"),
         ({"topology": "star", "neighbours": 2}, "ring only"),

@@ -6,7 +6,7 @@ import queue
 import signal
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -17,6 +17,7 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # of a cluster begun here
 import ray
 import torch
 from ray import exceptions as failures
+from ray._private import worker  # prints errors itself, and nothing public says not to
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 import pso_attn
@@ -24,6 +25,7 @@ from pso_attn.errors import ConfigurationError, DeviceError
 from pso_attn.evaluate.device import memory_budget_bytes
 
 T = TypeVar("T")
+logger = logging.getLogger(__name__)
 
 JOINS_WITHIN_S, SENT_BYTES_PER_S = 9.0, 5 * 2**20  # of an empty folder of code; of a full one
 NODE_ANSWERS_WITHIN_S = 60.0  # to unpack the code, and to load torch
@@ -90,6 +92,7 @@ def connect(address: str | None, code: Path | None) -> None:
         environment |= {"working_dir": str(code), "excludes": LEFT_OUT}
 
     def join() -> str:
+        worker.print_to_stdstream = _unprinted
         try:
             ray.init(
                 address=address,
@@ -115,6 +118,11 @@ def connect(address: str | None, code: Path | None) -> None:
         )
     if said:
         raise ConfigurationError(f"the Ray cluster at {address or 'hand'} refuses: {said}")
+
+
+def _unprinted(said: Mapping[str, Any], **_: Any) -> None:
+    """Log what Ray would print on stdout, among results; what matters of it has our own words."""
+    logger.debug("Ray: %s", " ".join(map(str, said["lines"])))
 
 
 def _token_hint() -> str:
