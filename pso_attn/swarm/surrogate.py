@@ -53,13 +53,16 @@ class Hyperparameters:
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """The squared distances of n points to each other, one row for each pair i > j.
+    """Points, (n, D), and their squared distances to each other, one row for each pair i > j.
 
-    squares: (n (n - 1) / 2, D), in the order of `np.tril_indices(n, -1)`. places: where each
-    pair stands in a matrix (n, n) that is stored column by column. trends: (n (n - 1) / 2,), the
-    covariance of a trend of size 1. own_trends: (n,), its variance at each point.
+    labels: (D,). squares: (n (n - 1) / 2, D), in the order of `np.tril_indices(n, -1)`. places:
+    where each pair stands in a matrix (n, n) that is stored column by column. trends:
+    (n (n - 1) / 2,), the covariance of a trend of size 1. own_trends: (n,), its variance at each
+    point.
     """
 
+    points: Array
+    labels: Flags
     squares: Array
     places: NDArray[np.intp]
     trends: Array
@@ -70,10 +73,11 @@ class Pairs:
         """Return the pairs of points (n, D)."""
         rows, columns = np.tril_indices(len(points), -1)
         one, other = points[rows], points[columns]
-        squares = np.where(labels, one != other, np.square(one - other))
+        squares = np.square(one - other)
+        squares[:, labels] = one[:, labels] != other[:, labels]
         trends = trend(points, points, labels)[rows, columns]
         own_trends = trend_variance(points, labels)
-        return cls(squares, columns * len(points) + rows, trends, own_trends)
+        return cls(points, labels, squares, columns * len(points) + rows, trends, own_trends)
 
     def covariance(self, correlated: Array, shape: Hyperparameters) -> Array:
         """Return the targets' covariance as a lower triangle (n, n), above it nothing of meaning.
@@ -170,19 +174,16 @@ def fit(points: Array, labels: Flags, regrets: Array) -> tuple[Surrogate, Warp]:
     )
     warp = Warp.of(regrets, math.exp(found.x[-1]))
     shape = Hyperparameters.of(found.x[:-1])
-    return given(points, labels, warp.targets(regrets), shape), warp
+    return given(pairs, warp.targets(regrets), shape), warp
 
 
-def given(
-    points: Array, labels: Flags, targets: Array, hyperparameters: Hyperparameters
-) -> Surrogate:
+def given(pairs: Pairs, targets: Array, hyperparameters: Hyperparameters) -> Surrogate:
     """Return the process of these hyperparameters, conditioned on the targets (n,)."""
-    pairs = Pairs.of(points, labels)
     distances = np.sqrt(5.0 * (pairs.squares @ hyperparameters.scales**-2.0))
     correlated = hyperparameters.variance * _matern(distances)
     factor = _factor(pairs.covariance(correlated, hyperparameters))
     weights, _ = lapack.dpotrs(factor, targets, lower=1)
-    return Surrogate(points, labels, hyperparameters, factor, weights)
+    return Surrogate(pairs.points, pairs.labels, hyperparameters, factor, weights)
 
 
 def log_warped_posterior(logarithms: Array, pairs: Pairs, regrets: Array) -> tuple[float, Array]:

@@ -17,7 +17,7 @@ from pso_attn.swarm.screening import (
     log_improvement,
 )
 from pso_attn.swarm.standing import Standing
-from pso_attn.swarm.surrogate import Hyperparameters, given
+from pso_attn.swarm.surrogate import Hyperparameters, Pairs, given
 from pso_attn.testing.spaces import labels, space_of
 
 
@@ -39,7 +39,7 @@ def test_expected_improvement_still_ranks_what_has_next_to_none():
 def test_improvement_is_sought_where_the_mean_is_low_or_unsure():
     points = np.array([[0.1], [0.5]])
     shape = Hyperparameters(np.array([0.2]), 1.0, 1e-6, 0.0)
-    surrogate = given(points, np.array([False]), np.array([0.0, 1.0]), shape)
+    surrogate = given(Pairs.of(points, np.array([False])), np.array([0.0, 1.0]), shape)
     candidates = np.array([[0.12], [0.5], [0.9]])
     promise = Forecast.of(surrogate, candidates).promise(0.0)
     assert promise[2] > promise[0] > promise[1]
@@ -48,7 +48,7 @@ def test_improvement_is_sought_where_the_mean_is_low_or_unsure():
 def test_what_was_chosen_makes_its_surroundings_less_promising():
     points = np.array([[0.1], [0.5]])
     shape = Hyperparameters(np.array([0.2]), 1.0, 1e-6, 0.0)
-    surrogate = given(points, np.array([False]), np.array([0.0, 1.0]), shape)
+    surrogate = given(Pairs.of(points, np.array([False])), np.array([0.0, 1.0]), shape)
     fantasies, chosen = Fantasies.none(surrogate), np.array([[0.9]])
     places = np.array([[0.89], [0.9], [0.3]])
     before = fantasies.forecast(places).promise(0.0)
@@ -67,7 +67,7 @@ def chosen(
     """
     points, targets = np.array([[0.1], [0.5]]), np.array([0.0, 1.0])
     shape = Hyperparameters(np.array([0.2]), 1.0, noise, 0.0)
-    surrogate = given(points, np.array([False]), targets, shape)
+    surrogate = given(Pairs.of(points, np.array([False])), targets, shape)
     standing = Standing(surrogate, targets, targets, targets, 0.0, np.zeros(2), np.zeros(2))
     drawn = np.array(drawn)[:, :, None]
 

@@ -48,7 +48,7 @@ def scikit(seen, targets, scales=SHAPE.scales * SPREAD):
 def test_mean_and_variance_are_scikit_learns():
     points, targets = data()
     elsewhere = np.random.default_rng(1).random((40, DIMENSION))
-    forecast = Forecast.of(given(points, NUMBERS, targets, SHAPE), elsewhere)
+    forecast = Forecast.of(given(Pairs.of(points, NUMBERS), targets, SHAPE), elsewhere)
     reference = scikit(features(points), targets)
     mean, deviation = reference.predict(features(elsewhere), return_std=True)
     np.testing.assert_allclose(forecast.mean, mean, atol=1e-10)
@@ -78,7 +78,7 @@ def test_labels_count_as_one_hot_vectors_divided_by_the_root_of_two():
     one_hot = np.eye(3)[bins] / np.sqrt(DIMENSION)  # a share of 1 / D in the trend
     scales = [*[SHAPE.scales[0] * np.sqrt(2 / DIMENSION)] * 3, *SHAPE.scales[1:] * SPREAD]
     reference = scikit(np.column_stack((one_hot, features(numbers))), targets, scales)
-    surrogate = given(points, np.array([True, False, False]), targets, SHAPE)
+    surrogate = given(Pairs.of(points, np.array([True, False, False])), targets, SHAPE)
     shuffled = rng.permutation(30)  # labels beside numbers that they were not seen with
     elsewhere = np.column_stack((points[:, 0], numbers[shuffled]))
     mean, deviation = reference.predict(
@@ -133,7 +133,7 @@ def test_points_that_coincide_do_no_harm():
 def test_believing_is_conditioning_on_the_mean():
     points, targets = data(5)
     elsewhere = np.random.default_rng(6).random((12, DIMENSION))
-    surrogate = given(points, NUMBERS, targets, SHAPE)
+    surrogate = given(Pairs.of(points, NUMBERS), targets, SHAPE)
     fantasies = Fantasies.none(surrogate)
     for index in (3, 7, 9):
         point = elsewhere[[index]]
@@ -141,7 +141,7 @@ def test_believing_is_conditioning_on_the_mean():
     forecast = fantasies.forecast(elsewhere)
     means = surrogate.mean(elsewhere[[3, 7, 9]])
     more = np.vstack((points, elsewhere[[3, 7, 9]]))
-    whole = given(more, NUMBERS, np.append(targets, means), SHAPE)
+    whole = given(Pairs.of(more, NUMBERS), np.append(targets, means), SHAPE)
     anew = Forecast.of(whole, elsewhere)
     np.testing.assert_allclose(forecast.mean, anew.mean, atol=1e-10)
     np.testing.assert_allclose(forecast.variance, anew.variance, atol=1e-10)
@@ -150,7 +150,7 @@ def test_believing_is_conditioning_on_the_mean():
 def test_a_covariance_is_the_same_in_blocks_of_any_size(monkeypatch):
     points, targets = data()
     points[:, 1] = np.round(points[:, 1])
-    surrogate = given(points, np.array([False, True, False]), targets, SHAPE)
+    surrogate = given(Pairs.of(points, np.array([False, True, False])), targets, SHAPE)
     elsewhere = np.random.default_rng(1).random((40, DIMENSION))
     elsewhere[:, 1] = np.round(elsewhere[:, 1])
     whole = surrogate.covariance(elsewhere, points)
