@@ -136,7 +136,8 @@ _WORDS = {
     "rule": ("constriction", "inertia"),
     "topology": ("ring", "star", "von_neumann", "random", "pyramid"),
 }
-_A_COUNT = (f"an integer from 1 to {MOST}", lambda value: _is_count(value) and value >= 1)
+A_COUNT = (f"an integer from 1 to {MOST}", lambda value: _is_count(value) and value >= 1)
+A_SHARE = ("a number from 0 to 1", _is_share)
 _A_WEIGHT = (
     f"a number from 0 to {HEAVIEST}",
     lambda value: _is_number(value) and 0 <= value <= HEAVIEST,
@@ -147,13 +148,13 @@ _EXPECTED: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
         '"ring", "star", "von_neumann", "random" or "pyramid"',
         lambda value: value in _WORDS["topology"],
     ),
-    "neighbours": _A_COUNT,
-    "informed": _A_COUNT,
-    "refreshing_gap": _A_COUNT,
+    "neighbours": A_COUNT,
+    "informed": A_COUNT,
+    "refreshing_gap": A_COUNT,
     "cognitive": _A_WEIGHT,
     "social": _A_WEIGHT,
     "pull": _A_WEIGHT,
-    "inertia": ("a number from 0 to 1", _is_share),
+    "inertia": A_SHARE,
     "velocity_limit": (
         "a number above 0 and at most 1",
         lambda value: _is_number(value) and 0 < value <= 1,
@@ -166,6 +167,6 @@ _EXPECTED: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "phi": _A_WEIGHT,
     "beta": _A_WEIGHT,
     "rate": _A_WEIGHT,
-    "jump_rate": ("a number from 0 to 1", _is_share),
-    "exploit": ("a number from 0 to 1", _is_share),
+    "jump_rate": A_SHARE,
+    "exploit": A_SHARE,
 }

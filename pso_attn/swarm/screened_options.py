@@ -1,12 +1,11 @@
 """What may be set about the default swarm, and what is refused."""
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
 from pso_attn.errors import ConfigurationError, nearest
-from pso_attn.swarm.options import MOST, ClassicOptions
+from pso_attn.swarm.options import A_COUNT, A_SHARE, ClassicOptions
 
 MOST_DRAWS = 10_000  # each is looked at, and held
 Moves = Literal["velocity", "covariance", "both"]
@@ -62,25 +61,16 @@ def _elsewhere(name: str, known: list[str]) -> str:
     return nearest(name, known)
 
 
-def _is_count(value: Any, most: int = MOST) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= most
-
-
-def _is_share(value: Any) -> bool:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return is_number and math.isfinite(value) and 0 <= value <= 1
-
-
 _EXPECTED: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "moves": ('"velocity", "covariance" or "both"', lambda value: value in get_args(Moves)),
     "topology": (
         '"ring", "star", "von_neumann" or "pyramid"',
         lambda value: value in get_args(Shape),
     ),
-    "neighbours": (f"an integer from 1 to {MOST}", _is_count),
+    "neighbours": A_COUNT,
     "draws": (
         f"an integer from 1 to {MOST_DRAWS}",
-        lambda value: _is_count(value, MOST_DRAWS),
+        lambda value: A_COUNT[1](value) and value <= MOST_DRAWS,
     ),
-    "jump_rate": ("a number from 0 to 1", _is_share),
+    "jump_rate": A_SHARE,
 }
