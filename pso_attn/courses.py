@@ -124,7 +124,7 @@ class TrainingFiles:
 
     def finish(self, course: Course, best: Mapping[str, torch.Tensor]) -> None:
         """Save the model: the weights where the validation objective was best."""
-        self._put_last_aside()
+        self._keep_last_aside()
         plan = asdict(self.plan)
         about = {"settings": plan["settings"], "course": asdict(course), "plan": plan}
         save_checkpoint(self.folder / TRAINED, best, {**about, "identity": self.plan.identity})
@@ -138,33 +138,30 @@ class TrainingFiles:
         found = load_checkpoint(aside)
         if found is None:
             return None
-        self._put_last_aside()
-        _move(aside, last)
+        self._keep_last_aside()
+        try:
+            aside.replace(last)
+        except OSError as error:
+            raise StorageError(f"{aside} cannot be renamed: {error.strerror}") from error
         return _course(found)
 
     def _aside(self, identity: str) -> Path:
         return self.folder / f"trained-{identity}.safetensors"
 
-    def _put_last_aside(self) -> None:
+    def _keep_last_aside(self) -> None:
+        """Give the last model its second name; its first one stays until another takes it."""
         last = load_checkpoint(self.folder / TRAINED)
         if last is not None:
-            _move(self.folder / TRAINED, self._aside(last.about["identity"]))
+            save_checkpoint(self._aside(last.about["identity"]), last.tensors, last.about)
 
     def clear(self) -> None:
         """Remove what only going on needs, and what a kill left of a file being written."""
-        torn = (f".{name}.*" for name in (self._going.name, TRAINED))
+        torn = (f".{name}.*" for name in (self._going.name, TRAINED, self._aside("*").name))
         try:
             for path in (self._going, *(path for name in torn for path in self.folder.glob(name))):
                 path.unlink(missing_ok=True)
         except OSError as error:
             raise StorageError(f"{self._going} cannot be removed: {error.strerror}") from error
-
-
-def _move(path: Path, to: Path) -> None:
-    try:
-        path.replace(to)
-    except OSError as error:
-        raise StorageError(f"{path} cannot be renamed: {error.strerror}") from error
 
 
 def _course(found: Checkpoint) -> Course:

@@ -10,10 +10,10 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from pso_attn import full_training, load_run
-from pso_attn.checkpoints import TRAINED, load_checkpoint
+from pso_attn.checkpoints import TRAINED, load_checkpoint, save_checkpoint
 from pso_attn.cli.app import app
 from pso_attn.courses import Course, Plan
-from pso_attn.errors import TrainingError
+from pso_attn.errors import StorageError, TrainingError
 from pso_attn.evaluate import cost
 from pso_attn.full_training import train_run
 from pso_attn.types import Objective
@@ -136,6 +136,29 @@ def test_the_model_of_another_training_stays_beside_the_last_and_is_the_last_aga
         found = load_file(checkpoints / TRAINED)
         assert all(torch.equal(found[name], expected[name]) for name in expected)
     assert sum(path.name.startswith("trained") for path in checkpoints.iterdir()) == 3
+
+
+def test_the_last_model_keeps_its_name_where_the_next_cannot_be_written(
+    runs: Path, checkpoints: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a full disk, or by a kill: an export that comes then takes the model that is there."""
+    run = load_run("digits", runs)
+    train_run(run, steps=6)
+    weights = load_file(checkpoints / TRAINED)
+
+    def full(path: Path, *given: Any) -> Path:
+        if path.name == TRAINED:
+            raise StorageError(f"{path} cannot be written: No space left on device")
+        return save_checkpoint(path, *given)
+
+    monkeypatch.setattr("pso_attn.courses.save_checkpoint", full)
+    with pytest.raises(StorageError, match="No space left"):
+        train_run(run, steps=5)
+    found = load_file(checkpoints / TRAINED)
+    assert all(torch.equal(found[name], weights[name]) for name in weights)
+    monkeypatch.undo()
+    train_run(run, steps=5, report=lambda *_: pytest.fail("trained again"))
+    assert train_run(run, steps=6, report=lambda *_: pytest.fail("trained again"))["steps"] == 6
 
 
 def test_another_training_does_not_disturb_one_that_was_interrupted(
