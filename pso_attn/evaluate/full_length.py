@@ -68,6 +68,10 @@ class FullLengthTrainer:
         """Return the metrics that are known without a training."""
         return self.searched.costs(settings)
 
+    def room(self, candidate: Candidate) -> str:
+        """Return what a candidate takes of memory."""
+        return self.searched.room(candidate)
+
     def work(self, candidate: Candidate) -> float:
         """Return about how long a candidate takes beside others, in any unit."""
         return self.searched.work(candidate)
@@ -133,7 +137,7 @@ def score_apart(
             continue
         is_at(job, trainer.length(job))
         if isinstance(answer, Lost):
-            told = ((c, answer.told(trainer.costs(c.settings))) for c in job.candidates)
+            told = ((c, answer.told(trainer.room(c))) for c in job.candidates)
             found |= {c.trial: Scored(None, why, 0.0) for c, why in told}
         else:
             found |= {outcome.trial: _read(outcome) for outcome in answer.outcomes}

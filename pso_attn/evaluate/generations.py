@@ -177,9 +177,13 @@ def evaluate_chunks(
             yield Replan(generation.number, tuple(plan))
             continue
         if isinstance(answer, Lost):
-            costs = [trainer.costs(c.settings) for c in job.candidates]
-            each = zip(job.candidates, costs, strict=True)
-            answer = Trained([failed(c, answer.told(cost), cost) for c, cost in each])
+            lost = answer
+            answer = Trained(
+                [
+                    failed(c, lost.told(trainer.room(c)), trainer.costs(c.settings))
+                    for c in job.candidates
+                ]
+            )
         if answer.best is not None:
             outcome = answer.outcomes[answer.best]
             if record_of(outcome, objective) < record:

@@ -78,11 +78,9 @@ class Lost:
     why: str
     by_memory: bool = False
 
-    def told(self, costs: Mapping[str, float]) -> str:
-        """Return why, with what a training of such `Trainer.costs` needs where that may be it."""
-        if not self.by_memory or "memory_bytes" not in costs:
-            return self.why
-        return f"{self.why}; about {costs['memory_bytes'] / 2**20:.0f} MiB are needed"
+    def told(self, room: str) -> str:
+        """Return why, with what a candidate takes, by `Trainer.room`, where that may be it."""
+        return f"{self.why}; {room} are needed" if self.by_memory and room else self.why
 
 
 Answer = Trained | TooMuch | Lost
@@ -110,6 +108,10 @@ class Trainer(Protocol):
 
     def costs(self, settings: Settings) -> Mapping[str, float]:
         """Return the metrics that are known without a training."""
+        ...
+
+    def room(self, candidate: Candidate) -> str:
+        """Return what all of a candidate's trainings take of memory, as "about 3 MiB", or ""."""
         ...
 
     def work(self, candidate: Candidate) -> float:

@@ -91,4 +91,4 @@ def rehearse_modules(
         batched += seconds[0]
         alone += seconds[-1]
         memory.append([factory.cost(member.settings)["memory_bytes"] for member in members])
-    return told(batched, alone, plans, memory, budget)
+    return told(batched, alone, plans, memory, [sum(row) for row in memory], budget)

@@ -60,8 +60,7 @@ class ModuleTrainer:
         """Return the outcome of a candidate whose module raised, or did not fit."""
         costs = self.factory.cost(candidate.settings)
         if is_out_of_memory(error):
-            needed = costs["memory_bytes"] / 2**20
-            said = f"one particle alone does not fit into memory: about {needed:.0f} MiB"
+            said = f"one particle alone does not fit into memory: {self.room(candidate)}"
             return failed(candidate, f"{said} are needed on {self.device} ({error})", costs)
         if isinstance(error, ConfigurationError):
             return failed(candidate, str(error), costs)
@@ -70,6 +69,11 @@ class ModuleTrainer:
     def costs(self, settings: Settings) -> dict[str, int]:
         """Return `parameters`, `flops` and `memory_bytes` of a stand-alone training."""
         return self.factory.cost(settings)
+
+    def room(self, candidate: Candidate) -> str:
+        """Return what all of a candidate's trainings take of memory."""
+        needed = self.costs(candidate.settings)["memory_bytes"] * len(candidate.seeds)
+        return f"about {needed / 2**20:.0f} MiB"
 
     def work(self, candidate: Candidate) -> float:
         """Return the operations of one input in all of a candidate's trainings."""

@@ -26,10 +26,11 @@ class DataOrder:
     ) -> None:
         """Draw `steps` batches of numbers below `examples` for each of seeds (N,)."""
         unique, inverse = np.unique(seeds, return_inverse=True)
-        table = np.empty((steps, len(unique), batch), dtype=np.int32)
-        for column, seed in enumerate(unique):
-            table[:, column] = _drawn(int(seed), examples, steps * batch).reshape(steps, batch)
-        self._table = torch.from_numpy(table).to(device)  # (steps, distinct seeds, B)
+        drawn = np.empty((len(unique), steps * batch), dtype=np.int32)
+        for row, seed in zip(drawn, unique, strict=True):
+            _draw(row, int(seed), examples)
+        table = torch.from_numpy(drawn).to(device).view(-1, steps, batch)
+        self._table = table.transpose(0, 1)  # (steps, distinct seeds, B)
         self._rows = torch.from_numpy(inverse).to(device) if len(unique) > 1 else None
 
     def at(self, step: Step) -> Tensor:
@@ -43,10 +44,8 @@ class DataOrder:
             self._rows = self._rows[rows]
 
 
-def _drawn(seed: int, examples: int, needed: int) -> np.ndarray[Any, np.dtype[np.int32]]:
-    """Return so many numbers of examples, epoch after epoch."""
-    drawn = np.empty(needed, dtype=np.int32)
-    for epoch, first in enumerate(range(0, needed, examples)):
+def _draw(row: np.ndarray[Any, np.dtype[np.int32]], seed: int, examples: int) -> None:
+    """Fill a row with numbers of examples, epoch after epoch."""
+    for epoch, first in enumerate(range(0, len(row), examples)):
         permutation = generator(seed, epoch, "order").permutation(examples)
-        drawn[first : first + examples] = permutation[: needed - first]
-    return drawn
+        row[first : first + examples] = permutation[: len(row) - first]

@@ -113,6 +113,10 @@ class ObjectiveTrainer:
         """Return nothing: only the function knows what a training costs."""
         return {}
 
+    def room(self, candidate: Candidate) -> str:
+        """Return nothing: only the function knows what a training takes."""
+        return ""
+
     def work(self, candidate: Candidate) -> float:
         """Return how many trainings a candidate is: no more is known of a function."""
         return len(candidate.seeds)

@@ -42,12 +42,15 @@ def rehearse(
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        trained = (member for chunk in _members(generation, task) for member in chunk)
-        largest = max(trained, key=lambda member: chunk_bytes([member], task.info, budget.steps))
+        particles = (own for chunk in _members(generation, task) for own in chunk)
+        largest = max(particles, key=lambda own: chunk_bytes(own, task.info, budget.steps))
+        seeds, fewer = "", ""
+        if len(largest) > 1:
+            seeds, fewer = f" for its {len(largest)} seeds", "give fewer budget.seeds, "
         raise DeviceError(
-            f"memory ran out on {device}: the largest training of the first generation needs "
-            f"{in_words([largest], task.info, budget.steps)}; narrow the space's batch_size, "
-            "width, layers or steps, or use a device with more memory"
+            f"memory ran out on {device}: the largest particle of the first generation needs "
+            f"{in_words(largest, task.info, budget.steps)}{seeds}; narrow the space's batch_size, "
+            f"width, layers or steps, {fewer}or use a device with more memory"
         ) from error
 
 
@@ -55,9 +58,10 @@ def _rehearsed(
     generation: Generation, task: Task, budget: Budget, device: torch.device
 ) -> dict[str, Any]:
     batched = alone = 0.0
-    memory, plans = list[list[int]](), list[str]()
+    memory, chunks, plans = list[list[int]](), list[int](), list[str]()
     planner = Planner(task, device)
-    for members in _members(generation, task):
+    for particles in _members(generation, task):
+        members = [member for own in particles for member in own]
         check_machine(members, task.info, budget.steps, device)
         planned = planner.forecast(members, budget.steps, times=budget.generations)
         plans.append(planned.words)
@@ -71,17 +75,17 @@ def _rehearsed(
         batched += together
         alone += sum(each) / len(each) * ceil(len(members) / planned.cut.threads)
         memory.append([chunk_bytes([member], task.info, budget.steps) for member in members])
-    return told(batched, alone, plans, memory, budget)
+        chunks.append(chunk_bytes(members, task.info, budget.steps))
+    return told(batched, alone, plans, memory, chunks, budget)
 
 
-def _members(generation: Generation, task: Task) -> list[list[Member]]:
-    """Return the trainings of each chunk."""
+def _members(generation: Generation, task: Task) -> list[list[list[Member]]]:
+    """Return the trainings of each particle of each chunk."""
     by_trial = {candidate.trial: candidate for candidate in generation.candidates}
     return [
         [
-            read_member(by_trial[trial].settings, seed, task)
+            [read_member(by_trial[trial].settings, seed, task) for seed in by_trial[trial].seeds]
             for trial in chunk
-            for seed in by_trial[trial].seeds
         ]
         for chunk in generation.chunks
     ]
@@ -92,12 +96,13 @@ def told(
     alone: float,
     plans: list[str],
     memory: Sequence[Sequence[int]],
+    chunks: Sequence[int],
     budget: Budget,
 ) -> dict[str, Any]:
     """Return what was measured on a generation as `--dry-run` says it.
 
     batched, alone: seconds of all its trainings as planned, and one by one. memory: bytes of each
-    training, a row for each chunk.
+    training, a row for each chunk. chunks: bytes of each chunk, whose trainings may share some.
     """
     trainings = sum(map(len, memory))
     return {
@@ -107,7 +112,7 @@ def told(
         "batching_gain": alone / batched,
         "plans": plans,
         "memory_bytes_per_training": max(max(row) for row in memory),
-        "memory_bytes_per_chunk": max(sum(row) for row in memory),
+        "memory_bytes_per_chunk": max(chunks),
         "search_seconds": batched * budget.generations,
     }
 

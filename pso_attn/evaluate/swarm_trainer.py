@@ -10,7 +10,7 @@ from pso_attn.evaluate.jobs import Hear, Job, Step, Trained, failed, record_inde
 from pso_attn.evaluate.member import Member, read_member
 from pso_attn.evaluate.optimiser import read_recipe
 from pso_attn.evaluate.planner import Planner
-from pso_attn.evaluate.room import chunk_bytes, in_words
+from pso_attn.evaluate.room import check_machine, chunk_bytes, in_words
 from pso_attn.evaluate.smoothing import check_smoothing
 from pso_attn.models import TaskInfo, model_cost, read_model
 from pso_attn.tasks.task import Task
@@ -54,6 +54,7 @@ class SwarmTrainer:
             [read_member(c.settings, seed, self.task) for seed in c.seeds] for c in job.candidates
         ]
         everyone = [member for row in members for member in row]
+        check_machine(everyone, self.task.info, self.budget.steps, self.device)
         if len(members) > 1:
             self._check_room(everyone)
         self._planner = self._planner or Planner(self.task, self.device)
@@ -86,14 +87,17 @@ class SwarmTrainer:
 
     def failed(self, candidate: Candidate, error: Exception) -> Outcome:
         """Return the outcome of a candidate that alone does not fit."""
-        members = [read_member(candidate.settings, seed, self.task) for seed in candidate.seeds]
-        needed = in_words(members, self.task.info, self.budget.steps)
         return failed(
             candidate,
-            f"one particle alone does not fit into memory: {needed} are needed on {self.device} "
-            f"({error})",
+            f"one particle alone does not fit into memory: {self.room(candidate)} are needed on "
+            f"{self.device} ({error})",
             self.costs(candidate.settings),
         )
+
+    def room(self, candidate: Candidate) -> str:
+        """Return what all of a candidate's trainings take of memory."""
+        members = [read_member(candidate.settings, seed, self.task) for seed in candidate.seeds]
+        return in_words(members, self.task.info, self.budget.steps)
 
     def costs(self, settings: Settings) -> dict[str, int]:
         """Return `parameters`, `flops` and `memory_bytes` of a stand-alone training."""

@@ -17,7 +17,7 @@ from pso_attn.evaluate.alone import AloneTraining
 from pso_attn.evaluate.member import Member, read_member
 from pso_attn.evaluate.packing import pack
 from pso_attn.evaluate.probe import probed_bytes
-from pso_attn.evaluate.room import memory_bytes
+from pso_attn.evaluate.room import chunk_bytes, memory_bytes
 from pso_attn.evaluate.training import SwarmTraining
 from pso_attn.models import MODEL_KNOBS, SwarmTransformer
 from pso_attn.models.footprint import SCORED_TOGETHER, with_holes
@@ -231,6 +231,37 @@ def test_what_no_machine_holds_fails_before_it_is_allocated_and_says_what_it_nee
         rehearse(generation, task, budget, CPU)
     with pytest.raises(MemoryError, match=r"the machine has \d+ MiB"):
         SwarmTraining(task, [read_member(space.settings({}), 0, task)], steps, CPU)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_seeds_of_a_particle_have_to_fit_together_however_they_are_cut(
+    task: Task, monkeypatch: pytest.MonkeyPatch, threads: int
+) -> None:
+    budget = replace(BUDGET, particles=2, batch=1, seeds=8)
+    evaluator = SwarmEvaluator(SPACE, task, (LOSS,), budget, 0, CPU)
+    generation = evaluator.plan(Proposal(np.full((1, 2), 0.5), (0,)), History((LOSS,)))
+    (candidate,) = generation.candidates
+    members = [read_member(candidate.settings, seed, task) for seed in candidate.seeds]
+    needed = chunk_bytes(members, task.info, budget.steps)
+    monkeypatch.setattr("pso_attn.evaluate.room.machine_bytes", lambda: 0.6 * needed)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    (outcome,) = evaluator.evaluate(generation, History((LOSS,)), lambda: False)
+    assert isinstance(outcome, Outcome)
+    assert outcome.error is not None
+    assert f"about {needed / 2**20:.0f} MiB are needed" in outcome.error
+    said = f"largest particle .* needs about {needed / 2**20:.0f} MiB for its 8 seeds; .*fewer budget"
+    with pytest.raises(DeviceError, match=said):
+        rehearse(generation, task, budget, CPU)
+
+
+def test_a_rehearsal_counts_the_order_of_data_once_for_all_who_share_it(task: Task) -> None:
+    evaluator, generation = planned(task)
+    assert len({candidate.seeds for candidate in generation.candidates}) == 1
+    (chunk,) = generation.chunks
+    members = [read_member(c.settings, c.seeds[0], task) for c in generation.candidates]
+    found = rehearse(generation, task, BUDGET, CPU)
+    assert found["memory_bytes_per_chunk"] == chunk_bytes(members, task.info, BUDGET.steps)
+    assert found["memory_bytes_per_chunk"] < len(chunk) * found["memory_bytes_per_training"]
 
 
 @pytest.mark.parametrize(
