@@ -30,6 +30,7 @@ class ClassicSwarm(NeighbourlySwarm):
 
     name: ClassVar[str] = "pso-classic"
     kind: ClassVar[type[ClassicOptions]] = ClassicOptions
+    lists_pairs = False
 
     def __init__(
         self,

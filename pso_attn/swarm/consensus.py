@@ -44,6 +44,7 @@ class ConsensusSwarm(ClassicSwarm):
 
     name = "pso-consensus"
     kind = ConsensusOptions
+    lists_pairs = True
 
     def _design(self, space: Space) -> Array:
         design, knobs = super()._design(space), len(space.coordinates)

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
 import numpy as np
 
@@ -176,6 +176,8 @@ class NeighbourlySwarm(FoldedSwarm[Sight]):
     (2012), "adaptive random topology". With small batches that takes several generations.
     """
 
+    lists_pairs: ClassVar[bool] = True  # False: of whom a particle sees, the best alone is asked for
+
     def __init__(
         self,
         seed: int,
@@ -186,7 +188,8 @@ class NeighbourlySwarm(FoldedSwarm[Sight]):
     ) -> None:
         """Join the particles by the topology that the options name."""
         super().__init__(seed, particles, batch, generations, options)
-        check_pairs(options.topology, options.neighbours, particles)
+        if self.lists_pairs or options.topology != "star":
+            check_pairs(options.topology, options.neighbours, particles)
         from pso_attn.swarm.pyswarms_bridge import make_topology  # slow: once a swarm is made
 
         self._topology = make_topology(

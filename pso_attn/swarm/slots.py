@@ -31,9 +31,9 @@ def check_size(particles: int, batch: int) -> None:
 def check_pairs(topology: str, neighbours: int, particles: int) -> None:
     """Raise ConfigurationError for more pairs of particles than memory should hold.
 
-    neighbours: on each side, of a ring. The others are made from a table of all pairs.
+    neighbours: on each side, of a ring. On the others but a star each sees a few.
     """
-    seen = min(2 * neighbours + 1, particles) if topology == "ring" else particles
+    seen = {"ring": min(2 * neighbours + 1, particles), "star": particles}.get(topology, 1)
     if particles * seen > MOST_PAIRS:
         raise ConfigurationError(
             f'topology "{topology}" of {particles} particles has {particles * seen:,} pairs, and '

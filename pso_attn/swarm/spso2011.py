@@ -39,6 +39,8 @@ class Spso2011Swarm(NeighbourlySwarm):
     generations does not matter.
     """
 
+    lists_pairs = False
+
     def __init__(
         self,
         seed: int,

@@ -6,7 +6,7 @@ smallest cost of a row is the particle's own among equals.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,13 +41,13 @@ def von_neumann(particles: int) -> Links:
     rows at most, and where the last one is not full, its row and its columns are shorter.
     """
     columns = math.ceil(particles / math.isqrt(particles))
-    sees = np.eye(particles, dtype=bool)
+    sees = []
     for i in range(particles):
         row, column = divmod(i, columns)
-        along = np.arange(row * columns, min((row + 1) * columns, particles))
-        across = np.arange(column, particles, columns)
-        sees[i, along[[(column + 1) % len(along), column - 1]]] = True
-        sees[i, across[[(row + 1) % len(across), row - 1]]] = True
+        along = range(row * columns, min((row + 1) * columns, particles))
+        across = range(column, particles, columns)
+        beside = (along[(column + 1) % len(along)], along[column - 1])
+        sees.append({*beside, across[(row + 1) % len(across)], across[row - 1]})
     return listed(sees)
 
 
@@ -59,12 +59,13 @@ def pyramid(particles: int) -> Links:
     pyramid triangulates positions instead, which beyond a few dimensions cannot be computed.
     """
     places = dict(zip(_tetrahedron(), range(particles), strict=False))
-    sees = np.eye(particles, dtype=bool)
+    sees: list[set[int]] = [set() for _ in places]
     for (layer, row, column), i in places.items():
         for down, along, across in _EDGES:
             j = places.get((layer + down, row + along, column + across))
             if j is not None:
-                sees[i, j] = sees[j, i] = True
+                sees[i].add(j)
+                sees[j].add(i)
     return listed(sees)
 
 
@@ -75,17 +76,15 @@ def informants(particles: int, informed: int, rng: np.random.Generator) -> Links
     with replacement: the "adaptive random topology" of Clerc (2012), as his program draws it.
     """
     chance = 1.0 - (1.0 - 1.0 / particles) ** informed
-    return listed(rng.random((particles, particles)) < chance)
+    rows = (np.flatnonzero(rng.random(particles) < chance) for _ in range(particles))
+    return listed([set(row.tolist()) for row in rows])
 
 
-def listed(sees: NDArray[np.bool_]) -> Links:
-    """Return who sees whom, (P, P), as indices; everybody sees itself, said or not."""
-    own = np.arange(len(sees))
-    order = np.where(sees, 1, 2)
-    order[own, own] = 0
-    widest = int((order < 2).sum(axis=1).max())
-    found = np.argsort(order, axis=1, kind="stable")[:, :widest]
-    return np.where(np.take_along_axis(order, found, axis=1) < 2, found, own[:, None])
+def listed(sees: Sequence[Collection[int]]) -> Links:
+    """Return as an array whom each particle sees; everybody sees itself, said or not."""
+    others = [sorted(j for j in row if j != own) for own, row in enumerate(sees)]
+    widest = 1 + max(map(len, others))
+    return np.array([(i, *row, *(i,) * (widest - 1 - len(row))) for i, row in enumerate(others)])
 
 
 def _tetrahedron() -> Iterator[tuple[int, int, int]]:

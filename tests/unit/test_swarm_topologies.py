@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 from scipy.sparse.csgraph import connected_components
@@ -68,5 +70,16 @@ def test_random_links_are_a_function_of_the_generator():
 
 
 def test_ragged_neighbourhoods_are_filled_up_with_the_particle_itself():
-    matrix = np.array([[0, 1, 1], [0, 0, 0], [0, 1, 1]], dtype=bool)
-    np.testing.assert_array_equal(listed(matrix), [[0, 1, 2], [1, 1, 1], [2, 1, 2]])
+    np.testing.assert_array_equal(
+        listed([{2, 1}, set(), {1, 2}]), [[0, 1, 2], [1, 1, 1], [2, 1, 2]]
+    )
+
+
+@pytest.mark.parametrize("join", [von_neumann, pyramid])
+def test_the_links_of_a_large_swarm_take_what_its_few_neighbours_need(join):
+    tracemalloc.start()
+    links = join(20_000)
+    _, height = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert links.shape[1] <= 13
+    assert height < 2**26  # a table of all pairs would take 380 MiB
