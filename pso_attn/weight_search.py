@@ -12,6 +12,7 @@ from pso_attn.configured_space import naming
 from pso_attn.errors import ConfigurationError
 from pso_attn.imports import check_call, load_function
 from pso_attn.space import FIRST, Space
+from pso_attn.swarm import VARIANTS
 from pso_attn.types import Budget, Objective
 
 if TYPE_CHECKING:  # what loads torch would slow down --help
@@ -20,7 +21,7 @@ if TYPE_CHECKING:  # what loads torch would slow down --help
     from pso_attn.evaluate.weights import Start, WeightTrainer
 
 DRAWN_BYTES = 8  # of a weight, in float64 as it is drawn
-PLACE_BYTES = 6 * 8  # of a weight of a particle: positions of a few generations, in float64
+PLACE_BYTES = 2 * 8  # of a weight, at least: where a particle is and was, in float64
 DROPS = ("dropout", "attention_dropout", "head_dropout")
 
 
@@ -60,10 +61,13 @@ class WeightSearch:
             _check_fits(DRAWN_BYTES * parameters, "the model", "narrow d_model or layers")
             start = Start.of(table, settings, task.info, configuration.seed)
             assert start.count, "there is something to search"
-            particles = configuration.budget.particles
+            budget = configuration.budget
+            held, what = budget.batch, f"a batch of {budget.batch} positions"
+            if configuration.sampler in VARIANTS:
+                held, what = budget.particles, f"a swarm of {budget.particles} particles"
             _check_fits(
-                PLACE_BYTES * particles * start.count,
-                f"a swarm of {particles} particles with {start.count:,} weights each",
+                PLACE_BYTES * held * start.count,
+                f"{what} with {start.count:,} weights each",
                 'name fewer matrices, or coordinates = "subspace"',
             )
         return cls(configuration, task, start, own)

@@ -52,29 +52,32 @@ KINDS = {
 }
 
 
+MANY = ("--particles", "100000")
+
+
 @pytest.mark.parametrize(
     ("own", "said"),
     [
-        ("model.d_model=3000000", "the model takes at least"),
+        (("--set", "model.d_model=3000000"), "the model takes at least"),
+        (MANY, "a swarm of 100000 particles with 1,024 weights each takes at least"),
         (
-            "budget.particles=100000",
-            "a swarm of 100000 particles with 1,024 weights each takes at",
+            (*MANY, "--batch", "100000", "--sampler", "random"),
+            "a batch of 100000 positions with 1,024 weights each takes at least",
         ),
     ],
 )
 def test_what_the_machine_can_never_hold_is_refused_before_it_is_drawn(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: str, said: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: tuple[str, ...], said: str
 ) -> None:
-    monkeypatch.setattr("pso_attn.evaluate.room.machine_bytes", lambda: 4 * 2**30)
+    monkeypatch.setattr("pso_attn.evaluate.room.machine_bytes", lambda: 2**30)
     file = tmp_path / "space.toml"
     file.write_text(SPACE.format(weights="examples = 40", batch=6))
-    refused = CliRunner().invoke(
-        app, ["search", str(file), "--set", own, "--runs-dir", str(tmp_path)]
-    )
+    refused = CliRunner().invoke(app, ["search", str(file), *own, "--runs-dir", str(tmp_path)])
     assert refused.exit_code == 2
     assert said in refused.stderr
-    assert "of memory, and the machine has 4096" in refused.stderr
+    assert "of memory, and the machine has 1024" in refused.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["space.toml"]
+    cli("search", file, *MANY, "--sampler", "random", "--generations", "1", "--runs-dir", tmp_path)
 
 
 def cli(*arguments: str | Path) -> Any:

@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 
 JOINS_WITHIN_S, SENT_BYTES_PER_S = 9.0, 5 * 2**20  # of an empty folder of code; of a full one
 NODE_ANSWERS_WITHIN_S = 60.0  # to unpack the code, and to load torch
+PRINT = worker.print_to_stdstream
 COMPARED = ("torch", "numpy")  # what floats depend on; Ray itself compares Python and Ray
 LEFT_OUT = ["runs", ".git", ".venv", "__pycache__", ".mypy_cache", ".ruff_cache"]
 
@@ -61,6 +62,7 @@ def leave() -> None:
     if _Joined.by_us and not _Joined.is_lost:
         _Joined.by_us = False
         ray.shutdown()
+        worker.print_to_stdstream = PRINT
 
 
 def is_given_up() -> bool:
@@ -102,6 +104,7 @@ def connect(address: str | None, code: Path | None) -> None:
                 include_dashboard=False if address is None else None,
             )
         except Exception as error:  # it is not said which
+            worker.print_to_stdstream = PRINT
             return " ".join(str(error).split())
         _Joined.by_us = True
         return ""
