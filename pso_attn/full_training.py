@@ -17,8 +17,9 @@ from pso_attn.courses import Course, Plan, TrainingFiles
 from pso_attn.errors import ConfigurationError, DeviceError, TrainingError
 from pso_attn.evaluate import LongTraining, read_member, resolve_device, train_objective
 from pso_attn.evaluate.device import is_out_of_memory, memory_budget_bytes
+from pso_attn.evaluate.optimiser import read_recipe
 from pso_attn.evaluate.precision import check_precision
-from pso_attn.evaluate.room import chunk_bytes
+from pso_attn.evaluate.room import chunk_bytes, module_steps_bytes
 from pso_attn.parts import Parts
 from pso_attn.runs import LoadedRun
 from pso_attn.seeding import training_seed
@@ -125,7 +126,8 @@ def _too_large(plan: Plan, parts: Parts, error: Exception) -> str:
     def needed(steps: int = plan.steps, **more: int) -> float:
         settings = {**plan.settings, **more}
         if parts.factory is not None:
-            return parts.factory.cost(settings)["memory_bytes"] / 2**20
+            kept = module_steps_bytes(read_recipe(settings).batch_size, steps)
+            return (parts.factory.cost(settings)["memory_bytes"] + kept) / 2**20
         member = read_member(settings, plan.seed, parts.task)
         return chunk_bytes([member], parts.task.info, steps) / 2**20
 

@@ -46,6 +46,11 @@ def order_bytes(member: Member, steps: int) -> int:
     return steps * order.BYTES * member.recipe.batch_size
 
 
+def module_steps_bytes(batch_size: int, steps: int) -> int:
+    """Return what a training of a module of somebody's own keeps for its steps."""
+    return steps * (4 * TABLES + order.BYTES * batch_size)
+
+
 def check_machine(
     members: Sequence[Member], info: TaskInfo, steps: int, device: torch.device
 ) -> None:

@@ -176,7 +176,7 @@ class NeighbourlySwarm(FoldedSwarm[Sight]):
     (2012), "adaptive random topology". With small batches that takes several generations.
     """
 
-    lists_pairs: ClassVar[bool] = True  # False: of whom a particle sees, the best alone is asked for
+    lists_pairs: ClassVar[bool] = True  # False: the best in sight alone is asked for
 
     def __init__(
         self,

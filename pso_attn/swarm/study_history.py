@@ -111,10 +111,9 @@ class StudyReader:
         is_known = any(name in params or name in proposed for name in space.space.names)
         last = None if is_known or index < self._particles else earlier[index - self._particles]
         source = (frozen.number, frozen.state, frozen.datetime_start, frozen.datetime_complete)
-        key: tuple[Any, ...] = (space, index, *source, longest, best, last)
-        if not frozen.state.is_finished():
-            constraints = tuple(frozen.constraints.items())
-            key = (*key, tuple(params.items()), tuple(proposed.items()), constraints)
+        said = (params, proposed, frozen.constraints, frozen.intermediate_values)
+        told = (frozen.values, *(tuple(one.items()) for one in said))
+        key = (space, index, *source, *told, longest, best, last)
         if frozen.number in self._kept and self._kept[frozen.number][0] == key:
             return self._kept[frozen.number][1]
         if last is not None:

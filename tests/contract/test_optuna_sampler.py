@@ -453,6 +453,20 @@ def test_one_sampler_serves_studies_of_one_name_in_two_storages() -> None:
     assert {trial.params["label"] for trial in second.trials} <= {"c", "d"}
 
 
+@pytest.mark.parametrize("variant", ["pso", "pso-classic"])
+def test_a_study_of_the_same_trials_with_other_values_is_read_anew(variant: str) -> None:
+    first, second, fresh = (made(variant=variant) for _ in range(3))
+    first.optimize(bowl, n_trials=12)
+    second.sampler = first.sampler
+    for trial in first.get_trials():
+        trial.value = -trial.value
+        second.add_trial(trial)
+        fresh.add_trial(trial)
+    for study in (second, fresh):
+        study.optimize(bowl, n_trials=8)
+    assert all_params(second) == all_params(fresh)
+
+
 def test_enqueued_trials_are_taken_as_they_are_and_learned_from() -> None:
     study = made(n_particles=6)
     study.enqueue_trial({"x": 0.01, "y": 0.01})

@@ -284,14 +284,22 @@ import sys, time
 from pso_attn.evaluate.executors import ray_cluster
 ray_cluster.connect(sys.argv[1], None)
 from ray._private import utils, worker
-utils.publish_error_to_driver("raylet_died", "a node has gone", worker.global_worker.gcs_client)
+tell = lambda words: utils.publish_error_to_driver("own", words, worker.global_worker.gcs_client)
+tell("a node has gone")
 time.sleep(2)
 print("the result")
+ray_cluster.leave()
+import ray
+ray.init(sys.argv[1], logging_level="critical")
+tell("in a session of one's own")
+time.sleep(2)
 """
     python = [sys.executable, "-W", "ignore", "-c", driver, cluster.address]
     done = subprocess.run(python, capture_output=True, text=True, timeout=LIMIT_S, check=True)
-    assert done.stdout == "the result\n"
-    assert "a node has gone" not in done.stderr
+    result, _, own = done.stdout.partition("\n")
+    assert result == "the result"
+    assert "in a session of one's own" in own
+    assert "a node has gone" not in done.stderr + own
 
 
 def test_a_search_whose_head_has_gone_stops_and_goes_on_on_another_cluster(

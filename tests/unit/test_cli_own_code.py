@@ -335,6 +335,9 @@ def test_a_factory_is_searched_confirmed_and_trained(module: str) -> None:
     for command in (("verify",), ("confirm", "--seeds", "1"), ("train", "--steps", "40")):
         done = cli(command[0], "n", *command[1:])
         assert done.exit_code == 0, done.stderr
+    endless = cli("train", "n", "--steps", "999999999999")
+    assert endless.exit_code == 2
+    assert "most of it is for 999999999999 steps, so choose fewer" in endless.stderr
     exported = cli("export", "n", "--out", "x")
     assert exported.exit_code == 2
     assert "whose code cannot be exported; load the weights in" in exported.stderr
