@@ -17,8 +17,8 @@ from pso_attn.evaluate.order import DataOrder
 from pso_attn.evaluate.own_code import own_code
 from pso_attn.evaluate.own_factory import OwnFactory, state_of
 from pso_attn.evaluate.precision import autocast, check_precision, products_in
+from pso_attn.evaluate.scoring import scores_of
 from pso_attn.evaluate.smoothing import Smoothing
-from pso_attn.models.footprint import SCORED_TOGETHER
 from pso_attn.models.storage import gathered
 from pso_attn.seeding import training_seed
 from pso_attn.tasks.task import Split
@@ -122,16 +122,11 @@ class ModuleStack:
     def score(self, data: Split) -> list[dict[str, float]]:
         """Return the task's metrics on a split, on the device, for each row."""
         self.module.eval()
-        sums: dict[str, Tensor] = {}
-        with own_code(self.seeds[0], self.weights.device):
-            for first in range(0, len(data), SCORED_TOGETHER):
-                inputs = data.inputs[None, first : first + SCORED_TOGETHER]
-                targets = data.targets[None, first : first + SCORED_TOGETHER]
-                logits = self.forward(inputs).to(self.weights.dtype)
-                for name, value in self.factory.task.score(logits, targets).items():
-                    sums[name] = sums.get(name, 0) + value.double() * inputs.shape[1]
-        rows = torch.stack(list(sums.values())).div(len(data)).T.tolist()
-        return [dict(zip(sums, row, strict=True)) for row in rows]
+        device, dtype = self.weights.device, self.weights.dtype
+        with own_code(self.seeds[0], device), products_in("float32", device):
+            scores = scores_of(self.forward, self.factory.task, data, dtype)
+        rows = torch.stack([value.double() for value in scores.values()]).T.tolist()
+        return [dict(zip(scores, row, strict=True)) for row in rows]
 
     def first_bad_steps(self) -> list[int | None]:
         """Return for each row the first step, from 1, whose training loss was not finite."""

@@ -2,9 +2,11 @@
 
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor, nn
@@ -13,6 +15,7 @@ from pso_attn.errors import ConfigurationError
 from pso_attn.evaluate import ModuleEvaluator, ModuleMember, ModuleTraining, OwnFactory
 from pso_attn.evaluate.module_groups import alike
 from pso_attn.evaluate.order import DataOrder
+from pso_attn.models.footprint import SCORED_TOGETHER
 from pso_attn.space import own_knobs, read_space
 from pso_attn.tasks import Task, make_task
 from pso_attn.types import Budget, Candidate, Generation, History, Objective, Outcome, State
@@ -69,6 +72,29 @@ def test_modules_alike_in_a_batch_get_what_they_get_one_by_one(task: Task) -> No
     assert [len(group) for group in alone.groups] == [1, 1, 1, 1]
     for mine, its in zip(by_row(together), by_row(alone), strict=True):
         assert mine["loss"] == pytest.approx(its["loss"], rel=5e-6)
+
+
+@pytest.mark.parametrize("is_batched", [True, False])
+def test_a_metric_that_is_no_mean_is_of_the_whole_split(tmp_path: Path, is_batched: bool) -> None:
+    """Macro F1 of batches, averaged, is another number."""
+    drawn = np.random.default_rng(0).normal(size=(2000, 3))
+    label = np.where(drawn[:, 0] > 1.5, "rare", "often")
+    table = pd.DataFrame({**dict(zip("abc", drawn.T, strict=True)), "label": label})
+    table.to_csv(tmp_path / "rows.csv", index=False)
+    task = make_task("table", str(tmp_path / "rows.csv"), target="label")
+    data = task.validation
+    assert len(data) > 2 * SCORED_TOGETHER
+
+    def linear(settings: Any, info: Any) -> nn.Module:
+        return nn.Sequential(nn.Flatten(), nn.Linear(6, info.outputs))
+
+    training = trained(task, linear, [{"lr": 0.1}, {"lr": 0.2}], is_batched)
+    for position, found in enumerate(training.score()):
+        model = linear({}, task.info)
+        model.load_state_dict(training.true_parameters(position))
+        with torch.no_grad():
+            expected = task.score(model(data.inputs)[None], data.targets[None])
+        assert found == pytest.approx({k: float(v) for k, v in expected.items()}, abs=1e-6)
 
 
 def test_one_by_itself_gets_what_torchs_own_optimiser_gives(task: Task) -> None:
