@@ -39,7 +39,7 @@ class Plan:
     @property
     def identity(self) -> str:
         """Twelve hexadecimal digits that differ between plans."""
-        return hashlib.sha256(json.dumps(asdict(self)).encode()).hexdigest()[:12]
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:12]
 
     @property
     def scored(self) -> tuple[int, ...]:

@@ -86,7 +86,7 @@ def train_objective(
 def rehearse_objective(
     function: OwnObjective, generation: Generation, budget: Budget, objective: Objective
 ) -> dict[str, Any]:
-    """Return what a whole evaluation of the first particle, the defaults, took; nothing is stored.
+    """Return what a whole evaluation of the first particle took; nothing is stored.
 
     seconds_per_training: of it. search_seconds: all generations at that pace, none leaving early;
     a batched function is asked for one particle alone, so at most. Raises TrainingError where the
@@ -97,7 +97,7 @@ def rehearse_objective(
     settings, seeds = [trained[0].settings], trained[0].seeds[:1]
     (scored,) = score_objective(function, settings, seeds, budget, objective, "validation")
     if scored.error is not None:
-        raise TrainingError(f"the first particle, the defaults, fails: {scored.error}")
+        raise TrainingError(f"the first particle that is trained fails: {scored.error}")
     return {
         "trainings_per_generation": trainings,
         "seconds_per_training": scored.seconds,

@@ -258,10 +258,12 @@ def _machine(device: torch.device) -> str:
     return f"{platform.node()}, {name}, {device}, torch {torch.__version__}"
 
 
-def _cache_file() -> Path:
-    """Return the user's cache file: in XDG_CACHE_HOME, or in ~/.cache."""
-    folder = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(folder) / CACHE
+def _cache_file() -> Path | None:
+    """Return the user's cache file: in XDG_CACHE_HOME, or in ~/.cache; None without a home."""
+    with suppress(RuntimeError):
+        folder = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        return Path(folder) / CACHE
+    return None
 
 
 def _merged(one: Known, other: Known) -> Known:
@@ -277,8 +279,10 @@ def _merged(one: Known, other: Known) -> Known:
     return merged
 
 
-def _read(file: Path) -> Known:
+def _read(file: Path | None) -> Known:
     """Return what the cache knows; nothing where it is missing or damaged."""
+    if file is None:
+        return {}
     try:
         read = json.loads(file.read_text(encoding="utf-8"))
         return {
@@ -293,8 +297,10 @@ def _read(file: Path) -> Known:
         return {}
 
 
-def _write(file: Path, known: Known) -> None:
+def _write(file: Path | None, known: Known) -> None:
     """Keep what is known; a machine that cannot keep it measures again."""
+    if file is None:
+        return
     with suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
         draft = file.with_name(f"{file.name}.{os.getpid()}")

@@ -231,6 +231,17 @@ def test_a_cache_that_cannot_be_written_stops_nothing(
     assert planner.forecast(members, 60, 1).gain is not None
 
 
+def test_who_has_no_home_has_no_cache(
+    task: Task, members: list[Member], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", homeless)
+    assert Planner(task, CPU).forecast(members, 60, 1).gain is not None
+
+
 def test_the_quicker_recurrence_is_measured_and_remembered(
     tmp_path: Path, task: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
