@@ -198,7 +198,9 @@ def verdict(rows: Sequence[Mapping[str, Any]], gain: Mapping[str, Any]) -> str:
         best = f"{whose.capitalize()} themselves did best in the search"
         return f"{best}, so there is no gain to confirm."
     if gain["mean"] is None:
-        return "Nothing can be said: no seed finished for both the winner and the defaults."
+        errors = (f" ({row['error']})" for row in (defaults, winner) if row["error"] is not None)
+        why = next(errors, "")
+        return f"Nothing can be said: no seed finished for both the winner and the defaults{why}."
     values = " against ".join(number(row["test"][metric]["mean"]) for row in (winner, defaults))
     pairs = len(gain["per_seed"])
     shown = f"test {metric} {values} of {whose}, over {pairs} {unit}{'s' if pairs > 1 else ''}"
@@ -251,20 +253,28 @@ def _alike(space: Space, one: Trial, other: Trial) -> bool:
 def _train(
     parts: Parts, settings: Sequence[Settings], seeds: Sequence[int], report: Report | None
 ) -> list[list[Any]]:
-    """Train each of the settings on each seed, equal settings once; results by settings."""
+    """Train each of the settings on each seed, equal settings once; results by settings.
+
+    What cannot be trained, as the defaults may not, fails on each seed.
+    """
+    from pso_attn.evaluate import Scored
+
     distinct: list[Settings] = []
     for one in settings:
         if one not in distinct:
             distinct.append(one)
+    refusals = [None if parts.function is not None else parts.refusal(one) for one in distinct]
+    trained = [one for one, why in zip(distinct, refusals, strict=True) if why is None]
     results = parts.scored(
-        [one for one in distinct for _ in seeds],
-        [seed for _ in distinct for seed in seeds],
+        [one for one in trained for _ in seeds],
+        [seed for _ in trained for seed in seeds],
         "test",
         report,
     )
+    found = iter(results)
     by_settings = [
-        list(results[index * len(seeds) : (index + 1) * len(seeds)])
-        for index in range(len(distinct))
+        [next(found) if why is None else Scored(None, why, 0.0) for _ in seeds]
+        for why in refusals
     ]
     return [by_settings[distinct.index(one)] for one in settings]
 
@@ -294,6 +304,7 @@ def _row(
         "search_loss": search if trial.is_full else None,
         "test": {metric: _spread(metric, results) for metric in metrics},
         "failed": sum(result.error is not None for result in results),
+        "error": next((result.error for result in results if result.error is not None), None),
     }
 
 

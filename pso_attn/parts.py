@@ -200,8 +200,12 @@ class Parts:
         device = device or resolve_device(self.configuration.device)
         return OwnObjective(self.function, self.configuration.objective, batched, device)
 
-    def rehearsed(self, generation: Generation) -> dict[str, Any]:
-        """Return what a search will take, from some training of its first generation."""
+    def rehearsed(self, generation: Generation, workers: int) -> dict[str, Any]:
+        """Return what a search will take, from some training of its first generation.
+
+        workers: how many are to train it at once. Raises ConfigurationError where nothing of it
+        can be trained.
+        """
         from pso_attn.evaluate import (
             rehearse,
             rehearse_modules,
@@ -210,6 +214,12 @@ class Parts:
         )
         from pso_attn.evaluate.weights import rehearse_weights
 
+        if not generation.chunks:
+            violated = next(iter(generation.candidates[0].violations))
+            raise ConfigurationError(
+                f"{self.configuration.source}: nothing of the first generation can be trained: "
+                f"{violated}; narrow the space to what can"
+            )
         budget = self.configuration.budget
         if self.weights is not None:
             began = time.perf_counter()
@@ -224,7 +234,7 @@ class Parts:
         device = resolve_device(self.configuration.device)
         if self.factory is not None:
             return rehearse_modules(self.factory, generation, budget, device)
-        return rehearse(generation, self.task, budget, device)
+        return rehearse(generation, self.task, budget, device, workers)
 
     def refusal(self, settings: Settings) -> str | None:
         """Return why settings cannot be trained, in one sentence, or None."""

@@ -195,8 +195,9 @@ def rehearsal(parts: "Parts") -> tuple[dict[str, Any], list[Any]]:
     proposal = parts.sampler().propose(parts.space, before)
     with closing(parts.executor()) as executor:
         generation = parts.evaluator(executor=executor).plan(proposal, before)
-        together = min(executor.workers, len(generation.chunks)) or 1
-    measured = parts.rehearsed(generation)
+        workers = executor.workers
+    measured = parts.rehearsed(generation, workers)
+    together = min(workers, len(generation.chunks))
     around = sum(measured.get(name, 0.0) for name in ("first_training_seconds", "control_seconds"))
     measured["search_seconds"] = measured["search_seconds"] / together + around
     data = {} if parts.task is None else {"data": parts.task.describe()}

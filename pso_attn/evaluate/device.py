@@ -125,6 +125,11 @@ def cores() -> int:
     return len(process.cpu_affinity()) if has else psutil.cpu_count() or 1
 
 
+def threads_of_each(workers: int) -> int:
+    """Return on how many threads each of so many processes may train."""
+    return max(1, cores() // workers)
+
+
 def idle_threads(device: torch.device) -> int:
     """Return on how many threads tiles may train: idle cores, as many as PyTorch may use.
 

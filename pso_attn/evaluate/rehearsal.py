@@ -12,7 +12,12 @@ import torch
 from pso_attn.errors import DeviceError
 from pso_attn.evaluate.alone import AloneTraining
 from pso_attn.evaluate.chunk import Training
-from pso_attn.evaluate.device import is_out_of_memory, wait_for
+from pso_attn.evaluate.device import (
+    idle_threads,
+    is_out_of_memory,
+    threads_of_each,
+    wait_for,
+)
 from pso_attn.evaluate.member import Member, read_member
 from pso_attn.evaluate.planner import Planner, sample
 from pso_attn.evaluate.room import check_machine, chunk_bytes, in_words
@@ -26,10 +31,11 @@ STEPS = WARM_UP + TURNS * TURN_STEPS
 
 
 def rehearse(
-    generation: Generation, task: Task, budget: Budget, device: torch.device
+    generation: Generation, task: Task, budget: Budget, device: torch.device, workers: int = 1
 ) -> dict[str, Any]:
     """Return what was measured on the chunks of a planned generation; nothing is stored.
 
+    workers: who share the cores when it is trained; here they are timed one after another.
     seconds_per_training: batched, at full length, the scoring included. batching_gain: time of
     trainings one by one with plain modules, on as many threads, / batched, both measured now and
     in turns; what the planner once predicted is not said beside it. plans: how each chunk is cut,
@@ -38,7 +44,7 @@ def rehearse(
     Raises DeviceError where a chunk does not fit into memory.
     """
     try:
-        return _rehearsed(generation, task, budget, device)
+        return _rehearsed(generation, task, budget, device, workers)
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
@@ -55,15 +61,16 @@ def rehearse(
 
 
 def _rehearsed(
-    generation: Generation, task: Task, budget: Budget, device: torch.device
+    generation: Generation, task: Task, budget: Budget, device: torch.device, workers: int
 ) -> dict[str, Any]:
+    threads = min(idle_threads(device), threads_of_each(workers))
     batched = alone = 0.0
     memory, chunks, plans = list[list[int]](), list[int](), list[str]()
     planner = Planner(task, device)
     for particles in _members(generation, task):
         members = [member for own in particles for member in own]
         check_machine(members, task.info, budget.steps, device)
-        planned = planner.forecast(members, budget.steps, times=budget.generations)
+        planned = planner.forecast(members, budget.steps, threads, times=budget.generations)
         plans.append(planned.words)
 
         def seconds(cut: Cut, members: Sequence[Member] = members) -> list[float]:

@@ -167,7 +167,7 @@ def test_a_dry_run_asks_once_and_writes_nothing(module: str) -> None:
     assert said["search_seconds"] == pytest.approx(12 * said["seconds_per_training"])
     failing = cli("search", OWN, "--dry-run", "--set", f"objective={module}:broken")
     assert failing.exit_code == 1
-    assert "the defaults, fails: " in failing.stderr
+    assert "the first particle that is trained fails: " in failing.stderr
     assert not Path("runs").exists()
 
 

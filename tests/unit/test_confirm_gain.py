@@ -117,7 +117,8 @@ def test_seeds_at_which_one_side_failed_are_left_out_of_the_pairs() -> None:
 
 
 def row(role: str, heads: int, mean: float | None) -> dict[str, Any]:
-    return {"role": role, "settings": {"heads": heads}, "test": {"loss": {"mean": mean}}}
+    test = {"loss": {"mean": mean}}
+    return {"role": role, "settings": {"heads": heads}, "test": test, "error": None}
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,11 @@
 """What cannot be trained is named before anything is: file, key, what came, what would do."""
 
+import json
 import re
 import tomllib
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -344,3 +346,42 @@ def test_a_default_that_cannot_work_is_named_by_the_key_that_would_change_it() -
     told = "my.toml: model.batch_size: batch_size = 32 exceeds the 20 training examples; choose at"
     with pytest.raises(ConfigurationError, match=re.escape(told)):
         check_reach(made.space, few, {"d_model"}, "my.toml")
+
+
+UNTRAINABLE = """
+task = "digits"
+[model]
+d_model = 12
+layers = 1
+[search]
+positions = { choices = ["rotary", "learned"], default = "rotary" }
+head_dim = { choices = [5, 4], default = 5 }
+[budget]
+particles = 3
+generations = 2
+steps = 3
+"""
+
+
+def test_defaults_that_cannot_be_trained_end_neither_a_confirmation_nor_a_rehearsal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("space.toml").write_text(UNTRAINABLE)
+
+    def cli(*arguments: str) -> Any:
+        return CliRunner().invoke(app, arguments)
+
+    nothing = cli("search", "space.toml", "--dry-run", "--particles", "1", "--sampler", "random")
+    assert nothing.exit_code == 2
+    assert "nothing of the first generation can be trained: positions" in nothing.stderr
+    assert not Path("runs").exists()
+    assert cli("search", "space.toml", "--run", "r").exit_code == 0
+    confirmed = cli("confirm", "r", "--seeds", "2", "--json")
+    assert confirmed.exit_code == 0, confirmed.stderr
+    document = json.loads(confirmed.stdout)
+    defaults, winner = document["rows"][:2]
+    assert (defaults["failed"], winner["failed"]) == (2, 0)
+    assert "head_dim = 5 is odd" in defaults["error"]
+    assert winner["test"]["loss"]["mean"] > 0
+    assert "head_dim = 5 is odd" in document["verdict"]

@@ -10,6 +10,7 @@ import torch
 from typer.testing import CliRunner
 
 from pso_attn.cli.app import app
+from pso_attn.evaluate.planner import Planner
 from pso_attn.evaluate.rehearsal import STEPS, TURNS, WARM_UP, whole_seconds
 from pso_attn.evaluate.rungs import scored_steps
 from pso_attn.types import Budget
@@ -75,6 +76,27 @@ def test_a_dry_run_says_the_gain_that_it_measured_and_no_other(
     assert "predicted gain of the batch" in dry.stdout
     assert "planned: 2 trainings" in dry.stdout
     assert dry.stdout.count("predicted") == 1
+
+
+def test_workers_are_planned_on_the_cores_that_each_will_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("pso_attn.evaluate.rehearsal.idle_threads", lambda device: 2)
+    monkeypatch.setattr("pso_attn.evaluate.device.cores", lambda: 2)
+    planned, forecast = list[int | None](), Planner.forecast
+
+    def noted(self: Any, members: Any, steps: int, threads: int, times: int) -> Any:
+        planned.append(threads)
+        return forecast(self, members, steps, threads, times)
+
+    monkeypatch.setattr(Planner, "forecast", noted)
+    for workers in (1, 2):
+        where = ("--executor", "processes", "--workers", str(workers), "--dry-run")
+        dry = CliRunner().invoke(app, ["search", *SMALL, "--set", "budget.steps=20", *where])
+        assert dry.exit_code == 0, dry.stderr
+    assert planned == [2, 1, 1]
 
 
 @pytest.mark.parametrize(("alone_s", "share"), [(0.5, "25%"), (1.9, "95%"), (4.0, None)])

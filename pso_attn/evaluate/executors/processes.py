@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from pso_attn.errors import TrainingError
-from pso_attn.evaluate.device import cores, memory_budget_bytes
+from pso_attn.evaluate.device import cores, memory_budget_bytes, threads_of_each
 from pso_attn.evaluate.executors.attempts import Attempt, Attempts, End
 from pso_attn.evaluate.executors.portable import pickled
 from pso_attn.evaluate.executors.worker import ANSWER, ERROR, LOST, READY, SAID, serve
@@ -48,7 +48,7 @@ class ProcessExecutor:
         self._load, self._is_repeatable = pickled(trainer), trainer.is_repeatable
         self._timeout_s = inf if chunk_timeout_s is None else chunk_timeout_s
         self._started: dict[int, _Worker] = {}  # by place, of which there is one a worker
-        self._threads = max(1, cores() // workers)
+        self._threads = threads_of_each(workers)
         crowded = device.type == "cpu" and workers > cores()
         self.notes: tuple[str, ...] = ()
         if crowded:
