@@ -273,8 +273,7 @@ def _train(
     )
     found = iter(results)
     by_settings = [
-        [next(found) if why is None else Scored(None, why, 0.0) for _ in seeds]
-        for why in refusals
+        [next(found) if why is None else Scored(None, why, 0.0) for _ in seeds] for why in refusals
     ]
     return [by_settings[distinct.index(one)] for one in settings]
 

@@ -22,6 +22,7 @@ from pso_attn.checkpoints import (
 from pso_attn.errors import ConfigurationError, RunError, StorageError
 from pso_attn.evaluate.device import one_thread
 from pso_attn.models import PlainModel, TaskInfo, family_of, read_model
+from pso_attn.models.load import loss_of
 from pso_attn.models.standalone import standalone_source
 from pso_attn.runs import LoadedRun
 from pso_attn.store.atomic import write_folder_atomically
@@ -163,11 +164,14 @@ def _batched_loss(
     weights: Mapping[str, torch.Tensor],
     sample: Mapping[str, torch.Tensor],
 ) -> float:
-    """Return the loss on the sample of the model as a swarm of one, which the search trains."""
+    """Return the loss on the sample of the model as a swarm of one, which the search trains.
+
+    It is the loss that load.py knows: a task of one's own may have been trained by another.
+    """
     swarm_type = family_of(settings).swarm
     swarm = swarm_type.started([read_model(settings, task.info)], task.info, [0])
     swarm.storage.take(0, weights)
-    return float(task.loss(swarm.forward(sample["inputs"][None]), sample["targets"][None])[0])
+    return float(loss_of(swarm.forward(sample["inputs"][None])[0], sample["targets"]))
 
 
 def _refuse_taken(out: Path) -> None:

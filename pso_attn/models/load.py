@@ -35,20 +35,20 @@ def load_model(folder: Path = HERE) -> torch.nn.Module:
 
 
 def check(folder: Path = HERE) -> dict[str, float]:
-    """Return the loss on the stored sample, and what the search's model had.
-
-    It is the mean cross-entropy of classes, the mean squared error of numbers.
-    """
+    """Return the loss on the stored sample, and what the search's model had."""
     sample = _tensors(folder / "sample.safetensors")
     with torch.no_grad():
         logits = load_model(folder)(sample["inputs"])
-    targets = sample["targets"]
+    loss = loss_of(logits, sample["targets"])
+    return {"loss": float(loss), "expected": float(sample["expected"])}
+
+
+def loss_of(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Return the mean cross-entropy of classes, the mean squared error of numbers."""
     if targets.is_floating_point():
         answers = logits.squeeze(-1)  # a forecast's targets say more than the horizon's numbers
-        loss = mse_loss(answers, targets[..., : answers.shape[-1]])
-    else:
-        loss = cross_entropy(logits.flatten(0, -2), targets.flatten())
-    return {"loss": float(loss), "expected": float(sample["expected"])}
+        return mse_loss(answers, targets[..., : answers.shape[-1]])
+    return cross_entropy(logits.flatten(0, -2), targets.flatten())
 
 
 def _tensors(path: Path) -> dict[str, torch.Tensor]:

@@ -29,22 +29,35 @@ def write_atomically(path: Path, data: bytes) -> None:
 def write_folder_atomically(path: Path, files: Mapping[str, bytes]) -> None:
     """Leave the folder `path`, absent or empty before, holding exactly these files.
 
-    Raises OSError where it cannot be made; nothing is left behind then.
+    An empty one is filled, since somebody may stand in it or have mounted it: there a kill may
+    leave some of the files. Raises OSError where it cannot be made; nothing is left behind then.
     """
     path = path.resolve()
+    if path.is_dir():
+        _fill(path, files)
+        return
     missing = [parent for parent in path.parents if not parent.exists()]
     building = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         building.mkdir(parents=True)
-        for name, data in files.items():
-            write_atomically(building / name, data)
-        os.replace(building, path)  # takes the place of an empty folder
+        _fill(building, files)
+        os.replace(building, path)
     except BaseException:
         shutil.rmtree(building, ignore_errors=True)
         for parent in missing:
             parent.rmdir() if parent.is_dir() and not any(parent.iterdir()) else None
         raise
     sync_folder(path.parent)
+
+
+def _fill(folder: Path, files: Mapping[str, bytes]) -> None:
+    try:
+        for name, data in files.items():
+            write_atomically(folder / name, data)
+    except BaseException:
+        for name in files:
+            (folder / name).unlink(missing_ok=True)
+        raise
 
 
 def sync_folder(folder: Path) -> None:

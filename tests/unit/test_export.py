@@ -20,8 +20,9 @@ from pso_attn.cli.app import app
 from pso_attn.errors import ConfigurationError, StorageError
 from pso_attn.export import export_run, exported_files
 from pso_attn.models import MODEL_KNOBS, TaskInfo, family_of, read_transformer
+from pso_attn.models.load import loss_of
 from pso_attn.space import read_space
-from pso_attn.store.atomic import write_folder_atomically
+from pso_attn.store.atomic import write_atomically, write_folder_atomically
 from pso_attn.tasks import Task, make_task
 from pso_attn.tasks.task import Split
 
@@ -197,6 +198,62 @@ def test_models_of_tables_are_rebuilt_without_the_package(tmp_path: Path) -> Non
         (found,) = checked(tmp_path / name)
         assert found["expected"] == loss
         assert found["loss"] == pytest.approx(loss, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["digits", "text", "wine", "diabetes"])
+def test_the_loss_that_is_compared_is_the_one_that_was_trained(name: str, text: Task) -> None:
+    of_table = name in ("wine", "diabetes")
+    task = make_task("table", f"sklearn:{name}") if of_table else make_task("digits")
+    task = text if name == "text" else task
+    targets = task.validation.targets[:8]
+    places = task.validation.inputs.shape[1:2] if task.info.per_token else ()
+    logits = torch.randn(1, 8, *places, task.info.outputs)
+    trained = task.loss(logits, targets[None])[0]
+    assert loss_of(logits[0], targets) == pytest.approx(float(trained), rel=1e-6)
+
+
+def test_a_task_of_ones_own_with_another_loss_is_compared_by_the_usual_one(tmp_path: Path) -> None:
+    table = make_task("table", "sklearn:diabetes")
+    own = SimpleNamespace(
+        name="own",
+        info=table.info,
+        validation=table.validation,
+        loss=lambda logits, targets: (logits.squeeze(-1) - targets).abs().mean(1),
+        preprocessing=table.preprocessing,
+    )
+    task: Any = own
+    loss, files = exported_files(task, {"heads": 2}, weights_of(task, {"heads": 2}))
+    write_folder_atomically(tmp_path / "own", files)
+    (found,) = checked(tmp_path / "own")
+    assert found["loss"] == pytest.approx(loss, rel=1e-5)
+
+
+def test_an_empty_folder_is_filled_where_it_is(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody may stand in it, or have mounted it, or have rights to it alone."""
+    (tmp_path / "out").mkdir(mode=0o750)
+    before = (tmp_path / "out").stat()
+    monkeypatch.chdir(tmp_path / "out")
+    result = cli("export", "digits", "--out", ".", "--runs-dir", runs)
+    assert result.exit_code == 0, result.stderr
+    assert Path("load.py").exists()
+    after = (tmp_path / "out").stat()
+    assert (after.st_ino, after.st_mode) == (before.st_ino, before.st_mode)
+
+
+def test_an_empty_folder_that_cannot_be_filled_is_left_empty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, data: bytes) -> None:
+        if path.name == "two":
+            raise OSError(28, "No space left on device")
+        write_atomically(path, data)
+
+    monkeypatch.setattr("pso_attn.store.atomic.write_atomically", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_folder_atomically(tmp_path, {"one": b"1", "two": b"2"})
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_best_of_a_search_is_exported_and_after_train_what_that_made(
