@@ -20,7 +20,7 @@ from pso_attn.attention.drops import Noise
 from pso_attn.attention.layer import FUSED_TOKENS, LayerSettings
 from pso_attn.attention.learned import NOTHING, LearnedTensors
 from pso_attn.attention.narrow import product
-from pso_attn.attention.padding import Padding
+from pso_attn.attention.padding import Padding, hiding
 from pso_attn.attention.plain import attended, fused
 from pso_attn.attention.products import Products
 from pso_attn.attention.scores import Mask
@@ -40,6 +40,7 @@ class BlockLowRank:
         """Prepare the data of each particle; `like` gives dtype and device."""
         first = members[0]
         self._block, self._missing = first.block, -length % first.block
+        self._rank = first.rank
         self._products = Products([member.sharpness for member in members], first.head_dim, like)
         self.scale = self._products.scale
         self._normalise = WithSink([member.sink for member in members], first.heads, like)
@@ -71,12 +72,17 @@ class BlockLowRank:
             return attended(*self._products.operands(q, k, learned), v, self._bias, noise)
         scores = self._products(q, k, learned) + self._bias
         if padding is not None:
-            missing = scores.shape[-1] - padding.bias.shape[-1]
-            scores = scores + pad(padding.bias, (0, missing))
+            scores = scores + torch.cat([padding.bias, self._hiding(padding.real)], -1)
         weights = self._normalise(scores, learned)
         if noise is not None:
             weights = noise.drop(weights)
         return product(weights, v)
+
+    def _hiding(self, real: torch.Tensor) -> torch.Tensor:
+        """Return what hides rows of blocks without a real token, (P, B, 1, T, blocks · r)."""
+        blocks = pad(real[..., 0], (0, self._missing)).unflatten(-1, (-1, self._block))
+        rows = blocks.amax(-1).repeat_interleave(self._rank, -1)  # (P, B, 1, blocks · r)
+        return hiding(real, rows[..., None, :])
 
     def _rows(self, x: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         """Return each block's rows, (P, B, H, blocks · r, d). weights: (P, r, n)."""

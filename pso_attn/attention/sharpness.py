@@ -15,6 +15,8 @@ from pso_attn.attention.kinds import COMPARING
 from pso_attn.attention.learned import Learned
 from pso_attn.space.knob import Knob
 
+COLDEST = 1e-3  # of temperatures, where they are learned by token as well
+
 KNOBS = (
     Knob(
         "temperature",
@@ -23,7 +25,7 @@ KNOBS = (
         low=0.25,
         high=4.0,
         log=True,
-        minimum=1e-3,
+        minimum=COLDEST,
         maximum=1e3,
         default=1.0,
         neutral=1.0,

@@ -23,6 +23,7 @@ from pso_attn.attention.block_low_rank import far_and_near
 from pso_attn.attention.drops import kept_share
 from pso_attn.attention.padding import FAR
 from pso_attn.attention.retention import retained
+from pso_attn.attention.sharpness import COLDEST
 from pso_attn.attention.span import ramp_tokens
 from pso_attn.models.info import TaskInfo
 
@@ -112,7 +113,7 @@ class Attention(nn.Module):
             heads = self._by_block(x, q, k, v, noise, real)
         else:
             q, k = self._sharpened(x, q, k)
-            heads = self._weighted(q, k, v, _hiding(self.bias.to(q), real), noise)
+            heads = self._weighted(q, k, v, _hiding(self.bias.to(q), real, real), noise)
         heads = self._without_dropped(heads, noise)
         joined: Tensor = self.output(heads.transpose(1, 2).flatten(-2))
         return joined
@@ -144,6 +145,7 @@ class Attention(nn.Module):
             return q / self.log_temperature.exp()[:, None, None], k
         if sharpness.learned == "token":
             temperature = softplus(self.token_temperature(x), threshold=40.0)  # (B, T, H)
+            temperature = temperature.clamp(min=COLDEST)
             return q / temperature.transpose(1, 2)[..., None], k
         return q / self.temperature.to(q), k
 
@@ -220,7 +222,11 @@ class Attention(nn.Module):
         q, k = self._sharpened(x, q, rows[0])
         bias = torch.zeros_like(self.unseen, dtype=x.dtype)
         bias = bias.masked_fill(self.unseen, float("-inf"))
-        return self._weighted(q, k, rows[1], _hiding(bias, real), noise)
+        there = real
+        if real is not None:
+            parts = [part.any(-1, keepdim=True) for part in real.split(block, -1)]
+            there = torch.cat([real, *(part.expand(-1, self.layer.rank) for part in parts)], -1)
+        return self._weighted(q, k, rows[1], _hiding(bias, real, there), noise)
 
     def _retained(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         products = (q @ k.transpose(-1, -2)) / self.layer.head_dim**0.5
@@ -240,15 +246,15 @@ def _real_ones(x: Tensor, real: Tensor | None) -> Tensor:
     return x if real is None else x.masked_fill(~real[:, None, :, None], 0.0)
 
 
-def _hiding(bias: Tensor, real: Tensor | None) -> Tensor:
+def _hiding(bias: Tensor, real: Tensor | None, there: Tensor | None) -> Tensor:
     """Return bias (…, T, keys), for each example (B, H, T, keys) where some tokens are padding.
 
-    real: (B, T) of the first T keys; what comes after them is not padding.
+    real: (B, T) of queries. there: (B, keys), which keys stand for a real token.
     """
-    if real is None:
+    if real is None or there is None:
         return bias
-    hidden = (~real).to(bias) * FAR
-    return bias + pad(hidden, (0, bias.shape[-1] - real.shape[-1]))[:, None, None]
+    far = torch.where(real, float("-inf"), FAR).to(bias)[:, None, :, None]
+    return bias + far.where(~there[:, None, None], 0.0)
 
 
 def _turns(length: int, width: int, base: float) -> Tensor:

@@ -7,6 +7,7 @@ from torch.nn.functional import softplus
 
 from pso_attn.attention.alike import by_gemm, in_vectors
 from pso_attn.attention.learned import NOTHING, LearnedTensors
+from pso_attn.attention.sharpness import COLDEST
 from pso_attn.models.storage import Segment
 
 
@@ -62,7 +63,7 @@ class Shares:
 
 
 def _softplus(x: Tensor) -> Tensor:
-    return softplus(x, threshold=40.0)
+    return softplus(x, threshold=40.0).clamp(min=COLDEST)
 
 
 def _cut(segment: Segment, groups: Sequence[tuple[int, int]]) -> tuple[list[int], list[int]]:

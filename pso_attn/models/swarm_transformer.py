@@ -271,7 +271,7 @@ def _mean(x: Tensor, padding: Padding | None) -> Tensor:
     if padding is None:
         return x.mean(2)
     real = padding.real[:, :, 0]  # (N or 1, B, T, 1)
-    return (x * real).sum(2) / real.sum(2)
+    return (x * real).sum(2) / real.sum(2).clamp(min=1)
 
 
 def _rates(rates: Sequence[float], like: Tensor) -> DropRates | None:

@@ -50,6 +50,11 @@ class Block(nn.Module):
         return noise.drop(flat[None])[0].view_as(x)
 
 
+def _mean(x: Tensor, real: Tensor) -> Tensor:
+    """Return the mean of each example's real tokens, (B, C) of (B, T, C); real: (B, T, 1)."""
+    return x.masked_fill(~real, 0.0).sum(1) / real.sum(1).clamp(min=1)
+
+
 class Transformer(PlainModel):
     """A pre-norm transformer for classification, or for answers at every position or the last."""
 
@@ -80,12 +85,10 @@ class Transformer(PlainModel):
         for index, block in enumerate(self.blocks):
             x = block(x, self._noise(index, keys), real)
         x = self.norm(x)
-        if real is not None:
-            x = x.masked_fill(~real[..., None], 0.0)
         if self.info.horizon:
             x = x[:, -self.info.horizon :]
         elif not self.info.per_token:
-            x = x.mean(1) if real is None else x.sum(1) / real.sum(1, keepdim=True)
+            x = x.mean(1) if real is None else _mean(x, real[..., None])
         logits: Tensor = self.head(x)
         return logits
 

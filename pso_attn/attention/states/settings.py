@@ -74,12 +74,11 @@ class StateAttention:
         return tuple(found)
 
 
-def read_attention(
-    settings: Mapping[str, Any], width: int, is_decoding: bool = False
-) -> StateAttention:
+def read_attention(settings: Mapping[str, Any], width: int, horizon: int = 0) -> StateAttention:
     """Return how states of `width` columns are attended to, once or by each step of a decoder.
 
-    Raises ConfigurationError where the settings cannot work.
+    horizon: how many steps a decoder has, 0 where there is none. Raises ConfigurationError where
+    the settings cannot work.
     """
     score = settings.get("score", "additive")
     is_querying = score in QUERYING
@@ -99,10 +98,16 @@ def read_attention(
         )
     query = settings.get("query", "last") if is_querying else ""
     flow = bool(settings.get("bidirectional_attention", False))
+    is_decoding = horizon > 0
     if flow and not is_decoding:
         raise ConfigurationError(
             "bidirectional_attention = true is between an encoder and a decoder, and this task "
             "asks for one answer to a sequence, which no decoder gives; leave it out"
+        )
+    if flow and horizon == 1:
+        raise ConfigurationError(
+            "bidirectional_attention = true shows the encoder the decoder's earlier states, and a "
+            "horizon of 1 has none; leave it out, or forecast further"
         )
     if is_decoding and query != "last":
         asked = f'query = "{query}"' if query else f'score = "{score}"'

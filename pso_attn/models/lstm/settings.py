@@ -167,7 +167,7 @@ def read_lstm(settings: Mapping[str, Any], info: TaskInfo) -> LstmSettings:
         start_scale=float(given["start_scale"]),
         last_state=bool(given["last_state"]),
         recurrence=given["recurrence"],
-        attention=read_attention(given, directions * hidden, info.horizon > 0),
+        attention=read_attention(given, directions * hidden, info.horizon),
         horizon=info.horizon,
     )
 

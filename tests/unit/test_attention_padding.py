@@ -1,0 +1,98 @@
+"""Padding: nobody attends to it, whatever its scores, and every model does the same with it."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from pso_attn.attention.sharpness import COLDEST
+from pso_attn.errors import ConfigurationError
+from pso_attn.models import Swarm, TaskInfo, read_model, swarm_type
+
+MECHANISMS = (
+    "softmax",
+    "sparse",
+    "top_k",
+    "talking_heads",
+    "block_low_rank",
+    "low_rank",
+    "linear",
+)
+
+
+def info(length: int, **more: Any) -> TaskInfo:
+    return TaskInfo(
+        **{
+            "tokens": 9,
+            "features": None,
+            "length": length,
+            "outputs": 3,
+            "causal": False,
+            "per_token": False,
+            "padded": True,
+            **more,
+        }
+    )
+
+
+def swarm(known: TaskInfo, **own: Any) -> Swarm:
+    model = read_model({"layers": 2, "d_model": 16, "heads": 4, **own}, known)
+    return swarm_type(model).started([model], known, [0])
+
+
+def inputs(length: int, real: int) -> torch.Tensor:
+    drawn = torch.randint(1, 9, (1, 6, length), generator=torch.Generator().manual_seed(0))
+    return drawn.where(torch.arange(length) < real, 0)
+
+
+@pytest.mark.parametrize("mechanism", MECHANISMS)
+def test_what_stands_for_padding_changes_no_answer_at_the_coldest_temperature(
+    mechanism: str,
+) -> None:
+    sharp = {"temperature": COLDEST} if mechanism != "linear" else {}
+    sharp |= {"qk_norm": True} if mechanism not in ("linear", "low_rank") else {}
+    one = swarm(info(24), mechanism=mechanism, **sharp)
+    before = one.forward(inputs(24, 5))
+    with torch.no_grad():
+        one.storage.whole("embedding")[:, 0] += 5.0
+    assert torch.equal(one.forward(inputs(24, 5)), before)
+
+
+def test_blocks_without_a_token_take_no_weight() -> None:
+    own = {"mechanism": "block_low_rank", "block_tokens": 4, "rank": 2, "positions": "none"}
+    short, long = (
+        swarm(info(length), **own).forward(inputs(48, 6)[..., :length]) for length in (16, 48)
+    )
+    torch.testing.assert_close(short, long)
+
+
+@pytest.mark.parametrize("mechanism", MECHANISMS)
+@pytest.mark.parametrize("more", [{}, {"per_token": True}, {"per_token": True, "horizon": 3}])
+def test_a_plain_model_does_the_same_with_padding(mechanism: str, more: dict[str, Any]) -> None:
+    one, drawn = swarm(info(12, **more), mechanism=mechanism), inputs(12, 5)
+    drawn[0, 0] = 0  # an example of nothing
+    torch.manual_seed(0)
+    with torch.no_grad():
+        one.storage.weights += 0.2 * torch.randn(one.storage.weights.shape)
+        expected = one.forward(drawn)[0]
+        found = one.extract(0).eval()(drawn[0])
+    assert expected.isfinite().all()
+    near = 5e-3 if mechanism == "sparse" else 1e-5  # of nothing, scores far down have few digits
+    torch.testing.assert_close(found, expected, atol=near, rtol=near)
+
+
+def test_a_temperature_by_token_never_freezes() -> None:
+    one = swarm(info(12), adaptive_temperature=True)
+    with torch.no_grad():
+        one.storage.whole("blocks.0.attention.token_temperature_bias")[:] = -150.0
+    logits = one.forward(inputs(12, 5))
+    one.storage.differentiate(logits.sum())
+    assert one.storage.gradients.isfinite().all()
+    found = one.extract(0).eval()(inputs(12, 5)[0])
+    torch.testing.assert_close(found, logits[0], atol=1e-5, rtol=1e-5)
+
+
+def test_an_encoder_has_nothing_to_see_of_a_decoder_of_one_step() -> None:
+    known = info(12, tokens=None, features=2, per_token=True, padded=False, horizon=1)
+    with pytest.raises(ConfigurationError, match="a horizon of 1 has none"):
+        read_model({"family": "lstm", "bidirectional_attention": True}, known)
