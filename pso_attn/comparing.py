@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from pso_attn.config import Configuration
+from pso_attn.configured_space import naming
 from pso_attn.driving import DrivenRun, begin_run, prepare, resume_run
 from pso_attn.errors import ConfigurationError, NotBegunError, RunError
 from pso_attn.imports import refuse_imports
 from pso_attn.parts import Parts
 from pso_attn.report.contest import Cell, Contest
 from pso_attn.runs import LoadedRun, load_run
-from pso_attn.samplers import make_sampler
+from pso_attn.samplers import check_sampler, make_sampler
 from pso_attn.store import OptunaStore, is_run
 from pso_attn.store.folder import checked_name
 from pso_attn.types import History, Proposal, Sampler
@@ -85,6 +86,9 @@ def plan_comparison(
             refuse_imports(candidate)
         make_sampler(candidate)
     parts = prepare(_with_sampler(configuration, samplers[0]), allow_import)
+    with naming(configuration.source):
+        for sampler in samplers[1:]:
+            check_sampler(make_sampler(_with_sampler(configuration, sampler)), parts.space)
     shared = replace(parts.configuration, sampler=configuration.sampler, swarm=configuration.swarm)
     parts = replace(parts, configuration=shared)
     others = [sampler for sampler in samplers if sampler != configuration.sampler]

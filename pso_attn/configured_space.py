@@ -54,12 +54,13 @@ def make_space(
     return _read(configuration, derive)
 
 
-def make_bare_space(configuration: Configuration) -> Space:
+def make_bare_space(configuration: Configuration, has_starts: bool = False) -> Space:
     """Return the space without constraints and starts: enough to read what is stored.
 
-    It needs no task, so a run can be shown when its data are gone.
+    It needs no task, so a run can be shown when its data are gone. has_starts: with starts.
     """
-    space = _read(replace(configuration, constraints=(), starts=()), None)
+    starts = configuration.starts if has_starts else ()
+    space = _read(replace(configuration, constraints=(), starts=starts), None)
     return replace(space, weights=configuration.weight_coordinates or 0)
 
 

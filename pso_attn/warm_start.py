@@ -59,7 +59,7 @@ def warm_started(configuration: Configuration, reference: str, runs_dir: Path) -
             f"--warm-start {reference} has no completed trial{' of a finite value' * finite}"
             f"{' within its constraints' * within} to start from"
         )
-    space = make_bare_space(configuration)
+    space = make_bare_space(configuration, has_starts=True)
     if not space.coordinates:
         raise ConfigurationError(
             f"--warm-start {reference} brings settings, and {configuration.source} searches "
@@ -113,11 +113,11 @@ def _mapped(space: Space, found: Candidate) -> tuple[_Table, _Table]:
 
 
 def _picked(space: Space, mapped: Sequence[tuple[_Table, _Table]], most: int) -> _Picked:
-    """Return the first settings that differ from each other and from the defaults.
+    """Return the first settings that differ from each other and from the space's own starts.
 
     mapped: what is searched here of each trial, and what is outside, the best first.
     """
-    seen = {space.encode({}).tobytes()}
+    seen = {start.tobytes() for start in space.starts}
     starts: list[_Table] = []
     outside: list[_Table] = []
     passed: list[_Table] = []

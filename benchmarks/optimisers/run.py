@@ -119,15 +119,19 @@ def run_job(job: Job) -> tuple[object, ...]:
 
 
 def finished(path: Path) -> set[tuple[str, ...]]:
-    """Return the keys of the searches that a file holds; ConfigurationError for another file."""
-    if not path.exists():
-        return set()
-    key = (*COLUMNS[:3], "seed")
-    with path.open(newline="") as file:
-        rows = csv.DictReader(file)
-        if not {*key} <= {*(rows.fieldnames or ())}:
-            raise ConfigurationError(f"{path} is no file of this program; give --out another name")
-        return {tuple(row[name] for name in key) for row in rows}
+    """Return the keys of the searches that a file holds; ConfigurationError for another file.
+
+    What a kill left of a line that was being written is taken away.
+    """
+    written = path.read_text() if path.exists() else ""
+    whole = written[: written.rfind("\n") + 1]
+    key, rows = (*COLUMNS[:3], "seed"), csv.DictReader(whole.splitlines())
+    begun = ",".join(COLUMNS).startswith(written)  # of its header at most, or empty
+    if not begun and not {*key} <= {*(rows.fieldnames or ())}:
+        raise ConfigurationError(f"{path} is no file of this program; give --out another name")
+    if whole != written:
+        path.write_text(whole)
+    return {tuple(row[name] for name in key) for row in rows}
 
 
 def numbers(text: str) -> list[int]:
@@ -200,7 +204,9 @@ def main() -> None:
             for problem in problems
             for name in asked.samplers.split(",")
         ]
-        jobs = [job for job in jobs if job.key not in done]
+        jobs = list({job.key: job for job in jobs if job.key not in done}.values())
+        if asked.workers < 1:
+            raise ConfigurationError(f"--workers is {asked.workers}; give at least 1")
         for name in {job.sampler for job in jobs}:
             maker(name)
         _write(asked.out, jobs, asked.workers)
@@ -221,7 +227,7 @@ def _options(text: str) -> Mapping[str, Any]:
 
 def _write(path: Path, jobs: Sequence[Job], workers: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    is_new = not path.exists()
+    is_new = not path.exists() or not path.stat().st_size
     began = time.monotonic()
     with path.open("a", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")

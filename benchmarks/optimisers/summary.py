@@ -116,8 +116,8 @@ def ranks(rows: pd.DataFrame) -> pd.DataFrame:
     table = pd.DataFrame({at: wide[at].mean() for at in CHECKPOINTS})
     by_problem = wide["whole"].groupby("problem").mean()
     table["rank"] = by_problem.rank(axis=1).mean()
-    table["seconds"] = rows.groupby("sampler").seconds.mean()
-    table["searches"] = rows.groupby("sampler").size()
+    seconds = rows.pivot_table(index=KEY, columns="sampler", values="seconds")
+    table["seconds"] = seconds.loc[wide.index].mean()
     return table.sort_values("rank")
 
 

@@ -84,7 +84,7 @@ class Distribution:
         c_mu = 2.0 * (mass - 2.0 + 1.0 / mass) / ((count + 2.0) ** 2 + mass)  # eq. 58
         c_mu = min(1.0 - c_one, c_mu)
         updates = self.updates + 1
-        grown = math.sqrt(1.0 - (1.0 - c_sigma) ** (2 * (updates + 1)))
+        grown = math.sqrt(1.0 - (1.0 - c_sigma) ** (2 * updates))
         going = float(ratio < (1.4 + 2.0 / (count + 1.0)) * grown)  # h_sigma
         path = (1.0 - c_path) * self.path  # eq. 45
         path = path + going * math.sqrt(c_path * (2.0 - c_path) * mass) * step

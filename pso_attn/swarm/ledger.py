@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pso_attn.space import Space
+from pso_attn.swarm.ranking import fidelity
 from pso_attn.types import Array, History, State, Trial
 
 Counts = NDArray[np.int64]
@@ -66,7 +67,7 @@ class Ledger:
             np.vstack((self.positions, positions)),
             np.vstack((self.points, points)),
             np.append(self.losses, losses),
-            np.append(self.fidelities, [_fidelity(trial) for trial in trials]),
+            np.append(self.fidelities, [fidelity(trial) for trial in trials]),
             np.append(self.again, again),
             np.append(self.violations, violations),
             frozenset(known),
@@ -118,8 +119,3 @@ def _loss(trial: Trial, history: History) -> float:
 def _violation(trial: Trial) -> float:
     """Return by how much the trial breaks constraints, in all; 0 where it breaks none."""
     return float(sum(max(0.0, amount) for amount in trial.candidate.violations.values()))
-
-
-def _fidelity(trial: Trial) -> float:
-    """Return the fraction of the steps that the loss stands for; below 1 unless it is full."""
-    return 1.0 if trial.is_full else min(trial.outcome.fidelity, 1.0 - 1e-9)

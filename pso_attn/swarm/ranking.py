@@ -17,7 +17,12 @@ def merit(history: History, trial: Trial) -> Merit:
     loss = history.loss(trial)
     if trial.outcome.state is State.FAIL or not np.isfinite(loss):
         return 0.0, float("inf")
-    return -1.0 if trial.is_full else -trial.outcome.fidelity, loss
+    return -fidelity(trial), loss
+
+
+def fidelity(trial: Trial) -> float:
+    """Return the fraction of the steps that the loss stands for; below 1 unless it is full."""
+    return 1.0 if trial.is_full else min(trial.outcome.fidelity, 1.0 - 1e-9)
 
 
 def shared_ranks(merits: Sequence[Merit]) -> Array:

@@ -159,7 +159,7 @@ class SeparableSwarm:
         lengths = np.linalg.norm(steps, axis=1)
         longest = math.sqrt(count) + 2.0 * count / (count + 2.0)
         steps *= np.minimum(1.0, longest / np.maximum(lengths, 1e-300))[:, None]
-        taught = utility @ steps / np.linalg.norm(utility)  # variance 1 where losses say nothing
+        taught = utility @ steps / np.linalg.norm(utility)  # variance 1 of a large population
         velocity = self.options.inertia * cloud.velocity + taught
         step = self._rate(pace, number) * scale * velocity
         return Cloud(
@@ -178,7 +178,7 @@ class SeparableSwarm:
         c_one = min(0.5, faster * 2.0 / ((count + 1.3) ** 2 + mass))
         c_mu = faster * 2.0 * (mass - 2.0 + 1.0 / mass) / ((count + 2.0) ** 2 + mass)
         c_mu = min(1.0 - c_one, max(0.0, c_mu))
-        path = (1.0 - self.options.inertia**2) * velocity**2  # 1 where losses say nothing
+        path = (1.0 - self.options.inertia**2) * velocity**2  # 1 where losses say nothing, nearly
         return np.asarray(1.0 - c_one - c_mu + c_one * path + c_mu * (weights @ steps**2))
 
     def _rate(self, pace: float, number: int) -> float:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from pso_attn.errors import ConfigurationError
 from pso_attn.seeding import generator
+from pso_attn.swarm.ranking import fidelity
 from pso_attn.types import Array, History, State, Trial
 
 Flags = NDArray[np.bool_]
@@ -128,7 +129,7 @@ def _merit(trial: Trial, history: History) -> tuple[float, float]:
     """Return (loss, fidelity); the loss is infinity for a trial that failed."""
     if trial.outcome.state is State.FAIL:
         return float("inf"), 0.0
-    return history.loss(trial), 1.0 if trial.is_full else trial.outcome.fidelity
+    return history.loss(trial), fidelity(trial)
 
 
 def _check_fits(trial: Trial, state: SwarmState) -> None:

@@ -36,6 +36,14 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_every_sampler_has_to_fit_the_space_before_any_searches(tmp_path: Path) -> None:
+    small = ("--seeds", "1", "--particles", "3", "--generations", "1", "--runs-dir", tmp_path)
+    result = cli("compare", "digits-weights", "--samplers", "random,tpe", *small)
+    assert result.exit_code == 2
+    assert "sampler tpe searches knobs by name" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_more_seeds_join_and_an_interrupted_cell_is_taken_up_again(runs: Path) -> None:
     cells = runs / "digits-compare"
     page = cells / "report" / "index.html"

@@ -272,6 +272,7 @@ def _refusal(done: "subprocess.CompletedProcess[str]") -> str:
         (["--seeds", "3-1"], '--seeds has "3-1"; give e.g. 3, 0-9'),
         (["--seeds", "a"], '--seeds has "a"; give e.g. 3, 0-9'),
         (["--options", "draws=4"], "--options is no JSON"),
+        (["--workers", "0"], "--workers is 0; give at least 1"),
         (["--samplers", "tpee"], 'no sampler "tpee"; did you mean "tpe"'),
         (
             ["--samplers", "hebo", "--problems", "sphere 5", "--seeds", "0"],
@@ -288,12 +289,25 @@ def test_a_run_that_cannot_be_is_refused_in_one_sentence(
     assert said in _refusal(done)
 
 
+@pytest.mark.parametrize("kept", [0, 40, -10])
+def test_a_file_that_a_kill_left_torn_goes_on(tmp_path: Path, kept: int) -> None:
+    """Empty, within its header, within its last row; what is asked for twice is one search."""
+    out = tmp_path / "rows.csv"
+    command = ["run.py", "--setting", "batch-8", "--problems", "sphere 5", "--seeds", "0-1,1"]
+    for _ in range(2):
+        assert _script(*command, "--samplers", "random,random", "--out", out).returncode == 0
+        with out.open(newline="") as file:
+            assert [row["seed"] for row in csv.DictReader(file)] == ["0", "1"]
+        out.write_bytes(out.read_bytes()[:kept])
+
+
 def test_a_run_writes_into_no_file_of_somebody_else(tmp_path: Path) -> None:
     other = tmp_path / "other.csv"
-    other.write_text("a,b\n1,2\n")
-    done = _script("run.py", "--problems", "sphere 5", "--seeds", "0", "--out", other)
-    assert "is no file of this program; give --out another name" in _refusal(done)
-    assert other.read_text() == "a,b\n1,2\n"
+    for text in ("a,b\n1,2\n", "a,b\n1,2", "a"):
+        other.write_text(text)
+        done = _script("run.py", "--problems", "sphere 5", "--seeds", "0", "--out", other)
+        assert "is no file of this program; give --out another name" in _refusal(done)
+        assert other.read_text() == text
 
 
 def test_a_summary_of_nothing_is_refused_in_one_sentence(tmp_path: Path) -> None:

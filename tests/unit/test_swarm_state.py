@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -5,7 +7,7 @@ from pso_attn.errors import ConfigurationError
 from pso_attn.swarm.restarts import to_redraw
 from pso_attn.swarm.state import SwarmState, advance, unborn
 from pso_attn.testing import finished
-from pso_attn.types import History, Objective
+from pso_attn.types import History, Objective, State
 
 NUMBERS = np.zeros(2, dtype=bool)
 
@@ -37,6 +39,16 @@ def test_the_first_velocity_is_half_the_way_to_some_point_of_the_cube():
     assert len(np.unique(ends)) == 4
     np.testing.assert_array_equal(fold(rows).velocity, state.velocity)
     assert not np.allclose(fold(rows, seed=1).velocity[:2], state.velocity[:2])
+
+
+def test_what_was_pruned_after_its_last_step_is_not_taken_for_full():
+    history, state = History((Objective("loss", "minimize"),)), unborn(1, 2)
+    trials = [finished(n, n, 0, np.full(2, x), x) for n, x in enumerate((0.1, 0.2, 0.1))]
+    for trial in trials:
+        ended = State.COMPLETE if trial.outcome.values == (0.2,) else State.PRUNED
+        trial = replace(trial, outcome=replace(trial.outcome, state=ended))
+        state = advance(state, (trial,), history, np.zeros(1, dtype=bool), NUMBERS, 0)
+    np.testing.assert_array_equal(state.best_position[0], [0.2, 0.2])
 
 
 def test_a_label_has_no_velocity():

@@ -64,6 +64,12 @@ def warmed(reference: str, *sets: str, folder: Path = Path("runs")) -> WarmStart
     return warm_started(read_configuration("digits", sets), reference, folder)
 
 
+def test_a_start_of_the_file_is_not_tried_again(tmp_path: Path) -> None:
+    reference = study(tmp_path, {"heads": 8.0}, {"heads": 2.0})
+    found = warmed(reference, "start=[{heads=8}]").configuration.starts
+    assert [start["heads"] for start in found] == [8, 2]
+
+
 def test_the_best_settings_are_trained_first_and_stand_in_the_runs_own_configuration(
     runs: Path, tmp_path: Path
 ) -> None:
