@@ -163,7 +163,7 @@ def read_layer(
             'causal; choose "softmax" or "linear"'
         )
     rank, block = _rank(given, mechanism, length, causal)
-    sight = read_sight(given, heads, length)
+    sight = read_sight(given, mechanism, heads, length)
     return LayerSettings(
         mechanism=mechanism,
         heads=heads,

@@ -36,7 +36,7 @@ KNOBS = (
     Knob(
         "learned_temperature",
         "bool",
-        "each head learns its temperature, from that start",
+        "each head learns its temperature, from that start, unless each token does",
         default=False,
         neutral=False,
         when={"mechanism": COMPARING},

@@ -139,8 +139,10 @@ def blocks_seen(causal: bool) -> int:
     return 2 if causal else 3
 
 
-def read_sight(given: Given, heads: int, length: int) -> Sight:
-    """Return what one layer's heads see; length: T in tokens."""
+def read_sight(given: Given, mechanism: str, heads: int, length: int) -> Sight:
+    """Return what one layer's heads see, all where pairs are not scored; length: T in tokens."""
+    if mechanism not in PAIRING:
+        return Sight((0.0,) * heads, None, (1,) * heads, ())
     seen = given.one("window_tokens") is not None
     windows = given.each("window_tokens", heads) if seen else None
     size = given.one("block_tokens")

@@ -39,7 +39,8 @@ KNOBS = (
     Knob(
         "weight_decay",
         "float",
-        "decoupled weight decay, per unit of learning rate",
+        "decoupled weight decay, per unit of learning rate, of all that is learned, biases "
+        "and logarithms of temperatures too",
         low=1e-4,
         high=1.0,
         log=True,

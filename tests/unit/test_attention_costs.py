@@ -305,3 +305,11 @@ def assert_one_sentence(message: str, named: str) -> None:
     assert "\n" not in message
     assert ". " not in message
     assert len(message) < 250
+
+
+@pytest.mark.parametrize("mechanism", ["retention", "linear", "low_rank"])
+def test_what_bounds_sight_costs_nothing_where_it_does_not_act(mechanism: str) -> None:
+    info = LETTERS if mechanism == "retention" else VECTORS
+    whole = cost({**PLAIN, "mechanism": mechanism}, info)
+    for own in ({"window_tokens": 1}, {"dilation": 8}, {"decay": 1.0}):
+        assert cost({**PLAIN, "mechanism": mechanism, **own}, info) == whole

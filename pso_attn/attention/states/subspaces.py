@@ -13,7 +13,8 @@ KNOBS = (
     Knob(
         "heads",
         "ordered",
-        "heads that attend on their own, each to its part of the states' columns",
+        "heads that attend on their own, each to its part of the states' columns; they divide "
+        "hidden, the columns of one direction",
         choices=(1, 2, 4, 8),
         default=1,
         neutral=1,

@@ -79,7 +79,8 @@ KNOBS = (
     Knob(
         "last_state",
         "bool",
-        "the answer is read from the last state as well, and not from attention alone",
+        "the answer is read from the last state as well, and not from attention alone; a decoder "
+        "reads it anyway",
         default=False,
     ),
     RECURRENCE,
