@@ -8,7 +8,7 @@ from pso_attn.baselines import RandomSearch
 from pso_attn.errors import ConfigurationError
 from pso_attn.space import Knob
 from pso_attn.swarm import ClassicSwarm, ScreenedSwarm
-from pso_attn.swarm.covariance import SIGMAS, Distribution, Learned
+from pso_attn.swarm.covariance import SIGMAS, Distribution, Learned, recombination_weights
 from pso_attn.testing import best_loss, drive, finished
 from pso_attn.testing.driving import MINIMISED
 from pso_attn.testing.spaces import cube, labels, space_of
@@ -67,6 +67,19 @@ def test_an_update_of_one_number_by_hand():
     assert told.mean[0] == pytest.approx(0.6)
     assert told.sigma == pytest.approx(0.2 * math.exp(0.3 * (sigma_path / expected - 1.0)))
     assert told.covariance[0, 0] == pytest.approx(1.0 - c_one + c_one * path**2)
+
+
+@pytest.mark.parametrize(("ratio", "stalls"), [(0.9, False), (1.1, True)])
+def test_a_first_step_that_is_too_long_stalls_the_path(ratio, stalls):
+    """h_sigma of Hansen (2016), the tutorial: ‖p_σ‖ / √(1 − (1 − c_σ)^(2(g + 1))), from g = 0."""
+    count, size = 10, 10
+    weights = recombination_weights(size) / recombination_weights(size).sum()
+    expected = math.sqrt(count) * (1.0 - 1.0 / (4.0 * count) + 1.0 / (21.0 * count**2))
+    # the first path is √(c_σ (2 − c_σ) mu_eff) ‖step‖, whose first factor is the root above
+    length = ratio * (1.4 + 2.0 / (count + 1.0)) * expected * math.sqrt(weights @ weights)
+    around = Distribution.around(np.full(count, 0.5))
+    told = around.told(0.5 + 0.2 * length / math.sqrt(count) * np.ones((5, count)), size, 0.0)
+    assert (not told.path.any()) == stalls
 
 
 def test_on_a_quadratic_the_covariance_turns_to_the_inverse_of_its_hessian():
