@@ -13,6 +13,7 @@ def main() -> None:
     130 interrupted and resumable.
     """
     from pso_attn.cli.guard import catch_signals, mend_streams
+    from pso_attn.unanswered import exit_past
 
     mend_streams()
     catch_signals()
@@ -20,5 +21,8 @@ def main() -> None:
         from pso_attn.cli.app import app
 
         app()
+    except SystemExit as end:
+        exit_past(end.code if isinstance(end.code, int) else int(end.code is not None))
+        raise
     except KeyboardInterrupt:  # before or after a command, where there is nothing to resume
         sys.exit(130)

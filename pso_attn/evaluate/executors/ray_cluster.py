@@ -2,15 +2,14 @@
 
 import logging
 import os
-import queue
 import signal
 import socket
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # of a cluster begun here: tell nobody
 
@@ -23,8 +22,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 import pso_attn
 from pso_attn.errors import ConfigurationError, DeviceError
 from pso_attn.evaluate.device import memory_budget_bytes
+from pso_attn.unanswered import in_time
 
-T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 JOINS_WITHIN_S, SENT_BYTES_PER_S = 9.0, 5 * 2**20  # of an empty folder of code; of a full one
@@ -39,7 +38,6 @@ __all__ = [
     "device_there",
     "failures",
     "give_up",
-    "in_time",
     "is_given_up",
     "leave",
     "listens",
@@ -145,19 +143,6 @@ def _bytes_of(folder: Path) -> int:
         folders[:] = [name for name in folders if name not in LEFT_OUT]
         total += sum((Path(place) / name).lstat().st_size for name in files)
     return total
-
-
-def in_time(call: Callable[[], T], limit_s: float) -> T | None:
-    """Return what a call into Ray gives, None if it takes longer.
-
-    Some never return where there is no head; the thread that waits for it is left behind.
-    """
-    given: queue.SimpleQueue[T] = queue.SimpleQueue()
-    threading.Thread(target=lambda: given.put(call()), daemon=True).start()
-    try:
-        return given.get(timeout=limit_s)
-    except queue.Empty:
-        return None
 
 
 def device_there(name: str, address: str | None, code: Path | None) -> str:

@@ -25,7 +25,6 @@ from pso_attn.evaluate.executors.ray_cluster import (
     device_there,
     failures,
     give_up,
-    in_time,
     is_given_up,
     leave,
     listens,
@@ -38,6 +37,7 @@ from pso_attn.evaluate.executors.ray_cluster import (
 from pso_attn.evaluate.executors.speeds import Speeds
 from pso_attn.evaluate.executors.worker import ANSWER, ERROR, LOST, READY, SAID
 from pso_attn.evaluate.jobs import Answer, Job, Said, Trained, Trainer, attempt, seldom
+from pso_attn.unanswered import in_time
 
 ANSWERS_WITHIN_S = 5.0
 LOOK_EVERY_S = 1.0  # at deadlines, at the head, and at what was added to the cluster
