@@ -80,15 +80,16 @@ def plan_comparison(
     twice = [one for place, one in enumerate(samplers) if one in samplers[:place]]
     if twice:
         raise ConfigurationError(f"--samplers names {twice[0]} twice; keep one of them")
+    made = []
     for sampler in samplers:
         candidate = _with_sampler(configuration, sampler)
         if not allow_import:
             refuse_imports(candidate)
-        make_sampler(candidate)
+        made.append(make_sampler(candidate))
     parts = prepare(_with_sampler(configuration, samplers[0]), allow_import)
     with naming(configuration.source):
-        for sampler in samplers[1:]:
-            check_sampler(make_sampler(_with_sampler(configuration, sampler)), parts.space)
+        for one in made[1:]:  # the first was checked with the space
+            check_sampler(one, parts.space)
     shared = replace(parts.configuration, sampler=configuration.sampler, swarm=configuration.swarm)
     parts = replace(parts, configuration=shared)
     others = [sampler for sampler in samplers if sampler != configuration.sampler]

@@ -177,13 +177,11 @@ def evaluate_chunks(
             yield Replan(generation.number, tuple(plan))
             continue
         if isinstance(answer, Lost):
-            lost = answer
-            answer = Trained(
-                [
-                    failed(c, lost.told(trainer.room(c)), trainer.costs(c.settings))
-                    for c in job.candidates
-                ]
-            )
+            each = [
+                (c, answer.told(trainer.room(c)), trainer.costs(c.settings))
+                for c in job.candidates
+            ]
+            answer = Trained([failed(*one) for one in each])
         if answer.best is not None:
             outcome = answer.outcomes[answer.best]
             if record_of(outcome, objective) < record:

@@ -54,9 +54,10 @@ class SwarmTrainer:
             [read_member(c.settings, seed, self.task) for seed in c.seeds] for c in job.candidates
         ]
         everyone = [member for row in members for member in row]
-        check_machine(everyone, self.task.info, self.budget.steps, self.device)
         if len(members) > 1:
             self._check_room(everyone)
+        else:
+            check_machine(everyone, self.task.info, self.budget.steps, self.device)
         self._planner = self._planner or Planner(self.task, self.device)
         forecast = self._planner.forecast(
             everyone, self.budget.steps, times=self.budget.generations

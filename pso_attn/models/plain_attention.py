@@ -21,7 +21,7 @@ from torch.nn.functional import (
 from pso_attn.attention import LayerSettings, Noise
 from pso_attn.attention.block_low_rank import far_and_near
 from pso_attn.attention.drops import kept_share
-from pso_attn.attention.padding import FAR
+from pso_attn.attention.padding import hiding
 from pso_attn.attention.retention import retained
 from pso_attn.attention.sharpness import COLDEST
 from pso_attn.attention.span import ramp_tokens
@@ -253,8 +253,7 @@ def _hiding(bias: Tensor, real: Tensor | None, there: Tensor | None) -> Tensor:
     """
     if real is None or there is None:
         return bias
-    far = torch.where(real, float("-inf"), FAR).to(bias)[:, None, :, None]
-    return bias + far.where(~there[:, None, None], 0.0)
+    return bias + hiding(real[:, None, :, None], there[:, None, None]).to(bias)
 
 
 def _turns(length: int, width: int, base: float) -> Tensor:

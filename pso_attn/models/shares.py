@@ -53,7 +53,7 @@ class Shares:
             done = segment.stop
         rows = x.split([*sizes, self._particles - done])[1::2]
         return [
-            in_vectors(_softplus, by_gemm(baddbmm, bias.value[:, None], row, weight.value))
+            in_vectors(_temperatures, by_gemm(baddbmm, bias.value[:, None], row, weight.value))
             .unflatten(1, (batch, -1))
             .transpose(2, 3)[..., None]
             for row, weight, bias in zip(
@@ -62,7 +62,7 @@ class Shares:
         ]
 
 
-def _softplus(x: Tensor) -> Tensor:
+def _temperatures(x: Tensor) -> Tensor:
     return softplus(x, threshold=40.0).clamp(min=COLDEST)
 
 

@@ -77,7 +77,7 @@ def informants(particles: int, informed: int, rng: np.random.Generator) -> Links
     """
     chance = 1.0 - (1.0 - 1.0 / particles) ** informed
     rows = (np.flatnonzero(rng.random(particles) < chance) for _ in range(particles))
-    return listed([set(row.tolist()) for row in rows])
+    return listed([row.tolist() for row in rows])
 
 
 def listed(sees: Sequence[Collection[int]]) -> Links:
