@@ -103,22 +103,26 @@ def confirm(
     fresh = [training_seed(parts.configuration.seed, FIRST_FRESH + r) for r in range(seeds)]
     settings = [trial.candidate.settings for _, _, trial in contenders]
     controls: Mapping[str, Mapping[str, float]] = {}
+    wholes: Sequence[Any] = [None] * len(contenders)
     if parts.weights is not None:
         assert checkpoints is not None
         trials = [trial for _, _, trial in contenders]
-        results, controls = score_finalists(parts, checkpoints, trials)
+        results, wholes, controls = score_finalists(
+            parts, checkpoints, trials, len(history.trials)
+        )
     else:
         results = _train(parts, settings, fresh, report)
     objective = history.objectives[0]
     metrics = _measured(parts, objective, results)
     rows = [
-        _row(role, rank, trial, metrics, result)
-        for (role, rank, trial), result in zip(contenders, results, strict=True)
+        _row(*contender, metrics, result, whole)
+        for contender, result, whole in zip(contenders, results, wholes, strict=True)
     ]
     unit = SEED if parts.weights is None else UNIT
     defaults, winner = (_scores(row, objective) for row in rows[:2])
     gain = measure_gain(objective, defaults, winner, unit)
-    baselines = {**controls, **({} if parts.task is None else parts.task.baselines())}
+    methods, why = ({}, "") if parts.task is None else _baselines(parts.task)
+    baselines = {**controls, **methods}
     return {
         "schema": SCHEMA,
         "run": name,
@@ -129,7 +133,7 @@ def confirm(
         "rows": rows,
         "gain": gain,
         "baselines": baselines,
-        "verdict": verdict(rows, gain) + ahead(objective, rows[1], baselines),
+        "verdict": verdict(rows, gain) + ahead(objective, rows[1], baselines) + why,
     }
 
 
@@ -201,8 +205,10 @@ def verdict(rows: Sequence[Mapping[str, Any]], gain: Mapping[str, Any]) -> str:
         errors = (f" ({row['error']})" for row in (defaults, winner) if row["error"] is not None)
         why = next(errors, "")
         return f"Nothing can be said: no seed finished for both the winner and the defaults{why}."
-    values = " against ".join(number(row["test"][metric]["mean"]) for row in (winner, defaults))
     pairs = len(gain["per_seed"])
+    values = " against ".join(
+        number(mean) for mean in _paired_means(winner["test"][metric], defaults["test"][metric])
+    )
     shown = f"test {metric} {values} of {whose}, over {pairs} {unit}{'s' if pairs > 1 else ''}"
     if not gain["significant"]:
         chance = "Seeds" if unit == SEED else "The choice of examples"
@@ -225,12 +231,22 @@ def ahead(
     given = {
         n: scores[objective.name] for n, scores in baselines.items() if objective.name in scores
     }
-    if mean is None or not given:
+    if mean is None or not math.isfinite(mean) or not given:
         return ""
     best = min(given, key=lambda name: objective.loss(given[name]))
     if objective.loss(given[best]) >= objective.loss(mean):
         return ""
     return f" A simple method is ahead of it: {best}, with {number(given[best])}."
+
+
+def _baselines(task: Any) -> tuple[Mapping[str, Mapping[str, float]], str]:
+    """Return what simple methods reach, or nothing and why: no training is lost for it."""
+    try:
+        return task.baselines(), ""
+    except Exception as error:  # a task of one's own may raise anything
+        from pso_attn.evaluate.own_code import why
+
+        return {}, f" Simple methods are not beside it: {why('the baselines', error)}."
 
 
 def _alike(space: Space, one: Trial, other: Trial) -> bool:
@@ -293,6 +309,7 @@ def _row(
     trial: Trial,
     metrics: Sequence[str],
     results: Sequence[Any],
+    whole: Any,
 ) -> dict[str, Any]:
     search = trial.outcome.values[0] if trial.outcome.values else None
     return {
@@ -301,20 +318,33 @@ def _row(
         "trial": trial.number,
         "settings": dict(trial.candidate.settings),
         "search_loss": search if trial.is_full else None,
-        "test": {metric: _spread(metric, results) for metric in metrics},
+        "test": {metric: _spread(metric, results, whole) for metric in metrics},
         "failed": sum(result.error is not None for result in results),
         "error": next((result.error for result in results if result.error is not None), None),
     }
 
 
-def _spread(metric: str, results: Sequence[Any]) -> dict[str, Any]:
+def _spread(metric: str, results: Sequence[Any], whole: Any) -> dict[str, Any]:
+    """Return a metric over seeds; or over parts, and its mean as it is of the whole split."""
     per_seed = [None if result.error else float(result.metrics[metric]) for result in results]
     values = [value for value in per_seed if value is not None]
+    mean = float(np.mean(values)) if values else None
+    if whole is not None:
+        mean = None if whole.error else float(whole.metrics[metric])
     return {
-        "mean": float(np.mean(values)) if values else None,
+        "mean": mean,
         "std": _std(values),
         "per_seed": per_seed,
     }
+
+
+def _paired_means(*tests: Mapping[str, Any]) -> list[float]:
+    """Return each one's mean over what all of them finished; as it stands where that is all."""
+    columns = zip(*(test["per_seed"] for test in tests), strict=True)
+    pairs = [values for values in columns if None not in values]
+    if len(pairs) == len(tests[0]["per_seed"]):
+        return [test["mean"] for test in tests]
+    return [float(np.mean(values)) for values in zip(*pairs, strict=True)]
 
 
 def _scores(row: Mapping[str, Any], objective: Objective) -> list[float | None]:

@@ -25,41 +25,43 @@ UNIT = "test part"  # what values are paired over
 
 
 def score_finalists(
-    parts: Parts, checkpoints: Path, trials: Sequence[Trial]
-) -> "tuple[list[list[Scored]], dict[str, Mapping[str, float]]]":
-    """Return each trial's metrics on every part of the test split, each control's on all of it.
+    parts: Parts, checkpoints: Path, trials: Sequence[Trial], searched_trials: int
+) -> "tuple[list[list[Scored]], list[Scored], dict[str, Mapping[str, float]]]":
+    """Return each trial's metrics on every part of the test split and on all, controls' on all.
 
     trials: in place of the first, the weights before the search are scored. checkpoints: the run's
-    folder of models. Controls are there once the search has finished.
+    folder of models. Controls are there once the search has finished: those of `searched_trials`.
+    A metric of the whole split need not be the mean over its parts: an RMSE is not.
     """
     assert parts.weights is not None
     fitness = parts.weight_trainer().fitness(checkpoints)
     searched = fitness.searched
     rows = [searched.used(searched.untouched[None])]
     rows += [row_of(parts, fitness, trial) for trial in trials[1:]]
-    results = [
-        _by_part(fitness, trial.candidate.settings, row)
-        for trial, row in zip(trials, rows, strict=True)
-    ]
+    pairs = [(trial.candidate.settings, row) for trial, row in zip(trials, rows, strict=True)]
     kept = load_checkpoint(checkpoints / CONTROLS)
-    controls = {} if kept is None else kept.tensors
+    is_current = kept is not None and kept.about["trials"] == searched_trials
+    controls = kept.tensors if kept is not None and is_current else {}
     settings = parts.weights.start.settings
-    return results, {
-        name: _metrics(fitness, settings, row[None], slice(None))
+    scored = {
+        name: _scored(fitness, settings, row[None], slice(None)).metrics
         for name, row in controls.items()
         if name != "untouched"
     }
+    return (
+        [_by_part(fitness, *pair) for pair in pairs],
+        [_scored(fitness, *pair, slice(None)) for pair in pairs],
+        {name: metrics for name, metrics in scored.items() if metrics is not None},
+    )
 
 
 def _by_part(fitness: "Fitness", settings: Settings, row: "Tensor") -> "list[Scored]":
+    count = min(PARTS, len(fitness.split("test")))
+    return [_scored(fitness, settings, row, slice(part, None, count)) for part in range(count)]
+
+
+def _scored(fitness: "Fitness", settings: Settings, row: "Tensor", chosen: slice) -> "Scored":
     from pso_attn.evaluate import Scored
 
-    count = min(PARTS, len(fitness.split("test")))
-    rows = [slice(part, None, count) for part in range(count)]
-    return [Scored(_metrics(fitness, settings, row, chosen), None, 0.0) for chosen in rows]
-
-
-def _metrics(
-    fitness: "Fitness", settings: Settings, row: "Tensor", chosen: slice
-) -> Mapping[str, float]:
-    return fitness.metrics([settings], row.to(fitness.device), "test", chosen)[0]
+    [score] = fitness.score_part([settings], row.to(fitness.device), "test", chosen)
+    return Scored(None if score.error else score.metrics, score.error, 0.0)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from math import inf
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -17,6 +18,11 @@ from pso_attn.evaluate.training import divergence
 from pso_attn.types import Objective, Settings
 
 SCORINGS = 40  # on the validation split, evenly spread
+
+
+def digest(document: Any) -> str:
+    """Return twelve hexadecimal digits that differ between documents of plain values."""
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True)
@@ -39,7 +45,7 @@ class Plan:
     @property
     def identity(self) -> str:
         """Twelve hexadecimal digits that differ between plans."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:12]
+        return digest(asdict(self))
 
     @property
     def scored(self) -> tuple[int, ...]:

@@ -24,7 +24,9 @@ from pso_attn.store import (
     free_name,
     read_configuration,
 )
+from pso_attn.store.connection import redacted
 from pso_attn.store.folder import checked_name
+from pso_attn.store.foreign import foreign_source
 from pso_attn.types import History, Sampler, Settings
 
 if TYPE_CHECKING:  # what loads torch would slow down --help
@@ -154,25 +156,23 @@ def start_run(
     first free one after the space's. Raises RunError for a name that is taken or leaves
     `runs_dir`, and whatever `assemble` raises.
     """
-    name = new_name(configuration, name, runs_dir)
+    new_name(configuration, name, runs_dir)  # one that cannot be is said at once
     with begin_run(prepare(configuration, allow_import), name, runs_dir) as driven:
         yield driven
 
 
 @contextmanager
-def begin_run(parts: Parts, name: str, runs_dir: Path) -> Iterator[DrivenRun]:
+def begin_run(parts: Parts, name: str | None, runs_dir: Path) -> Iterator[DrivenRun]:
     """Begin a run of parts that are prepared, and hold it inside the block.
 
-    Raises RunError for a name that is taken or leaves `runs_dir`.
+    Without a name it is the first free one after the space's. Raises RunError for a name that is
+    taken or leaves `runs_dir`.
     """
     with closing(parts.executor()) as executor:
         parts = _settled(parts, executor)
         configuration = parts.configuration
         document = configuration.document()
-        environment = describe_environment(configuration.device, TRAINING_THREADS)
-        if configuration.storage is not None and not (runs_dir / name).exists():
-            check_new_study(configuration.storage, name)
-        folder = RunFolder.create(runs_dir, name, document, environment)
+        folder = _new_folder(configuration, name, runs_dir)
         with OptunaStore.create(
             configuration.storage, folder, parts.space, parts.objectives, document
         ) as store:
@@ -227,6 +227,21 @@ def resume_run(
         yield DrivenRun(loaded.folder, replace(parts, configuration=total), store, executor)
 
 
+def _new_folder(configuration: Configuration, name: str | None, runs_dir: Path) -> RunFolder:
+    """Return a new run's folder; one that nobody named is the next where others were faster."""
+    document = configuration.document()
+    environment = describe_environment(configuration.device, TRAINING_THREADS)
+    while True:
+        chosen = new_name(configuration, name, runs_dir)
+        if configuration.storage is not None and not (runs_dir / chosen).exists():
+            check_new_study(configuration.storage, chosen)
+        try:
+            return RunFolder.create(runs_dir, chosen, document, environment)
+        except RunError:
+            if name is not None or not (runs_dir / chosen).exists():
+                raise
+
+
 def _settled(parts: Parts, executor: "Executor") -> Parts:
     """Return the parts with the number of processes that was chosen, which `resume` keeps to."""
     where = parts.configuration.execution
@@ -241,7 +256,7 @@ def delete_run(loaded: LoadedRun) -> None:
     with loaded.folder.lock():
         pass  # in use or not, before anything is removed
     if loaded.started.storage is not None:
-        delete_study(loaded.started.storage, loaded.name)
+        delete_study(loaded.started.storage, loaded.folder.study or loaded.name)
     loaded.folder.delete()
 
 
@@ -251,7 +266,15 @@ def _adopted(reference: str, runs_dir: Path) -> RunFolder:
     if not mark:
         raise RunError(f"{reference} names no run; give URL#NAME")
     if (runs_dir / checked_name(name)).exists():
-        return RunFolder.open(name, runs_dir)
+        folder = RunFolder.open(name, runs_dir)
+        theirs = configuration_from(folder.configuration(), str(folder.path)).storage
+        if theirs is None or foreign_source(theirs) != foreign_source(url):
+            where = "its own journal" if theirs is None else redacted(theirs)
+            raise RunError(
+                f"run {name} in {runs_dir} is another one, in {where}; name a folder for that "
+                f"of {redacted(url)} with --runs-dir"
+            )
+        return folder
     read = configuration_from(read_configuration(url, name), reference)
     return RunFolder.create(
         runs_dir,

@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from importlib.resources import files
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -100,10 +101,28 @@ def exported_files(
         "model.safetensors": as_safetensors(model.state_dict()),
         "model.py": _source(family.read, plain).encode(),
         "load.py": files("pso_attn.models").joinpath("load.py").read_bytes(),
-        "settings.toml": tomli_w.dumps(dict(settings)).encode(),
+        "settings.toml": tomli_w.dumps(_without_gaps(settings, task.info)).encode(),
         "preprocessing.json": (json.dumps(preprocessing, indent=2) + "\n").encode(),
         "sample.safetensors": as_safetensors(told),
     }
+
+
+def _without_gaps(settings: Settings, info: TaskInfo) -> dict[str, Any]:
+    """Return settings whose lists say of each layer what it takes; TOML has no word for nothing.
+
+    A knob without a default that follows from others is as if it were not there at infinity.
+    """
+    family = family_of(settings)
+    own = {knob.name: knob.default for knob in family.knobs if knob.default is not None}
+    own |= family.defaults(family.read(settings, info), info)
+    return {name: _filled(value, own.get(name, inf)) for name, value in settings.items()}
+
+
+def _filled(value: Any, own: Any) -> Any:
+    if isinstance(value, list):
+        owns = own if isinstance(own, list) else [own] * len(value)
+        return [_filled(entry, default) for entry, default in zip(value, owns, strict=True)]
+    return own if value is None else value
 
 
 def _refuse_own_code(run: LoadedRun) -> None:

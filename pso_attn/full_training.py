@@ -13,7 +13,7 @@ import torch
 
 from pso_attn.checkpoints import TRAINED, keeps_files
 from pso_attn.config import Configuration
-from pso_attn.courses import Course, Plan, TrainingFiles
+from pso_attn.courses import Course, Plan, TrainingFiles, digest
 from pso_attn.errors import ConfigurationError, DeviceError, TrainingError
 from pso_attn.evaluate import LongTraining, read_member, resolve_device, train_objective
 from pso_attn.evaluate.device import is_out_of_memory, memory_budget_bytes
@@ -163,15 +163,17 @@ def _train_objective(
 ) -> dict[str, Any]:
     """Ask an objective of one's own for a training that long; what it keeps, it keeps itself.
 
-    Its folder stays from one call to the next, so that it may go on from what it left there.
+    Its folder stays from one call to the next for the same training, so that it may go on from
+    what it left there.
     """
     configuration, best = parts.configuration, None if given is not None else run.best()
     settings = given if best is None else best.candidate.settings
     if settings is None:
         raise run.without_winner("to train")
-    budget, folder = configuration.budget, run.folder.checkpoints / OWN_TRAINED
+    budget = configuration.budget
     steps = LONGER * budget.steps if steps is None else steps
     seed, objective = training_seed(configuration.seed, 0), parts.objectives[0]
+    folder = run.folder.checkpoints / OWN_TRAINED / digest([settings, seed, steps])
     metrics, curve = train_objective(
         parts.own_objective(), settings, seed, budget, steps, objective, folder
     )

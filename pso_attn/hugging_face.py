@@ -39,19 +39,28 @@ class PruningCallback(TrainerCallback):
     def __init__(self, trial: Trial, metric: str = "eval_loss") -> None:
         """metric: as `Trainer.evaluate` names it, the objective of the search."""
         self.trial, self.metric = trial, metric
-        self._reported = -1
+        self._reported, self._others = -1, set[str]()
 
     def on_evaluate(
         self, args: Any, state: Any, control: Any, metrics: Any = None, **_: Any
     ) -> None:
-        """Report, and ask; a step that is evaluated again is not reported again."""
+        """Report, and ask; a step that is evaluated again is not reported again.
+
+        An evaluation that lacks the metric is of something else, as of a test split.
+        """
         if metrics is None or self.metric not in metrics:
-            known = ", ".join(sorted(metrics or {}))
-            raise ConfigurationError(
-                f'the Trainer evaluates no "{self.metric}"; it gave {known or "nothing"}'
-            )
+            self._others |= set(metrics or {})
+            return
         if state.global_step > self._reported:
             self._reported = state.global_step
             self.trial.report(state.global_step, metrics[self.metric])
         if self.trial.should_prune():
             control.should_training_stop = True
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Raise ConfigurationError where what was evaluated never had the metric."""
+        if self._others and self._reported < 0:
+            raise ConfigurationError(
+                f'the Trainer evaluates no "{self.metric}"; it gave '
+                f"{', '.join(sorted(self._others))}"
+            )

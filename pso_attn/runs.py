@@ -4,7 +4,7 @@ import fcntl
 import shlex
 import socket
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +18,6 @@ from pso_attn.errors import RunError
 from pso_attn.parts import Parts
 from pso_attn.space import FITNESS, Space
 from pso_attn.store import OptunaStore, RunFolder, load_study
-from pso_attn.store.lease import LEASE
 from pso_attn.types import Generation, History, Objective, Trial
 
 if TYPE_CHECKING:  # reports need pandas and matplotlib, and few commands need reports
@@ -123,14 +122,14 @@ class LoadedRun:
 
         searched, weights = self.assembled_on("auto") if self.started.weights else None, None
         if searched is not None:
-            weights = before_and_after(searched, self.folder, self.folder.read_json(CONTROL))
+            weights = before_and_after(searched, self.folder, self._control())
         return ReportInput(
             name=self.name,
             history=self.history,
             space=self.space if searched is None else searched.space,
             configuration=self.configuration.document(),
             environment=self.folder.environment(),
-            confirmation=self.folder.read_json(CONFIRMATION),
+            confirmation=self._confirmation(),
             study=load_study(self.folder, self.started.storage),
             runs_dir=_shown_runs_dir(self.folder),
             weights=weights,
@@ -140,6 +139,20 @@ class LoadedRun:
     def best(self) -> Trial | None:
         """Return the completed trial of the lowest loss, ties to the earlier; None without one."""
         return best_trial(self.history)
+
+    def _confirmation(self) -> Mapping[str, Any] | None:
+        """Return what was confirmed of the best, None where it was of one found before it."""
+        document, best = self.folder.read_json(CONFIRMATION), self.best()
+        if document is None or best is None:
+            return None
+        return document if document["rows"][1]["trial"] == best.number else None
+
+    def _control(self) -> Mapping[str, Any] | None:
+        """Return what the weights are held against, None where it was of fewer trials."""
+        document = self.folder.read_json(CONTROL)
+        if document is None or document["trials"] != len(self.history.trials):
+            return None
+        return dict(document)
 
     def without_winner(self, purpose: str) -> RunError:
         """Return the error of a run in which no trial completed: why, and what to do.
@@ -161,7 +174,7 @@ class LoadedRun:
         """Return "running", "locked" (by another host), "finished" or "interrupted"."""
         if _is_driven(self.folder):
             return "running"
-        holder = self.store.get_attribute(LEASE)
+        holder = self.store.driver()
         if holder is not None and holder["host"] != socket.gethostname():
             return "locked"
         done = len(self.history) >= self.configuration.budget.generations

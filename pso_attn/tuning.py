@@ -143,26 +143,31 @@ def tune(
     function = objective if callable(objective) else None
     deadline_s = inf if timeout is None else time.monotonic() + timeout
     folder = Path(runs_dir)
-    name = new_name(configuration, run, folder)
-    with _held(configuration, function, name, folder, generations, execution) as driven:
+    new_name(configuration, run, folder)  # one that cannot be is said at once
+    with _held(configuration, function, run, folder, flags, execution) as driven:
         driven.run(deadline_s)
         driven.hold_against()
-    return Tuned(load_run(name, folder))
+    return Tuned(load_run(driven.name, folder))
 
 
 def _held(
     configuration: Configuration,
     function: Function | None,
-    name: str,
+    name: str | None,
     folder: Path,
-    generations: int | None,
+    flags: Mapping[str, Any],
     execution: Mapping[str, Any],
 ) -> AbstractContextManager[DrivenRun]:
     """Return the run, begun or taken up again, to be held inside a block."""
-    if not is_run(folder / name):
+    if name is None or not is_run(folder / name):
         return begin_run(prepare(configuration, function=function), name, folder)
-    _refuse_other(load_run(name, folder), configuration)
-    return resume_run(name, folder, generations, function=function, execution=execution)
+    begun = load_run(name, folder)
+    _refuse_other(begun, configuration)
+    total: int | None = None  # the file does not shorten what a call has prolonged
+    wanted = configuration.budget.generations
+    if flags["generations"] is not None or wanted > begun.configuration.budget.generations:
+        total = wanted
+    return resume_run(name, folder, total, flags["device"], function=function, execution=execution)
 
 
 def _configuration(
@@ -181,7 +186,7 @@ def _configuration(
     if isinstance(space, str) and "\n" in space:
         try:
             space = tomllib.loads(space)
-        except tomllib.TOMLDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise ConfigurationError(f"the space's text is not valid TOML: {error}") from error
     if isinstance(space, Mapping):
         document: dict[str, Any] = dict(space) if "search" in space else {"search": dict(space)}
@@ -212,7 +217,11 @@ def _name(function: Function) -> str:
 
 def _refuse_other(run: LoadedRun, wanted: Configuration) -> None:
     """Raise RunError where a run of that name was begun with anything but its length otherwise."""
-    began, now = (_comparable(one) for one in (run.started, wanted))
+    from pso_attn.models.families import FAMILIES
+
+    chosen = {family.ways.name for family in FAMILIES.values() if family.ways} - {*wanted.model}
+    model = {name: value for name, value in run.started.model.items() if name not in chosen}
+    began, now = (_comparable(one) for one in (replace(run.started, model=model), wanted))
     for key in (*now, *began):
         if began.get(key) != now.get(key):
             raise RunError(
@@ -225,6 +234,7 @@ def _comparable(configuration: Configuration) -> dict[str, Any]:
     budget = replace(configuration.budget, generations=1)
     plain = replace(configuration, budget=budget, planned_generations=1)
     document = plain.document()
-    ours = {"fingerprint", "direction", "source", "code", "device", *asdict(Execution())}
+    ours = {"fingerprint", "direction", "weight_coordinates", "source", "code", "device"}
+    ours |= asdict(Execution()).keys()
     document["run"] = {k: v for k, v in document["run"].items() if k not in ours}
     return document

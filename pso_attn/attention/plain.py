@@ -15,6 +15,8 @@ from pso_attn.attention.normalise import softmax_
 from pso_attn.attention.pairs import way
 from pso_attn.attention.scores import Mask
 
+MOST_HEADS = 65_535  # blocks along an axis of a CUDA kernel's grid
+
 
 def attended(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, noise: Noise | None) -> Tensor:
     """Return softmax(q kᵀ + bias) v (P, B, H, T, d) of q, k and v of that shape."""
@@ -26,16 +28,29 @@ def fused(q: Tensor, k: Tensor, v: Tensor, mask: Mask) -> Tensor:
     """Return softmax(q kᵀ + mask) v (P, B, H, T, d) of q, k and v of that shape.
 
     Examples come first and the heads of all particles side by side, so that the examples share
-    the mask without a copy of it.
+    the mask without a copy of it. Elsewhere than on a CPU the kernel itself lets them: where T is
+    no multiple of 8 it copies the mask as it is handed over. It takes MOST_HEADS at most there.
     """
     particles, batch = q.shape[:2]
     q, k, v = (x.to(v.dtype).transpose(0, 1).flatten(1, 2) for x in (q, k, v))  # (B, P · H, T, d)
-    bias = None
+    bias, on_cpu = None, v.device.type == "cpu"
     if mask.bias is not None:
-        bias = mask.bias.to(v.dtype).transpose(0, 1).flatten(1, 2).expand(batch, -1, -1, -1)
-    out = scaled_dot_product_attention(q, k, v, bias, 0.0, mask.is_causal, scale=1.0)
+        bias = mask.bias.to(v.dtype).transpose(0, 1).flatten(1, 2)  # (1, P · H, T, keys)
+        bias = bias.expand(batch, -1, -1, -1) if on_cpu else bias
+    if on_cpu or q.shape[1] <= MOST_HEADS:
+        out = _by_kernel(q, k, v, bias, mask.is_causal)
+    else:
+        count = -(-q.shape[1] // MOST_HEADS)
+        biases = [None] * count if bias is None else bias.chunk(count, 1)
+        parts = zip(*(x.chunk(count, 1) for x in (q, k, v)), biases, strict=True)
+        ours = [_by_kernel(a, b, c, own, mask.is_causal) for a, b, c, own in parts]
+        out = torch.cat(ours, 1)
     apart: Tensor = out.unflatten(1, (particles, -1)).transpose(0, 1)
     return apart
+
+
+def _by_kernel(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, is_causal: bool) -> Tensor:
+    return scaled_dot_product_attention(q, k, v, bias, 0.0, is_causal, scale=1.0)
 
 
 class _Attended(torch.autograd.Function):

@@ -143,12 +143,11 @@ def read_sight(given: Given, mechanism: str, heads: int, length: int) -> Sight:
     """Return what one layer's heads see, all where pairs are not scored; length: T in tokens."""
     if mechanism not in PAIRING:
         return Sight((0.0,) * heads, None, (1,) * heads, ())
-    seen = given.one("window_tokens") is not None
-    windows = given.each("window_tokens", heads) if seen else None
+    windows = given.each("window_tokens", heads)
     size = given.one("block_tokens")
     return Sight(
         decay=given.each("decay", heads, 0.0),
-        window_tokens=windows,
+        window_tokens=None if None in windows else windows,
         dilation=given.each("dilation", heads, 1),
         blocks=() if size is None else _blocks(size, given.layer, length),
     )

@@ -106,7 +106,7 @@ def search(
     name = new_name(configuration, run, runs_dir)
     with (
         interruptible(lambda: _command_if_begun(runs_dir / name)),
-        start_run(configuration, name, runs_dir, allow_import=not no_import) as driven,
+        start_run(configuration, run, runs_dir, allow_import=not no_import) as driven,
     ):
         _say_notes(driven.parts, quiet)
         _say_data(driven.parts, quiet)

@@ -23,13 +23,17 @@ def find_space(space: str) -> Path:
     Raises ConfigurationError when there is no such file. Anything with a folder or the suffix
     `.toml` is a path; any other word is a built-in name.
     """
-    path = Path(space).expanduser()
     if not space:
         raise ConfigurationError("SPACE is empty; give a space file or a name")
+    try:
+        path = Path(space).expanduser()
+        is_folder, is_file = path.is_dir(), path.is_file()
+    except (OSError, RuntimeError) as error:  # too long, not to be looked into, or ~ of nobody
+        raise ConfigurationError(f"{space} cannot be looked at: {error}") from error
     if path.suffix == ".toml" or len(path.parts) != 1 or path.is_absolute():
-        if path.is_dir():
+        if is_folder:
             raise ConfigurationError(f"{space} is a folder; give a space file (*.toml)")
-        if not path.is_file():
+        if not is_file:
             raise ConfigurationError(f"{space} does not exist; give a space file or a name")
         return path
     builtin = builtin_spaces()

@@ -55,6 +55,11 @@ def configured(
     where: what it is called in messages, and its run after it. folder: where it lies.
     """
     check_document(document, where)
+    if "objective" in document and (flags or {}).get("precision") is not None:
+        raise ConfigurationError(
+            f"{where}: --precision is for models that are trained here, and "
+            f"{document['objective']} trains its own; leave it out"
+        )
     overrides = [_parse_set(text) for text in sets]
     overrides += [
         (FLAGS[name], value) for name, value in (flags or {}).items() if value is not None
@@ -65,10 +70,13 @@ def configured(
         run = {k: v for k, v in document.get("run", {}).items() if k not in others}
         document = {**document, "run": run}
     document = _locate_data(apply_overrides(document, overrides), Path.cwd())
-    document.setdefault("run", {})
-    for fixed_by_the_run in ("fingerprint", "direction", "planned_generations", "code"):
-        document["run"].pop(fixed_by_the_run, None)
-    document["run"]["source"] = where
+    run = document.setdefault("run", {})
+    if isinstance(run, dict):  # else what comes below says so
+        if isinstance(run.get("storage"), str):
+            run["storage"] = _located_storage(run["storage"])
+        for fixed_by_the_run in ("fingerprint", "direction", "planned_generations", "code"):
+            run.pop(fixed_by_the_run, None)
+        run["source"] = where
     read = configuration_from(document, f"{where} with --set and flags" if overrides else where)
     if not read.own_code or where in builtin_spaces():
         return read
@@ -78,12 +86,12 @@ def configured(
 def read_toml(path: Path) -> dict[str, Any]:
     """Return the document of a TOML file; raises ConfigurationError naming file and line."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path} cannot be read as UTF-8 text: {error}") from error
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # of a number too long, of tables too deep
         found = re.search(r"\(at line (\d+)", str(error))
         line = int(found.group(1)) if found else len(text.splitlines())
         raise ConfigurationError(f"{path}, line {line}: not valid TOML: {error}") from error
@@ -97,6 +105,8 @@ def apply_overrides(
     for keys, value in overrides:
         table = result
         for depth, key in enumerate(keys[:-1]):
+            if keys[0] == "search" and depth == 1 and isinstance(table.get(key), list):
+                table[key] = {"choices": table[key]}  # the long form of a knob's list
             table = table.setdefault(key, {})
             if not isinstance(table, dict):
                 parent, name = ".".join(keys[: depth + 1]), ".".join(keys)
@@ -128,7 +138,7 @@ def _parse_set(text: str) -> tuple[tuple[str, ...], Any]:
         )
     try:
         parsed = tomllib.loads(f"value = {value}")
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return keys, value.strip()
     return keys, parsed["value"] if set(parsed) == {"value"} else value.strip()
 
@@ -150,7 +160,17 @@ def _locate_data(document: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     return located
 
 
+def _located_storage(url: str) -> str:
+    """Return a storage's URL with the file of an SQLite database named in full."""
+    scheme, mark, file = url.partition(":///")
+    is_relative = mark and scheme.startswith("sqlite") and file and file[0] not in "/:"
+    return f"{scheme}:///{Path.cwd() / file}" if is_relative and "file:" not in file else url
+
+
 def _located(name: str, folder: Path) -> str:
     """Return the absolute path of what `name` names in `folder`; itself where nothing is there."""
-    path = folder / Path(name).expanduser()
-    return str(path.resolve()) if path.exists() else name
+    try:
+        path = folder / Path(name).expanduser()
+        return str(path.resolve()) if path.exists() else name
+    except (OSError, RuntimeError):  # too long, not to be looked into, or ~ of nobody
+        return name

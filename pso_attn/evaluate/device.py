@@ -172,7 +172,17 @@ def end_before_others() -> None:
         file.write("1000")
 
 
+_NO_MEMORY = (
+    "DefaultCPUAllocator",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUBLAS_STATUS_NOT_INITIALIZED",  # its handle takes memory of its own
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
+
+
 def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether an allocation failed; on a CPU, PyTorch says so by a plain RuntimeError."""
-    known = (MemoryError, torch.OutOfMemoryError)
-    return isinstance(error, known) or "DefaultCPUAllocator" in str(error)
+    """Tell whether an allocation failed; who is not PyTorch's own allocator says so in words."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _NO_MEMORY)

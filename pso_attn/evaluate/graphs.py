@@ -7,6 +7,7 @@ told its number, so it reads it from a tensor on the device, which it raises by 
 import logging
 from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -45,7 +46,7 @@ class StepGraph:
         self._device, self.step = device, first
         with torch.cuda.device(device):
             self._index = torch.tensor([first], device=device)
-            self._stream = torch.cuda.Stream(device)
+            self._stream, self._pool = _shared(device)
         self._warm, self._refused = 0, False
         self._graph: torch.cuda.CUDAGraph | None = None
 
@@ -81,7 +82,7 @@ class StepGraph:
     def _record(self, train: Callable[[Step], None], here: torch.cuda.Stream) -> None:
         graph = torch.cuda.CUDAGraph()
         try:
-            with torch.cuda.graph(graph, stream=self._stream):  # computes nothing
+            with torch.cuda.graph(graph, self._pool, self._stream):  # computes nothing
                 self._step(train)
         except RuntimeError as error:  # whatever an operation of anybody's raises meanwhile
             torch.cuda.set_stream(here)  # torch leaves its own where ending the record fails
@@ -89,6 +90,15 @@ class StepGraph:
             _warn(str(error.__context__ or error).partition("\n")[0])
         else:
             self._graph = graph
+
+
+@cache
+def _shared(device: torch.device) -> tuple[torch.cuda.Stream, Any]:
+    """Return the stream and the memory of all records on a device.
+
+    No replay needs what another has left there, and a record that fails never gives its own back.
+    """
+    return torch.cuda.Stream(device), torch.cuda.graph_pool_handle()
 
 
 @cache

@@ -12,7 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pso_attn.evaluate.device import is_out_of_memory
 from pso_attn.evaluate.module_stack import ModuleStack
+from pso_attn.evaluate.precision import products_in
 from pso_attn.tasks.task import Split
 
 TOLERANCE = 1e-4  # of a batch's results to those one by one, relative to the largest
@@ -68,17 +70,24 @@ def _refusal(
             if not all(_near(mine[index], its[0]) for mine, its in pairs):
                 return "in a batch it gives other results than by itself"
     except Exception as error:  # torch.func may refuse by any error
+        if is_out_of_memory(error):
+            raise
         words = " ".join(str(error).split()).partition(". ")[0]
         return f"torch.func cannot batch it: {words[:LONGEST]}"
     return None
 
 
 def _step(stack: ModuleStack, data: Split) -> list[Tensor]:
-    """Return the first step's losses, gradients and buffers, and the scores before it, in rows."""
+    """Return the first step's losses, gradients and buffers, and the scores before it, in rows.
+
+    All in float32, whatever trains them: else a batch would round otherwise than each by itself.
+    """
     scores = stack.score(data)
     stack.module.train()
-    losses = stack.losses(0)
-    stack.differentiate(losses.sum())
+    stack.precision = "float32"
+    with products_in(stack.precision, stack.weights.device):
+        losses = stack.losses(0)
+        stack.differentiate(losses.sum())
     return [
         losses.detach(),
         stack.gradients,

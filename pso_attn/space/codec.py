@@ -90,8 +90,12 @@ class Bins:
 
     def admits(self, value: Any) -> bool:
         """Tell whether `value` is one of the values; true and 1 are not the same."""
-        is_alike = isinstance(value, bool) == isinstance(self.values[0], bool)
-        return is_alike and value in self.values
+        if isinstance(self.values, range):  # too long to look through
+            return not isinstance(value, bool) and value in self.values
+        return any(
+            value == own and isinstance(value, bool) == isinstance(own, bool)
+            for own in self.values
+        )
 
     def nearest(self, value: float) -> Scalar:
         """Return the admitted value nearest to a number; the values must be numbers."""

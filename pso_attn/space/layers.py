@@ -10,6 +10,12 @@ from pso_attn.types import Scalar
 COUNTS = ("layers", "heads")  # the knobs that say how many entries there are
 
 
+def counts_first(names: Iterable[str]) -> list[str]:
+    """Return names with those first that say how long the others' lists are."""
+    places = {name: place for place, name in enumerate(COUNTS)}
+    return sorted(names, key=lambda name: places.get(name, len(COUNTS)))
+
+
 def flat_name(base: str, layer: int | None = None, head: int | None = None) -> str:
     """Return "base", "base.layer" or "base.layer.head"."""
     return ".".join(str(part) for part in (base, layer, head) if part is not None)

@@ -50,12 +50,9 @@ def resolve(declared: Knob, stated: Any, label: str) -> Range:
             f"{' or '.join(shown(one) for one in declared.per)}"
         )
     extra = [key for key in _RANGE_KEYS if key in table]
-    if "choices" in table and extra:
-        raise ConfigurationError(f"{label} has both choices and {extra[0]}; keep one of them")
     if "choices" in table:
-        knob = _of_choices(
-            declared, admit_all(declared, table["choices"], f"{label}.choices"), label
-        )
+        listed = admit_all(declared, table["choices"], f"{label}.choices")
+        knob = _of_choices(declared, _between(listed, table, extra, label), label)
     elif declared.kind in ("float", "int"):
         knob = _of_range(declared, table, label)
     else:
@@ -151,6 +148,28 @@ def _of_choices(declared: Knob, choices: Sequence[Scalar], label: str) -> Knob:
     )
 
 
+def _between(
+    choices: Sequence[Scalar], table: Mapping[str, Any], extra: Sequence[str], label: str
+) -> Sequence[Scalar]:
+    """Return listed numbers between low and high, where those are stated."""
+    if not extra:
+        return choices
+    numeric = not any(isinstance(choice, str | bool) for choice in choices)
+    wrong = [key for key in extra if not numeric or key not in ("low", "high")]
+    if wrong:
+        raise ConfigurationError(f"{label} has both choices and {wrong[0]}; keep one of them")
+    low, high = table.get("low", -math.inf), table.get("high", math.inf)
+    for key, bound in (("low", low), ("high", high)):
+        if isinstance(bound, bool) or not isinstance(bound, int | float):
+            raise ConfigurationError(f"{label}.{key} is {shown(bound)}; expected a number")
+    kept = [choice for choice in choices if low <= choice <= high]
+    if not kept:
+        raise ConfigurationError(
+            f"{label} leaves none of its choices {shown(choices)}; widen low and high"
+        )
+    return kept
+
+
 def _of_declared_choices(
     declared: Knob, table: Mapping[str, Any], extra: Sequence[str], label: str
 ) -> Knob:
@@ -162,18 +181,9 @@ def _of_declared_choices(
             f"{label}.{wrong[0]} is given, and {declared.name} has choices; list those wanted of "
             f"{shown(_labels(declared))}"
         )
-    low, high = (admit(declared, table[key], f"{label}.{key}") if key in table else None
-                 for key in ("low", "high"))  # fmt: skip
-    choices = [
-        choice
-        for choice in _labels(declared)
-        if (low is None or choice >= low) and (high is None or choice <= high)  # type: ignore[operator]  # numbers
-    ]
-    if not choices:
-        raise ConfigurationError(
-            f"{label} leaves none of its choices {shown(_labels(declared))}; widen low and high"
-        )
-    return _of_choices(declared, choices, label)
+    for key in extra:
+        admit(declared, table[key], f"{label}.{key}")
+    return _of_choices(declared, _between(_labels(declared), table, extra, label), label)
 
 
 def _of_range(declared: Knob, table: Mapping[str, Any], label: str) -> Knob:

@@ -10,7 +10,7 @@ from pso_attn.space.conditions import Conditions, When, for_layer, merged_when
 from pso_attn.space.constraints import Constraint, parse
 from pso_attn.space.divisors import Divisor, check_divisor
 from pso_attn.space.knob import Knob
-from pso_attn.space.layers import COUNTS, flat_name, flatten, unnest
+from pso_attn.space.layers import COUNTS, counts_first, flat_name, flatten, unnest
 from pso_attn.space.ranges import Range, admit, resolve, shown
 from pso_attn.space.space import Derive, Held, Space
 from pso_attn.space.starting import with_first_points
@@ -103,7 +103,7 @@ def _held_values(
         for name, knob in knobs.items()
         if name not in ranges and knob.default is not None
     }
-    for name in sorted(fixed, key=lambda name: name not in COUNTS):
+    for name in counts_first(fixed):
         knob, value = knobs[name], fixed[name]
         if isinstance(value, list) and "layer" in knob.per:
             values[name] = _held_list(knob, value, values, label + name)
@@ -114,7 +114,11 @@ def _held_values(
 
 def _held_list(knob: Knob, rows: list[Any], held: Mapping[str, Any], label: str) -> list[Any]:
     """Return a fixed list, one entry for each layer, or a list of heads for each."""
-    per_head = "head" in knob.per and any(isinstance(row, list) for row in rows)
+    per_head = any(isinstance(row, list) for row in rows)
+    if per_head and "head" not in knob.per:
+        raise ConfigurationError(
+            f"{label} varies by layer, not by head; give one value for each layer"
+        )
     for count in COUNTS if per_head else COUNTS[:1]:
         if count not in held:
             raise ConfigurationError(
@@ -123,7 +127,8 @@ def _held_list(knob: Knob, rows: list[Any], held: Mapping[str, Any], label: str)
     heads: Any = held.get("heads")
     width = (lambda layer: heads[layer]) if isinstance(heads, list) else (lambda _: heads)
     for item in unnest(rows, held["layers"], width, label).values():
-        admit(knob, item, label)
+        if item is not None:  # as settings have it of a layer in which the knob does not act
+            admit(knob, item, label)
     return rows
 
 

@@ -88,6 +88,8 @@ def _points(space: "Space", known: Array) -> tuple[Array, bool]:
     Where they are not, half of them take some of their coordinates from `known` (K, D): settings
     that are rare to hit may stand there.
     """
+    if space.dimension == 0:  # weights alone vary
+        return np.empty((1, 0)), True
     rng = seeding.generator(0, "anchors")
     sizes = [int(levels) for levels in space.levels]
     total = math.prod(sizes)

@@ -9,7 +9,7 @@ import numpy as np
 from pso_attn.errors import ConfigurationError, ConstraintError, nearest
 from pso_attn.space.codec import Coordinate
 from pso_attn.space.knob import Knob
-from pso_attn.space.layers import COUNTS, head_count, unnest
+from pso_attn.space.layers import counts_first, head_count, unnest
 from pso_attn.space.ranges import admit, place, shown
 from pso_attn.space.repair import find_anchors
 from pso_attn.space.space import Space
@@ -57,7 +57,7 @@ def _position(
 ) -> Array:
     """Return the position of one table's settings; what it does not name has its default."""
     params: dict[str, Scalar] = {}
-    for name in sorted(table, key=lambda name: name not in COUNTS):
+    for name in counts_first(table):
         label = f"{where}: start {k}: {name}"
         own = {c.name: c for c in space.coordinates if name in (c.path[0], c.name)}
         if not own:

@@ -18,12 +18,13 @@ from typing import Any
 
 import tomli_w
 
-from pso_attn.errors import RunError, StorageError, nearest
+from pso_attn.errors import ConfigurationError, RunError, StorageError, nearest
 from pso_attn.store.atomic import sync_folder, write_atomically
 from pso_attn.store.lock import RunLock
 
 CONFIGURATION = "config.toml"
 ENVIRONMENT = "environment.json"
+STUDY = "study"  # a text: which study on a database is the run's
 _LONGEST_NAME = 100
 
 
@@ -55,9 +56,13 @@ class RunFolder:
             write_atomically(building / ENVIRONMENT, _json(environment))
             os.rename(building, path)
             sync_folder(runs_dir)
-        except OSError as error:
+        except (OSError, UnicodeEncodeError) as error:
             shutil.rmtree(building, ignore_errors=True)
             _refuse_taken(path)  # somebody else was faster
+            if isinstance(error, UnicodeEncodeError):
+                raise ConfigurationError(
+                    f"run {name}: {error.object!r} cannot be written as UTF-8; rename that file"
+                ) from error
             raise StorageError(
                 f"run {name}: {path} cannot be made ({error.strerror}); "
                 "choose a folder that can be written with --runs-dir"
@@ -71,7 +76,7 @@ class RunFolder:
         Raises RunError where there is none.
         """
         named = runs_dir / run
-        path = named if len(Path(run).parts) == 1 and named.exists() else Path(run)
+        path = named if len(Path(run).parts) == 1 and os.path.exists(named) else Path(run)
         if is_run(path):
             return cls(path.resolve())
         within = cls.list(path) if str(run) not in ("", ".", "..") else ()
@@ -82,10 +87,11 @@ class RunFolder:
                 f"them; list them with `{look}`, and name one with --runs-dir "
                 f"{shlex.quote(str(path))}"
             )
-        if path.exists() and str(run) not in ("", ".", ".."):
+        if os.path.exists(path) and str(run) not in ("", ".", ".."):
             raise RunError(f"{path} is not a run: it has no {CONFIGURATION}")
         file, mark, _ = str(run).partition("#")
-        if mark and (Path(file).suffix or len(Path(file).parts) > 1) and not Path(file).exists():
+        is_path = Path(file).suffix or len(Path(file).parts) > 1
+        if mark and is_path and not os.path.exists(file):
             raise RunError(f"{file} does not exist; a study is named by URL#NAME or FILE#NAME")
         names = [folder.name for folder in cls.list(runs_dir)]
         raise RunError(f'there is no run "{run}" in {runs_dir}{nearest(str(run), names)}')
@@ -93,7 +99,7 @@ class RunFolder:
     @classmethod
     def list(cls, runs_dir: Path) -> "tuple[RunFolder, ...]":
         """Return every run in `runs_dir`, ordered by name; none where the folder is missing."""
-        if not runs_dir.is_dir():
+        if not os.path.isdir(runs_dir):
             return ()
         found = (path for path in runs_dir.iterdir() if not path.name.startswith("."))
         return tuple(cls(path) for path in sorted(found) if is_run(path))
@@ -117,6 +123,21 @@ class RunFolder:
     def report(self) -> Path:
         """Where the report lies, unless it is sent elsewhere."""
         return self.path / "report"
+
+    @property
+    def study(self) -> str | None:
+        """The name of its study on a database, where one was begun: a folder may be renamed."""
+        try:
+            return (self.path / STUDY).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError):
+            return None
+
+    def begun(self, study: str) -> None:
+        """Remember that the study of that name on a database is this run's."""
+        try:
+            write_atomically(self.path / STUDY, f"{study}\n".encode())
+        except OSError as error:
+            raise StorageError(f"{self.path} cannot be written: {error.strerror}") from error
 
     def lock(self) -> RunLock:
         """Return the held lock of this run; RunError while somebody else drives it."""
@@ -158,20 +179,26 @@ class RunFolder:
 
     def delete(self) -> None:
         """Remove the run and all that is in it; RunError while somebody drives it."""
+        doomed = self.path.with_name(f".{self.name}.{uuid.uuid4().hex}")
         with self.lock():
-            doomed = self.path.with_name(f".{self.name}.{uuid.uuid4().hex}")
             try:
                 os.rename(self.path, doomed)  # gone at once, however long the rest takes
-                shutil.rmtree(doomed)
             except OSError as error:
                 raise StorageError(
                     f"run {self.name} cannot be deleted: {error.strerror}"
                 ) from error
+        try:  # the lock is let go before: NFS keeps a file that somebody has open
+            shutil.rmtree(doomed)
+        except OSError as error:
+            raise StorageError(
+                f"run {self.name} is deleted, and some of its files stay in {doomed}: "
+                f"{error.strerror}; remove them by hand"
+            ) from error
 
 
 def is_run(path: Path) -> bool:
     """Tell whether a folder is a run's."""
-    return (path / CONFIGURATION).is_file()
+    return os.path.isfile(path / CONFIGURATION)  # a Path raises where nobody may look into it
 
 
 def checked_name(name: str) -> str:

@@ -125,7 +125,10 @@ def _is_file(where: str) -> bool:
 def _objectives(study: optuna.Study) -> tuple[Objective, ...]:
     """Return a study's objectives; unnamed ones are "value", or "value 0", "value 1", …"""
     count = len(study.directions)
-    told = study.metric_names or study.user_attrs.get(CONFIGURATION, {}).get("objectives", ())
+    ours = study.user_attrs.get(CONFIGURATION)  # unless somebody else's study has one of its own
+    listed = ours.get("objectives") if isinstance(ours, dict) else None
+    is_ours = isinstance(listed, list) and len(listed) == count
+    told = study.metric_names or (listed if is_ours else ())
     names = told or ["value"] if count == 1 else told or [f"value {k}" for k in range(count)]
     maximised = [d == optuna.study.StudyDirection.MAXIMIZE for d in study.directions]
     return tuple(

@@ -18,13 +18,18 @@ LEASE = "pso_attn:driver"  # a system attribute: reading those does not load eve
 _CLOCK_SLACK_S = 5.0  # start times shift when the clock is set
 
 
+def driver(storage: BaseStorage, study_id: int) -> dict[str, Any] | None:
+    """Return the recorded driver: its host, pid and start, or None."""
+    return storage.get_study_system_attrs(study_id).get(LEASE)
+
+
 def take_lease(storage: BaseStorage, study_id: int, run: str, break_lock: bool = False) -> None:
     """Record this process as the run's driver.
 
     Raises RunError while another driver is recorded, unless it is a process of this host that
     has ended, or one of another host and `break_lock` says that it is gone.
     """
-    holder = storage.get_study_system_attrs(study_id).get(LEASE)
+    holder = driver(storage, study_id)
     if holder is not None and holder != this_process():
         if _is_running_here(holder):
             raise RunError(
@@ -41,7 +46,7 @@ def take_lease(storage: BaseStorage, study_id: int, run: str, break_lock: bool =
 
 def check_lease(storage: BaseStorage, study_id: int, run: str) -> None:
     """Raise RunError unless this process is still the run's recorded driver."""
-    holder = storage.get_study_system_attrs(study_id).get(LEASE)
+    holder = driver(storage, study_id)
     if holder != this_process():
         by = describe(holder) if holder else "nobody"
         raise RunError(f"run {run} was taken over and is now held by {by}; this search stops")
@@ -49,7 +54,7 @@ def check_lease(storage: BaseStorage, study_id: int, run: str) -> None:
 
 def return_lease(storage: BaseStorage, study_id: int) -> None:
     """Leave the run without a driver, unless somebody has taken it over."""
-    if storage.get_study_system_attrs(study_id).get(LEASE) == this_process():
+    if driver(storage, study_id) == this_process():
         storage.set_study_system_attr(study_id, LEASE, None)
 
 

@@ -10,10 +10,11 @@ import os
 import socket
 import time
 import weakref
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TextIO
 
 import psutil
 
@@ -38,7 +39,7 @@ class RunLock:
                 "make the run's folder writable"
             ) from error
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _take(self._file)
         except BlockingIOError as error:
             holder = _read_holder(self._file.name)
             self._file.close()
@@ -52,9 +53,9 @@ class RunLock:
                 "keep runs on a file system that has locks"
             ) from error
         _HELD.add(self)
-        self._file.truncate(0)
-        self._file.write(json.dumps(this_process()))
-        self._file.flush()
+        with suppress(OSError):  # a full disk: who holds it is for messages alone
+            self._file.truncate(0)
+            os.write(self._file.fileno(), json.dumps(this_process()).encode())
 
     def release(self) -> None:
         """Let others have the run; does nothing the second time."""
@@ -74,7 +75,20 @@ class RunLock:
         self.release()
 
 
+_PATIENCE_S = 0.2
 _HELD: weakref.WeakSet[RunLock] = weakref.WeakSet()
+
+
+def _take(file: TextIO) -> None:
+    """Lock a file; who only asks whether it is locked holds it for a moment, and is waited for."""
+    deadline_s = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline_s:
+                raise
+            time.sleep(_PATIENCE_S / 20)
 
 
 def _forget_in_child() -> None:

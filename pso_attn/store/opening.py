@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
-from pso_attn.errors import NotBegunError
+from pso_attn.errors import NotBegunError, RunError
 from pso_attn.store.connection import Connection, connect
 from pso_attn.store.folder import RunFolder
 from pso_attn.store.journal import repair_journal
@@ -55,6 +55,7 @@ def open_new(
                 raise already_exists(connection, folder.name)
             study_id = begin_study(connection, folder.name, objectives, configuration)
             if url is not None:
+                folder.begun(folder.name)
                 _lease(stack, connection, study_id, folder.name, break_lock=False)
         return OpenStudy(connection, study_id, folder, False, url is not None, stack.pop_all())
 
@@ -66,13 +67,16 @@ def open_existing(
     with ExitStack() as stack:
         connection = _lock_and_connect(stack, url, folder)
         with connection.guard():
-            study_id = find_study(connection, folder.name)
+            name = folder.study or folder.name
+            study_id = find_study(connection, name)
             if study_id is None:
+                _refuse_lost(connection, folder)
                 _log.info("run %s was stopped before its study was made; making it", folder.name)
                 study_id = begin_study(connection, folder.name, objectives, folder.configuration())
             elif not check_study(connection, study_id, folder.name, objectives):
                 complete_study(connection, study_id, folder.configuration())
             if url is not None:
+                folder.begun(name)
                 _lease(stack, connection, study_id, folder.name, break_lock)
         return OpenStudy(connection, study_id, folder, False, url is not None, stack.pop_all())
 
@@ -90,10 +94,21 @@ def open_for_reading(
         connection = connect(url, folder.journal, create=False)
         stack.callback(connection.close)
         with connection.guard():
-            study_id = find_study(connection, folder.name)
+            study_id = find_study(connection, folder.study or folder.name)
+            if study_id is None:
+                _refuse_lost(connection, folder)
             if study_id is None or not check_study(connection, study_id, folder.name, objectives):
                 raise not_begun
         return OpenStudy(connection, study_id, folder, True, False, stack.pop_all())
+
+
+def _refuse_lost(connection: Connection, folder: RunFolder) -> None:
+    """Raise RunError where a study was begun and is there no more: it is not begun anew."""
+    if folder.study is not None:
+        raise RunError(
+            f"the study {folder.study} of run {folder.name} is no more in {connection.where}; "
+            "restore that database, or delete the run"
+        )
 
 
 def _lock_and_connect(stack: ExitStack, url: str | None, folder: RunFolder) -> Connection:

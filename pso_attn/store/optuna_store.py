@@ -19,7 +19,7 @@ from pso_attn.errors import StorageError
 from pso_attn.space import LARGEST_DOUBLE, Space
 from pso_attn.store import records
 from pso_attn.store.folder import RunFolder
-from pso_attn.store.lease import check_lease
+from pso_attn.store.lease import check_lease, driver
 from pso_attn.store.opening import OpenStudy, open_existing, open_for_reading, open_new
 from pso_attn.store.positions import read_positions, write_positions
 from pso_attn.store.studies import CONFIGURATION, SCHEMA_KEY
@@ -188,6 +188,11 @@ class OptunaStore:
         """Return a value of the study, such as one that `set_attribute` wrote, or None."""
         with self._connection.guard():
             return self._storage.get_study_user_attrs(self._study_id).get(name)
+
+    def driver(self) -> dict[str, Any] | None:
+        """Return the process that a database has as the run's driver, None where there is none."""
+        with self._connection.guard():
+            return driver(self._storage, self._study_id)
 
     def close(self) -> None:
         """Release the lock and the storage's connections; does nothing the second time."""

@@ -129,7 +129,7 @@ def load_study(folder: RunFolder, url: str | None = None) -> optuna.Study:
     connection = connect(url, folder.journal, create=False)
     try:
         with connection.guard():
-            study_id = _existing(connection, folder.name)
+            study_id = _existing(connection, folder.study or folder.name)
             stored = connection.storage.get_study_name_from_id(study_id)
             study = optuna.load_study(study_name=stored, storage=connection.storage)
     except BaseException:

@@ -22,6 +22,7 @@ _MONTHS: tuple[Kind, ...] = ("months", "month_ends")
 SECOND = 1_000_000  # microseconds
 DAY = 86_400 * SECOND
 _CYCLES = {"day": DAY, "week": 7 * DAY, "year": round(365.2425 * DAY)}
+_SUMMER_TIME = 3601 * SECOND  # more than midnights of one zone are off, all in UTC
 _REGULAR = 0.5  # share of the commonest distance between steps from which it is the frequency
 _MOST_STEPS = 288  # of a day, for it to be a season: 5 minutes
 _UNITS = ((DAY, "day"), (3600 * SECOND, "hour"), (60 * SECOND, "minute"), (SECOND, "second"))
@@ -81,7 +82,9 @@ class Clock:
             return np.asarray(np.busday_count(days[0], days), dtype=np.int64)
         steps = (_months(times) if self.kind in _MONTHS else times - times[0]) / self.step
         whole = np.round(steps - steps[0])
-        if np.abs(steps - steps[0] - whole).max() > 1e-3 or bool((np.diff(whole) == 0).any()):
+        is_local = self.zoned and self.kind == "duration" and self.step % DAY == 0
+        slack = _SUMMER_TIME / self.step if is_local else 1e-3
+        if np.abs(steps - steps[0] - whole).max() > slack or bool((np.diff(whole) == 0).any()):
             return None
         return np.asarray(whole, dtype=np.int64)
 

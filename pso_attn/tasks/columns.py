@@ -7,6 +7,7 @@ row of its own where the training rows lack some too, else it weighs 0, as the m
 label does that no training row has.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -121,16 +122,15 @@ class ColumnOptions:
         if pd.api.types.is_numeric_dtype(values):
             as_numbers(values, source)
             return "number"
-        if not (values.dtype == object or isinstance(values.dtype, pd.StringDtype)) and not (
-            isinstance(values.dtype, pd.CategoricalDtype)
-        ):
+        if not _is_text(values):
             return None
-        present = values.dropna()
-        parsed = pd.to_numeric(present.astype(str), errors="coerce").notna()
+        present = values.dropna().astype("str")
+        parsed = pd.to_numeric(present, errors="coerce").notna()
         if len(present) and parsed.mean() >= _NUMBERS_MEANT:
             as_numbers(values, source)
             return "number"
-        return "label"
+        dates = pd.to_datetime(present, format="ISO8601", errors="coerce", utc=True)
+        return None if len(present) and dates.notna().all() else "label"
 
 
 def fit_columns(
@@ -149,7 +149,8 @@ def fit_columns(
         if name in options.drop:
             left_out[name] = "dropped by [columns]"
         elif column is None:
-            left_out[name] = f"neither numbers nor labels, but {frame[name].dtype}"
+            what = "dates" if _is_text(frame[name]) else frame[name].dtype
+            left_out[name] = f"neither numbers nor labels, but {what}"
         elif column.rows - column.missing == 0 or not frame[name].iloc[train].notna().any():
             left_out[name] = "missing in all training rows"
         elif kind == "number" and column.deviation == 0 and not column.missing:
@@ -213,11 +214,14 @@ def as_numbers(values: pd.Series, source: str, ways_out: str = _OTHER_WAYS) -> A
 
 
 def as_words(values: pd.Series) -> pd.Series:
-    """Return a column's values as texts, missing ones as they are; 1.0 reads as 1."""
-    present = values.notna()
-    if pd.api.types.is_float_dtype(values) and (values[present] % 1 == 0).all():
-        values = values.astype("Int64")
-    return values.astype("str").where(present)
+    """Return a column's values as texts, missing ones as they are.
+
+    Texts that mean one value are one word, whatever else the column holds and however pandas reads
+    it for that: 7, 7.0 and 007 are "7", true is "True".
+    """
+    texts = values.astype("str")
+    words = {text: _word(text) for text in texts[values.notna()].unique()}
+    return texts.map(words).where(values.notna())
 
 
 def _fitted(values: pd.Series, kind: Kind, first: int, source: str) -> Column:
@@ -233,6 +237,22 @@ def _fitted(values: pd.Series, kind: Kind, first: int, source: str) -> Column:
     if np.ptp(present) == 0:  # else rounding leaves a tiny deviation
         deviation = 0.0 if not missing else 1.0
     return Column(name, kind, first, missing, mean, deviation)
+
+
+def _is_text(values: pd.Series) -> bool:
+    return values.dtype == object or isinstance(values.dtype, pd.StringDtype | pd.CategoricalDtype)
+
+
+def _word(text: str) -> str:
+    stripped = text.strip()
+    if stripped.lower() in ("true", "false"):
+        return stripped.capitalize()
+    if re.fullmatch(r"[+-]?\d{1,300}", stripped):
+        return str(int(stripped))
+    if re.fullmatch(r"[+-]?(\d+\.\d*|\.?\d+)([eE][+-]?\d+)?", stripped):
+        number = float(stripped)
+        return str(int(number)) if number.is_integer() else repr(number)
+    return text
 
 
 def _names_rows(column: Column, rows: int) -> bool:

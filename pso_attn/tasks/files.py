@@ -101,6 +101,7 @@ def _csv(path: Path) -> pd.DataFrame:
 def _check_shape(path: Path, delimiter: str) -> None:
     """Raise DataError unless every row has as many fields as the header, whose names differ."""
     with path.open(encoding="utf-8-sig", newline="") as file:
+        csv.field_size_limit(_MOST_BYTES)  # a text may be long
         reader = csv.reader(file, delimiter=delimiter)
         header = next(reader, [])
         for name, count in Counter(header).items():

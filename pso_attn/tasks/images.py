@@ -104,12 +104,12 @@ def _read(data: str) -> tuple[Any, Table]:
 def _prepared(pixels: Any, train: Rows, patch: int, source: str) -> Prepared:
     _check_finite(pixels, source)
     seen = pixels[train].astype(np.float64)
-    deviation = seen.std(axis=(0, 1, 2))
+    varies = np.ptp(seen, axis=(0, 1, 2)) > 0  # else a deviation is rounding
     learned = {
         "image": list(pixels.shape[1:]),
         "patch": patch,
         "mean": seen.mean(axis=(0, 1, 2)).tolist(),
-        "deviation": np.where(deviation > 0, deviation, 1.0).tolist(),
+        "deviation": np.where(varies, seen.std(axis=(0, 1, 2)), 1.0).tolist(),
     }
     inputs = _patches(pixels, learned)
     return Prepared(

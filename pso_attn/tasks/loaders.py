@@ -111,9 +111,12 @@ class LoaderTask:
             scaler.transform(self._rows(split)) for split in (self.train, self.test)
         )
         model = LogisticRegression(max_iter=1000).fit(rows, self.train.targets.numpy())
-        right, answers = self.test.targets.numpy(), model.predict_proba(test_rows)
+        right = self.test.targets.numpy()
+        known = model.predict_proba(test_rows)  # of the classes that training has
+        answers = np.zeros((len(right), self.info.outputs), known.dtype)
+        answers[:, model.classes_] = known
         return {
-            "loss": float(log_loss(right, answers, labels=model.classes_)),
+            "loss": float(log_loss(right, answers, labels=np.arange(self.info.outputs))),
             "accuracy": float(model.score(test_rows, right)),
         }
 

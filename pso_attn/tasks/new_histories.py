@@ -44,6 +44,12 @@ def read_new_histories(learned: Mapping[str, Any], data: str) -> NewRows:
             f'{data}: time "{layout.time}" holds {_kind(histories.dates)}, and the model was '
             f"trained on {_kind(clock.dates)}"
         )
+    if histories.zoned != clock.zoned:
+        has, wants = ("a", "no") if histories.zoned else ("no", "a")
+        raise DataError(
+            f'{data}: time "{layout.time}" has {has} zone, and the model was trained on times '
+            f"with {wants} zone; write them alike"
+        )
     for column in (*covariates.past, *covariates.known):
         if column.kind == "number":
             as_numbers(

@@ -129,7 +129,7 @@ def _prepared(read: SeriesData, train: Rows, patch: int) -> Prepared:
     if absent.all(axis=0).any():
         channel = int(np.flatnonzero(absent.all(axis=0))[0]) + 1
         raise DataError(f"{read.table.source}: channel {channel} is missing in all training rows")
-    deviation = np.nanstd(seen, axis=0)
+    varies = np.nanmax(seen, axis=0) > np.nanmin(seen, axis=0)  # else a deviation is rounding
     longest = read.values.shape[1]
     tokens = -(-longest // patch)
     padded = bool((-(-read.lengths // patch) < tokens).any())
@@ -139,7 +139,7 @@ def _prepared(read: SeriesData, train: Rows, patch: int) -> Prepared:
         "patch": patch,
         "padded": padded,
         "mean": np.nanmean(seen, axis=0).tolist(),
-        "deviation": np.where(deviation > 0, deviation, 1.0).tolist(),
+        "deviation": np.where(varies, np.nanstd(seen, axis=0), 1.0).tolist(),
     }
     inputs = _tokens(read.values, read.lengths, learned)
     gaps = int(np.isnan(read.values[_inside(read)]).sum())

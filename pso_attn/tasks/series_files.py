@@ -151,6 +151,12 @@ def _found(values: Array, table: Table, layout: SeriesLayout) -> SeriesData:
     """Return series whose lengths are up to their last value."""
     present: Any = ~np.isnan(values).all(axis=2)  # (n, T)
     lengths: Any = present.shape[1] - present[:, ::-1].argmax(axis=1)
+    endless = np.flatnonzero(np.isinf(values).any(axis=(1, 2)))
+    if len(endless):
+        raise DataError(
+            f"{table.source}: series {endless[0] + 1} holds an infinite number; mend it, or make "
+            "it NaN where it is missing"
+        )
     empty = np.flatnonzero(~present.any(axis=1))
     if len(empty):
         raise DataError(f"{table.source}: series {empty[0] + 1} has no value; take it out")

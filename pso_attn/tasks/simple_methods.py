@@ -28,9 +28,13 @@ def simple_scores(
     """
     rng = generator(0, "simple methods")
     chosen = np.sort(rng.permutation(len(train))[:MOST_FITTED])
+    fewest = np.unique(train.numpy()[chosen], return_counts=True)[1].min()
     found = {_constant_name(target): _scored(target, _constant(target, train, len(test)), test)}
     for name, (make, features, asked) in methods.items():
-        model = make().fit(features[chosen], train.numpy()[chosen])
+        model = make()
+        if "boosting" in name and target.outputs > 1 and fewest == 1:
+            model.set_params(early_stopping=False)  # it would share each class out
+        model.fit(features[chosen], train.numpy()[chosen])
         is_sure = "neighbour" in name
         scores = _scored(target, _answers(target, model, asked, is_sure), test)
         if is_sure and target.outputs > 1:

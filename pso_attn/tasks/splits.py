@@ -125,7 +125,13 @@ def check_groups(groups: NDArray[Any], parts: Parts) -> None:
 
 
 def _halves(splitter: Any, groups: NDArray[Any]) -> tuple[Rows, Rows]:
-    first, second = next(splitter.split(groups, groups=groups))
+    try:
+        first, second = next(splitter.split(groups, groups=groups))
+    except ValueError:  # it leaves none for the first
+        raise DataError(
+            "split.validation and split.test leave one split without any group; make them "
+            "smaller, or give more groups"
+        ) from None
     return np.sort(first), np.sort(second)
 
 

@@ -165,8 +165,9 @@ class NumberTarget:
 
     def found(self, values: pd.Series) -> dict[str, Any]:
         """Return where the numbers lie."""
-        low, high = float(values.min()), float(values.max())
-        return {"target_range": [low, high], "target_mean": float(values.mean())}
+        numbers = as_numbers(values, self.name)
+        low, high = float(numbers.min()), float(numbers.max())
+        return {"target_range": [low, high], "target_mean": float(numbers.mean())}
 
     def document(self) -> dict[str, Any]:
         """Return name, mean and deviation."""

@@ -1,12 +1,15 @@
 """One driver per run: whoever dies lets go, and whoever lives is never pushed aside."""
 
+import fcntl
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -162,3 +165,26 @@ def test_a_returned_lease_is_free(database: "tuple[Connection, int]") -> None:
     return_lease(connection.storage, study)
     assert holder(database) is None
     connection.close()
+
+
+def test_who_only_looks_whether_a_run_is_driven_refuses_no_driver(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    path = tmp_path / "run" / "lock"
+    path.touch()
+    with path.open() as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        threading.Timer(0.05, fcntl.flock, (looking, fcntl.LOCK_UN)).start()
+        RunLock(path).release()
+
+
+def test_a_full_disk_does_not_keep_a_run_from_being_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "run").mkdir()
+
+    def full(*_: Any) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pso_attn.store.lock.os.write", full)
+    with RunLock(tmp_path / "run" / "lock"), pytest.raises(RunError, match="another process"):
+        RunLock(tmp_path / "run" / "lock")

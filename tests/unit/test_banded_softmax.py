@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pso_attn.attention import LayerSettings, Noise
+from pso_attn.attention import LayerSettings, Noise, plain
 from pso_attn.attention.band import Band
 from pso_attn.attention.scores import Scores
 from pso_attn.attention.sight import LONG
@@ -135,3 +135,23 @@ def test_a_particle_has_the_same_floats_alone_and_among_others(window: int) -> N
     for row in range(len(members)):
         for alone, among in zip(computed(slice(row, row + 1)), together, strict=True):
             assert torch.equal(alone[0], among[row])
+
+
+@pytest.mark.parametrize(("length", "particles"), [(130, 2), (1024, 64)])
+def test_on_a_gpu_examples_share_a_mask_and_no_call_has_more_heads_than_a_grid(
+    monkeypatch: pytest.MonkeyPatch, length: int, particles: int
+) -> None:
+    calls = list[tuple[int, Any]]()
+
+    def seen(q: Tensor, k: Tensor, v: Tensor, bias: Any, *rest: Any, **more: Any) -> Tensor:
+        calls.append((q.shape[1], bias.shape))
+        return torch.empty_like(q)
+
+    monkeypatch.setattr(plain, "scaled_dot_product_attention", seen)
+    meta, heads = torch.device("meta"), 16
+    band = Band(torch.empty(particles, 1, heads, length, length, device=meta), 16, causal=True)
+    q = torch.empty(particles, EXAMPLES, heads, length, WIDTH, device=meta)
+    assert band(q, q, q).shape == q.shape
+    assert sum(count for count, _ in calls) == particles * heads * -(-length // 16)
+    assert max(count for count, _ in calls) <= plain.MOST_HEADS
+    assert {shape[0] for _, shape in calls} == {1}

@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -352,3 +353,55 @@ def test_a_factory_whose_modules_do_not_fit_the_task_is_refused_at_once(module: 
         search.stderr
     )
     assert not Path("runs").exists()
+
+
+RESUMING = """
+
+def resuming(settings, trial):
+    file = trial.checkpoint_dir / "reached"
+    if not file.exists():
+        file.write_text(str(settings["x"]))
+    return float(file.read_text())
+"""
+
+
+def test_other_settings_are_another_training_with_files_of_its_own(
+    module: str, tmp_path: Path
+) -> None:
+    code = tmp_path / "there" / f"{module}.py"
+    code.write_text(MINE + RESUMING)
+    resuming = ("--set", f"objective={module}:resuming")
+    assert cli("search", OWN, "--run", "r", "--generations", "1", *resuming).exit_code == 0
+    losses = []
+    for x in (0.9, 0.3, 0.9):
+        (tmp_path / "given.toml").write_text(f'x = {x}\nkind = "a"\n')
+        done = cli("train", "r", "--settings", tmp_path / "given.toml", "--json")
+        losses.append(json.loads(done.stdout)["loss"])
+    assert losses == [0.9, 0.3, 0.9]
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (("--precision", "bf16"), "--precision is for models that are trained here"),
+        (
+            ("--set", 'objectives=["accuracy"]', "--set", 'maximize=["acuracy"]'),
+            '"maximize" has "acuracy", which is no objective; did you mean "accuracy"?',
+        ),
+        (("--set", 'maximize=["accuracy"]'), "name it in objectives as well"),
+    ],
+)
+def test_what_would_have_no_effect_is_refused(
+    module: str, more: tuple[str, ...], said: str
+) -> None:
+    refused = cli("search", OWN, "--run", "o", *more)
+    assert (refused.exit_code, said in refused.stderr) == (2, True), refused.stderr
+
+
+def test_searches_begun_at_once_without_a_name_all_get_one(module: str, tmp_path: Path) -> None:
+    slow = f"import time\ntime.sleep(1)\n{MINE}"
+    (tmp_path / "there" / f"{module}.py").write_text(slow)
+    command = [sys.executable, "-m", "pso_attn", "search", OWN, "-q", "--generations", "1"]
+    begun = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(3)]
+    assert [(one.wait(), one.communicate()[1]) for one in begun] == [(0, "")] * 3
+    assert sorted(path.name for path in Path("runs").iterdir()) == ["own", "own-2", "own-3"]

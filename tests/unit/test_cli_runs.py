@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 from typer.testing import CliRunner
 
@@ -339,3 +340,72 @@ def test_an_unknown_run_names_the_nearest(runs: Path, command: str) -> None:
     result = cli(command, "don", "--runs-dir", runs)
     assert result.exit_code == 2
     assert 'did you mean "done"' in result.stderr
+
+
+def test_a_confirmation_of_an_earlier_winner_is_not_told_of_a_later_one(tmp_path: Path) -> None:
+    cli("search", "digits", *TINY, "--run", "later", "--runs-dir", tmp_path)
+    loaded = load_run("later", tmp_path)
+    best = loaded.best()
+    assert best is not None
+    rows = [{"trial": 0}, {"trial": best.number}]
+    loaded.folder.write_json("confirm.json", {"rows": rows})
+    assert load_run("later", tmp_path).report_input().confirmation is not None
+    rows[1]["trial"] = best.number + 1
+    loaded.folder.write_json("confirm.json", {"rows": rows})
+    assert load_run("later", tmp_path).report_input().confirmation is None
+
+
+def test_a_relative_database_is_the_one_of_the_folder_where_the_search_began(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        done = cli("search", "digits", *TINY, "--run", "demo", "--storage", "sqlite:///runs.db")
+        assert done.exit_code == 0, done.stderr
+    monkeypatch.chdir(tmp_path / "second")
+    first = tmp_path / "first" / "runs"
+    longer = cli("resume", "demo", "--runs-dir", first, "--generations", "3")
+    assert longer.exit_code == 0, longer.stderr
+    assert len(load_run("demo", first).history) == 3
+    assert len(load_run("demo").history) == 2
+    assert cli("delete", first / "demo", "--yes").exit_code == 0
+    assert load_run("demo").best() is not None, "the other folder's study stays"
+
+
+def test_a_study_that_was_lost_is_not_begun_anew_and_a_renamed_run_keeps_its_own(
+    tmp_path: Path,
+) -> None:
+    runs, file = tmp_path / "runs", tmp_path / "all.db"
+    url = f"sqlite:///{file}"
+    cli("search", "digits", *TINY, "--run", "demo", "--storage", url, "--runs-dir", runs)
+    (runs / "demo").rename(runs / "better")
+    assert len(load_run("better", runs).history) == 2
+    longer = cli("resume", "better", "--generations", "3", "--runs-dir", runs)
+    assert longer.exit_code == 0, longer.stderr
+    assert len(load_run("better", runs).history) == 3
+    file.rename(tmp_path / "elsewhere.db")
+    lost = cli("resume", "better", "--runs-dir", runs)
+    assert (lost.exit_code, "restore that database" in lost.stderr) == (2, True)
+
+
+def test_a_run_named_by_its_database_is_not_the_one_of_that_name_here(tmp_path: Path) -> None:
+    url, runs = f"sqlite:///{tmp_path}/all.db", tmp_path / "runs"
+    cli("search", "digits", *TINY, "--run", "demo", "--storage", url, "--runs-dir", tmp_path / "a")
+    cli("search", "digits", *TINY, "--run", "demo", "--runs-dir", runs)
+    other = cli("resume", f"{url}#demo", "--generations", "3", "--runs-dir", runs)
+    assert (other.exit_code, "is another one, in its own journal" in other.stderr) == (2, True)
+    assert len(load_run("demo", runs).history) == 2
+    same = cli("resume", f"{url}#demo", "--generations", "3", "--runs-dir", tmp_path / "a")
+    assert same.exit_code == 0, same.stderr
+
+
+def test_a_run_that_another_host_drives_is_locked(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/all.db"
+    cli("search", "digits", *TINY, "--run", "demo", "--storage", url, "--runs-dir", tmp_path)
+    assert document("show", "demo", "--runs-dir", tmp_path)["state"] == "finished"
+    storage = optuna.storages.get_storage(url)
+    study = storage.get_study_id_from_name("demo")
+    holder = {"host": "elsewhere", "pid": 12, "started": 1.7e9}
+    storage.set_study_system_attr(study, "pso_attn:driver", holder)
+    assert document("show", "demo", "--runs-dir", tmp_path)["state"] == "locked"

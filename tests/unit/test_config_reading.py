@@ -138,8 +138,8 @@ def test_a_set_without_key_or_value_is_refused(space: Path, text: str) -> None:
 
 
 def test_a_set_below_something_that_is_not_a_table_is_refused(space: Path) -> None:
-    with pytest.raises(ConfigurationError, match=r'"search\.heads" is not a table'):
-        read_configuration(str(space), ["search.heads.high=4"])
+    with pytest.raises(ConfigurationError, match=r'"search\.heads\.high" is not a table'):
+        read_configuration(str(space), ["search.heads.high=4", "search.heads.high.top=4"])
 
 
 @pytest.mark.parametrize(
@@ -158,3 +158,44 @@ def test_every_built_in_space_reads() -> None:
     assert {"digits", "text"} <= set(builtin_spaces())
     for name in builtin_spaces():
         assert read_configuration(name).source == name
+
+
+def test_a_list_is_narrowed_by_set_as_a_range_is(space: Path) -> None:
+    read = read_configuration("digits", ["search.heads.high=4"])
+    assert read.search["heads"] == {"choices": [1, 2, 4, 8], "high": 4}
+    assert "heads" in read_configuration("digits", ["search.heads.low=2"]).search
+
+
+@pytest.mark.parametrize("key", ["run", "budget"])
+def test_a_table_set_to_a_word_is_one_sentence(key: str) -> None:
+    with pytest.raises(ConfigurationError, match=rf'"{key}" is "demo"; expected a table'):
+        read_configuration("digits", [f"{key}=demo"])
+
+
+def test_a_byte_order_mark_is_no_mistake_and_a_number_without_end_is(tmp_path: Path) -> None:
+    file = tmp_path / "a.toml"
+    file.write_text('task = "digits"\n[search]\nlr = {}\n', encoding="utf-8-sig")
+    assert read_configuration(str(file)).task == "digits"
+    file.write_text("x = " + "1" * 5000, encoding="utf-8")
+    with pytest.raises(ConfigurationError, match="not valid TOML"):
+        read_configuration(str(file))
+
+
+def test_paths_that_nobody_can_look_at_are_one_sentence_or_stay_as_they_are() -> None:
+    with pytest.raises(ConfigurationError, match="cannot be looked at"):
+        find_space("~nobody-of-that-name/a.toml")
+    with pytest.raises(ConfigurationError, match="cannot be looked at"):
+        find_space("a" * 300 + ".toml")
+    assert read_configuration("text", ["data=~nobody-here.txt"]).data == "~nobody-here.txt"
+
+
+def test_an_sqlite_file_is_named_in_full(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    for given, kept in (
+        ("sqlite:///a.db", f"sqlite:///{tmp_path}/a.db"),
+        ("sqlite+pysqlite:///b/a.db", f"sqlite+pysqlite:///{tmp_path}/b/a.db"),
+        ("sqlite:////a.db", "sqlite:////a.db"),
+        ("sqlite:///:memory:", "sqlite:///:memory:"),
+        ("postgresql:///a", "postgresql:///a"),
+    ):
+        assert read_configuration("digits", flags={"storage": given}).storage == kept

@@ -3,7 +3,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pso_attn.confirm import ahead, finalists, measure_gain, verdict
+from pso_attn.confirm import _baselines, ahead, finalists, measure_gain, verdict
 from pso_attn.report.words import plus_minus
 from pso_attn.space import Coordinate, Knob, Space
 from pso_attn.types import Candidate, Direction, History, Objective, Outcome, State, Trial
@@ -117,7 +117,7 @@ def test_seeds_at_which_one_side_failed_are_left_out_of_the_pairs() -> None:
 
 
 def row(role: str, heads: int, mean: float | None) -> dict[str, Any]:
-    test = {"loss": {"mean": mean}}
+    test = {"loss": {"mean": mean, "per_seed": [mean] * 3}}
     return {"role": role, "settings": {"heads": heads}, "test": test, "error": None}
 
 
@@ -167,4 +167,25 @@ def test_defaults_that_give_the_same_at_every_seed_have_no_noise_to_speak_of() -
     assert said == (
         "The winner is better: test loss 0.5000 against 1 of the defaults, over 3 seeds, a "
         "difference of 0.5000."
+    )
+
+
+def test_means_in_the_verdict_are_over_the_seeds_that_both_finished() -> None:
+    defaults, winner = [1.0, None, 3.0], [0.5, 9.0, 2.5]
+    gain = measure_gain(LOSS, defaults, winner)
+    rows = [row("defaults", 1, 2.0), row("finalist", 2, 4.0)]
+    for one, values in zip(rows, (defaults, winner), strict=True):
+        one["test"]["loss"]["per_seed"] = values
+    assert "test loss 1.500 against 2 of the defaults, over 2 seeds" in verdict(rows, gain)
+
+
+def test_a_task_whose_simple_methods_raise_loses_no_training() -> None:
+    class Task:
+        def baselines(self) -> Any:
+            raise ValueError("no\nsuch thing")
+
+    found, said = _baselines(Task())
+    assert found == {}
+    assert said.startswith(
+        " Simple methods are not beside it: the baselines raised ValueError: no such"
     )

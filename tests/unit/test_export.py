@@ -21,7 +21,7 @@ from pso_attn.errors import ConfigurationError, StorageError
 from pso_attn.export import export_run, exported_files
 from pso_attn.models import MODEL_KNOBS, TaskInfo, family_of, read_transformer
 from pso_attn.models.load import loss_of
-from pso_attn.space import read_space
+from pso_attn.space import read_settings, read_space
 from pso_attn.store.atomic import write_atomically, write_folder_atomically
 from pso_attn.tasks import Task, make_task
 from pso_attn.tasks.task import Split
@@ -395,3 +395,20 @@ def test_an_unknown_run_and_a_run_without_its_model_are_named(runs: Path, tmp_pa
     assert result.exit_code == 2
     assert "make one with `pso-attn train digits" in result.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_a_knob_that_acts_in_some_layers_is_exported_and_trained_again(
+    text: Task, tmp_path: Path
+) -> None:
+    base = {"layers": 2, "d_model": 16, "heads": 2, "mechanism": ["softmax", "linear"]}
+    gaps = {"window_tokens": [3, None], "softcap": [None, 5.0]}
+    by_head = {"window_tokens": [[3, 4], [None, None]]}
+    folders = []
+    for number, more in enumerate((gaps, by_head)):
+        settings = {**base, **more}
+        _, written = exported_files(text, settings, weights_of(text, settings))
+        folders.append(tmp_path / str(number))
+        write_folder_atomically(folders[-1], written)
+        assert read_settings(settings, MODEL_KNOBS) == settings
+    for found in checked(*folders):
+        assert found["loss"] == pytest.approx(found["expected"], abs=1e-5)

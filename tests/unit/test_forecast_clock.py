@@ -96,3 +96,12 @@ def test_cycles_have_two_steps_and_stand_in_the_span_twice() -> None:
     assert days.cycles(float(np.ptp(times))) == ("week", "year")
     noon = waves(np.array([43_200e6, 86_400e6]), ["day"])
     np.testing.assert_allclose(noon, [[0, -1], [0, 1]], atol=1e-9)
+
+
+def test_days_of_one_zone_are_an_hour_off_in_summer_and_still_days() -> None:
+    days = pd.date_range("2023-01-01", periods=730, freq="D", tz="Europe/Berlin")
+    clock, times = clock_of(days.delete([100, 101]).astype(str))
+    assert (clock.words, clock.season) == ("1 day", 7)
+    places = clock.places(times)
+    assert places is not None
+    assert places[-1] == 729, "two days are missing, and none is counted twice"

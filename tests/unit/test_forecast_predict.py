@@ -15,6 +15,7 @@ import torch
 from typer.testing import CliRunner
 
 from pso_attn.cli.app import app
+from pso_attn.errors import DataError
 from pso_attn.seeding import generator
 from pso_attn.tasks import make_task
 from pso_attn.tasks.series import read_new_series
@@ -242,3 +243,20 @@ def test_a_wide_table_without_covariates_needs_no_rows_to_come(tmp_path: Path) -
     times = [row["hour"] for row in found["predictions"] if row["series"] == "b"]
     assert times[0] == "2025-03-11T00:00:00"
     assert len(times) == HORIZON
+
+
+def test_new_rows_name_a_zone_where_the_training_rows_did(tmp_path: Path) -> None:
+    frame = plants()
+    frame["hour"] = pd.to_datetime(frame["hour"]).dt.tz_localize("UTC").astype(str)
+    frame.to_csv(tmp_path / "old.csv", index=False)
+    learned = make_task(
+        "series",
+        str(tmp_path / "old.csv"),
+        target="load",
+        time="hour",
+        columns={"series": "plant"},
+        forecast={"horizon": HORIZON},
+    ).preprocessing()
+    new_rows().to_csv(tmp_path / "new.csv", index=False)
+    with pytest.raises(DataError, match="has no zone, and the model was trained on times with a"):
+        read_new_series(learned, str(tmp_path / "new.csv"))

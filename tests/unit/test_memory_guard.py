@@ -14,6 +14,7 @@ import torch
 from pso_attn.errors import DeviceError
 from pso_attn.evaluate import TRAINING_KNOBS, SwarmEvaluator, rehearse
 from pso_attn.evaluate.alone import AloneTraining
+from pso_attn.evaluate.device import is_out_of_memory
 from pso_attn.evaluate.member import Member, read_member
 from pso_attn.evaluate.packing import pack
 from pso_attn.evaluate.probe import probed_bytes
@@ -342,3 +343,19 @@ def test_a_training_alone_is_scored_in_batches_as_a_swarm_is(task: Task) -> None
             alone.model(task.validation.inputs)[None], task.validation.targets[None]
         )
     assert found == pytest.approx({name: float(value) for name, value in whole.items()})
+
+
+@pytest.mark.parametrize(
+    ("said", "is_memory"),
+    [
+        (ALLOCATION, True),
+        ("CUDA error: out of memory", True),
+        ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", True),
+        ("CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`", True),
+        ("cuDNN error: CUDNN_STATUS_ALLOC_FAILED", True),
+        ("CUDA error: invalid configuration argument", False),
+    ],
+)
+def test_every_way_to_say_that_memory_is_short_is_known(said: str, is_memory: bool) -> None:
+    assert is_out_of_memory(RuntimeError(said)) is is_memory
+    assert not is_out_of_memory(ValueError(said))

@@ -319,3 +319,21 @@ def test_an_error_within_a_library_is_placed_in_the_users_own_file(task: Task) -
 
     with pytest.raises(ConfigurationError, match=r"TypeError: .* \(test_own_factory.py, line \d+"):
         OwnFactory(raises, "mine:f", task).make({}, 0)
+
+
+def test_modules_share_a_batch_whatever_numbers_they_are_trained_in(task: Task) -> None:
+    members = [ModuleMember.of({"width": 96, "precision": "bf16"}, seed) for seed in range(4)]
+    training = ModuleTraining(OwnFactory(net, "mine", task), members, STEPS, CPU)
+    assert training.reason is None
+
+
+def test_a_try_that_memory_does_not_hold_is_not_taken_for_a_module_that_cannot_be_batched(
+    task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("pso_attn.evaluate.module_stack.ModuleStack.differentiate", full)
+    members = [ModuleMember.of({"width": 8}, seed) for seed in range(4)]
+    with pytest.raises(torch.OutOfMemoryError):
+        ModuleTraining(OwnFactory(net, "mine", task), members, STEPS, CPU)

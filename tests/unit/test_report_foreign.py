@@ -280,3 +280,15 @@ def test_a_study_that_is_not_there_is_one_sentence(
     assert said in result.stderr
     assert result.stderr.count("\n") == 1
     assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize(
+    "attribute", ["baseline-A", {"objectives": ["a", "b"]}, {"objectives": 3}]
+)
+def test_an_attribute_of_somebody_elses_that_is_called_as_ours_is_not_ours(
+    url: str, attribute: Any
+) -> None:
+    study = optuna.create_study()
+    study.set_user_attr("configuration", attribute)
+    study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=2)
+    assert foreign_history(study).objectives[0].name == "value"

@@ -104,3 +104,13 @@ def test_the_last_tokens_are_what_is_asked() -> None:
     loader = DataLoader(TensorDataset(inputs, targets), batch_size=4)
     info = LoaderTask(loader, loader, loader).info
     assert (info.per_token, info.horizon, info.length) == (True, 2, LENGTH)
+
+
+def test_simple_methods_meet_a_class_that_training_has_not() -> None:
+    def part(*classes: int) -> list[Any]:
+        targets = torch.tensor(classes * 10)
+        return [(torch.randn(len(targets), 4, 2), targets)]
+
+    scores = LoaderTask(part(0, 1), part(0, 1), part(0, 1, 2)).baselines()["logistic regression"]
+    assert 0 <= scores["accuracy"] <= 2 / 3
+    assert scores["loss"] > 1

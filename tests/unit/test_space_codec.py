@@ -101,3 +101,11 @@ def test_points_snap_to_the_centre_of_the_integer_that_they_decode_to(low: int, 
     points = np.concatenate([*nearby, np.linspace(0, 1, 10_001)]).reshape(-1, 1)
     expected = [scale.point(scale.value(x)) for x in points.ravel().tolist()]
     np.testing.assert_array_equal(scale.snap(points), np.reshape(expected, points.shape))
+
+
+def test_true_beside_labels_is_a_label_and_no_number() -> None:
+    scale = scale_of(Knob("mask", "categorical", "", choices=(False, "causal", 1)))
+    assert [scale.admits(value) for value in (False, "causal", 1, True, 0, "other")] == [
+        *(True, True, True),
+        *(False, False, False),
+    ]

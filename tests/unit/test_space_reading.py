@@ -80,7 +80,6 @@ def defaults(space: Space) -> dict[str, Any]:
         ("heads = [1, 2.5]", "", "choices[1] is 2.5; expected a whole number"),
         ("heads = [[1], 2]", "", "choices[0] is [1]; expected a whole number"),
         ("ratio = [0.1, 1]", "", "choices[0] is 0.1; expected a finite number of at least 0.25"),
-        ("heads = { choices = [1, 2], low = 1 }", "", "has both choices and low; keep one"),
         ("heads = { choices = [1, 2], ordered = false }", "", "ordered is false, and heads is"),
         ("mechanism = { ordered = true }", "", "ordered is true, and mechanism is declared cat"),
         ("heads = { low = 5, high = 7 }", "", "leaves none of its choices [1, 2, 4, 8, 16]"),
@@ -385,3 +384,27 @@ def test_a_default_that_follows_from_other_knobs_is_what_they_give() -> None:
         {"heads": 4, "kv_heads": 4},
         {"heads": 2, "kv_heads": 2},
     ]
+
+
+def test_listed_numbers_lie_between_low_and_high_and_labels_do_not() -> None:
+    narrowed = read("heads = { choices = [1, 2, 4, 8], high = 4 }\nlr = {}")
+    assert narrowed.coordinates[0].scale.values == (1, 2, 4)
+    with pytest.raises(ConfigurationError, match="leaves none of its choices"):
+        read("heads = { choices = [4, 8], high = 2 }")
+    with pytest.raises(ConfigurationError, match="has both choices and low"):
+        read('mechanism = { choices = ["softmax", "linear"], low = 1 }')
+
+
+@pytest.mark.parametrize(
+    "order", ["heads = [2, 4, 2]\nlayers = 3", "layers = 3\nheads = [2, 4, 2]"]
+)
+def test_a_list_is_as_long_as_the_layers_wherever_these_stand(order: str) -> None:
+    assert read("lr = {}", order).settings({"lr": 1e-3})["heads"] == [2, 4, 2]
+    wrong = order.replace("[2, 4, 2]", "[2, 4]")
+    with pytest.raises(ConfigurationError, match="has 2 entries; expected 3"):
+        read("lr = {}", wrong)
+
+
+def test_lists_of_heads_are_for_what_varies_by_head() -> None:
+    with pytest.raises(ConfigurationError, match="varies by layer, not by head"):
+        read("lr = {}", "layers = 2\nheads = 2\nwindow_tokens = [[1, 2], [1, 2]]")

@@ -20,7 +20,7 @@ class Recorder:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.work: list[Callable[[], Any]] | None = None  # of the graph that is recorded now
-        self.streams = list[Any]()
+        self.streams, self.places = list[Any](), list[Any]()
         here = SimpleNamespace(wait_stream=lambda other: None)
         for name, stands in {
             "device": lambda device: nullcontext(),
@@ -28,6 +28,7 @@ class Recorder:
             "stream": lambda stream: nullcontext(),
             "current_stream": lambda: here,
             "set_stream": self.streams.append,
+            "graph_pool_handle": lambda: (0, 1),
             "CUDAGraph": Graph,
             "graph": self.recording,
         }.items():
@@ -35,8 +36,9 @@ class Recorder:
         self.here = here
 
     @contextmanager
-    def recording(self, graph: "Graph", stream: Any) -> Iterator[None]:
+    def recording(self, graph: "Graph", pool: Any, stream: Any) -> Iterator[None]:
         self.work = graph.work
+        self.places.append((pool, stream))
         try:
             yield
         finally:
@@ -78,6 +80,7 @@ class Index:
 @pytest.fixture
 def cuda(monkeypatch: pytest.MonkeyPatch) -> Recorder:
     graphs._warn.cache_clear()
+    graphs._shared.cache_clear()
     return Recorder(monkeypatch)
 
 
@@ -120,3 +123,13 @@ def test_a_step_that_cannot_be_recorded_is_trained_as_it_is_after_one_warning(
     assert cuda.streams == [cuda.here] * 2, "the stream that ran before is the current one again"
     (warning,) = caplog.messages
     assert warning.endswith("without a CUDA graph, so more slowly: operation not permitted")
+
+
+def test_all_records_of_a_device_share_a_stream_and_memory(cuda: Recorder) -> None:
+    for _ in range(3):
+        graph = begun(cuda, 0)
+        for _ in range(4):
+            graph.advance(lambda step: None)
+    assert len(cuda.places) == 3
+    assert len({id(pool) for pool, _ in cuda.places}) == 1
+    assert len({id(stream) for _, stream in cuda.places}) == 1

@@ -26,7 +26,7 @@ from pso_attn.evaluate.optimiser import read_recipe
 from pso_attn.evaluate.precision import products_in
 from pso_attn.evaluate.training import SwarmTraining, check_data_fit
 from pso_attn.models import TaskInfo
-from pso_attn.models.lstm.recurrence import _unadvised
+from pso_attn.models.lstm.recurrence import GATES, Weights, _unadvised, one_by_one
 from pso_attn.tasks.classification import cross_entropy
 from pso_attn.tasks.forecast_scores import forecast_loss
 from pso_attn.tasks.task import Split
@@ -339,3 +339,25 @@ def test_products_on_cuda_round_as_asked_and_afterwards_as_before(theirs: str) -
     finally:
         for kind, earlier in zip(kinds, before, strict=True):
             kind.fp32_precision = earlier
+
+
+def test_torchs_lstm_is_handed_weights_that_cudnn_can_copy_through_a_flat_view(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    handed = list[Tensor]()
+
+    def lstm(x: Tensor, states: Any, weights: list[Tensor], *rest: Any) -> Any:
+        handed.extend(weights)
+        return x.new_empty(*x.shape[:2], 2 * 4), *states
+
+    monkeypatch.setattr(torch._VF, "lstm", lstm)
+    wide = 2 * GATES * 4  # both directions of 4 units
+    biases = [torch.empty(3, wide, device=META) for _ in range(2)]
+    weights = Weights(
+        torch.empty(3, 5, wide, device=META),
+        torch.empty(3, 4, wide, device=META),
+        (biases[0], biases[1]),
+    )
+    one_by_one(torch.empty(1, 6, 2, 5, device=META), weights, None)
+    assert len(handed) == 3 * 2 * 4
+    assert all(weight.is_contiguous() for weight in handed)

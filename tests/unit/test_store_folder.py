@@ -3,10 +3,11 @@
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from pso_attn.errors import RunError, StorageError
+from pso_attn.errors import ConfigurationError, RunError, StorageError
 from pso_attn.store import RunFolder, describe_environment, free_name
 from pso_attn.store.atomic import write_atomically
 
@@ -162,3 +163,45 @@ def test_the_environment_names_versions_device_and_threads() -> None:
     assert environment["threads"] == 1
     assert environment["versions"]["optuna"].startswith("5.")
     assert json.loads(json.dumps(environment)) == environment
+
+
+def test_a_run_whose_files_cannot_all_go_is_deleted_and_says_where_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = RunFolder.create(tmp_path, "demo", {"task": "digits"}, {})
+
+    def refuse(path: Path) -> None:
+        folder_is_free = RunFolder(path).lock()
+        folder_is_free.release()
+        raise OSError(39, "Directory not empty")
+
+    monkeypatch.setattr("pso_attn.store.folder.shutil.rmtree", refuse)
+    with pytest.raises(StorageError, match=r"run demo is deleted, .* stay in .*\.demo\."):
+        folder.delete()
+    assert RunFolder.list(tmp_path) == ()
+
+
+def test_what_nobody_may_look_into_hides_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    RunFolder.create(tmp_path, "demo", {"task": "digits"}, {})
+    (tmp_path / "lost+found").mkdir()
+    stat = os.stat
+
+    def refused(path: Any, *arguments: Any, **more: Any) -> Any:
+        if "lost+found" in str(path) and str(path) != str(tmp_path / "lost+found"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return stat(path, *arguments, **more)
+
+    monkeypatch.setattr(os, "stat", refused)
+    assert [folder.name for folder in RunFolder.list(tmp_path)] == ["demo"]
+    with pytest.raises(RunError, match='did you mean "demo"'):
+        RunFolder.open("demp", tmp_path)
+    with pytest.raises(RunError, match="there is no run"):
+        RunFolder.open("d" * 300, tmp_path)
+
+
+def test_a_path_that_no_text_can_hold_is_one_sentence_and_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="cannot be written as UTF-8"):
+        RunFolder.create(tmp_path, "demo", {"data": "caf\udce9.csv"}, {})
+    assert list(tmp_path.iterdir()) == []

@@ -79,3 +79,12 @@ def test_images_that_cannot_work_are_one_sentence(
     with pytest.raises((ConfigurationError, DataError)) as raised:
         make_task("images", saved(tmp_path, **arrays), **options)
     assert sentence in str(raised.value)
+
+
+def test_pixels_that_never_change_in_training_have_no_deviation(tmp_path: Path) -> None:
+    images = np.full((30, 7, 7), 0.1)
+    images[25:] = 0.11
+    fold = np.repeat(["train", "validation", "test"], [20, 5, 5])
+    path = saved(tmp_path, x=images, y=np.array([0, 1] * 15), split=fold)
+    task = make_task("images", path, split={"column": "split"})
+    assert task.preprocessing()["deviation"] == [1.0]

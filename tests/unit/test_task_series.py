@@ -284,3 +284,20 @@ def test_a_library_that_is_not_there_is_named() -> None:
     except ImportError:
         with pytest.raises(DataError, match=r'pip install "pso-attn\[series\]"'):
             make_task("series", "aeon:GunPoint")
+
+
+def test_an_infinite_value_in_arrays_is_refused(tmp_path: Path) -> None:
+    found = values()[:, :, 0]
+    found[2, 1] = np.inf
+    np.savez(tmp_path / "data.npz", x=found, y=KINDS)
+    with pytest.raises(DataError, match="series 3 holds an infinite number; mend it"):
+        make_task("series", str(tmp_path / "data.npz"))
+
+
+def test_a_channel_that_never_changes_in_training_has_no_deviation(tmp_path: Path) -> None:
+    found = np.full((30, 1, 7), 0.1)
+    found[25:, 0] = 0.11
+    fold = np.repeat(["train", "validation", "test"], [20, 5, 5])
+    np.savez(tmp_path / "data.npz", x=found, y=KINDS, split=fold)
+    task = make_task("series", str(tmp_path / "data.npz"), split={"column": "split"})
+    assert task.preprocessing()["deviation"] == [1.0]

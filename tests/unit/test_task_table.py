@@ -13,6 +13,7 @@ from pso_attn.errors import ConfigurationError, DataError
 from pso_attn.seeding import generator
 from pso_attn.tasks import make_task
 from pso_attn.tasks.columns import columns_from
+from pso_attn.tasks.table import read_new_table
 from pso_attn.tasks.targets import ClassTarget, NumberTarget
 from pso_attn.tasks.task import Task
 
@@ -274,3 +275,57 @@ def test_a_packed_file_is_refused_by_its_size_unpacked(
     assert path.stat().st_size < 1_000_000
     with pytest.raises(DataError, match=r"has 0\.05 GB, and at most 0 GB are read"):
         make_task(task, str(path), target="b")
+
+
+def test_a_value_is_one_label_whatever_else_its_file_holds(tmp_path: Path) -> None:
+    data = frame()
+    grades, codes = np.array([1.0, 1.5, 2.0]), np.array(["007", "A12", "true"])
+    data["grade"], data["code"] = grades[np.arange(60) % 3], codes[np.arange(60) % 3]
+    task = made(tmp_path, data, target="kind", columns={"categorical": ["grade"]})
+    labels = {c.name: c.labels for c in columns_from(task.preprocessing()["columns"])}
+    assert labels["grade"] == ("1", "1.5", "2")
+    assert labels["code"] == ("7", "A12", "True")
+    whole = data.iloc[[0, 3, 6]]  # alone, pandas reads both columns as whole numbers
+    whole.assign(grade=2, code="007").to_csv(tmp_path / "new.csv", index=False)
+    inputs = read_new_table(task.preprocessing(), str(tmp_path / "new.csv")).inputs
+    names = list(labels)
+    places = {c.name: c.first for c in columns_from(task.preprocessing()["columns"])}
+    for name, label in (("grade", "2"), ("code", "7")):
+        tokens = inputs[:, names.index(name)]
+        assert tokens[:, 1].tolist() == [1, 1, 1]
+        assert tokens[0, 0] == places[name] + labels[name].index(label)
+
+
+def test_dates_are_no_labels_in_csv_either(tmp_path: Path) -> None:
+    data = frame()
+    data["day"] = np.array(["2024-01-01", "2024-01-02"])[np.arange(60) % 2]
+    task = made(tmp_path, data, target="kind")
+    assert task.describe()["left_out"]["day"] == "neither numbers nor labels, but dates"
+
+
+def test_a_number_target_may_be_stored_as_text(tmp_path: Path) -> None:
+    target = NumberTarget("y", 0.0, 1.0)
+    found = target.found(pd.Series(["10", "9.5", "100"], name="y"))
+    assert found == {"target_range": [9.5, 100.0], "target_mean": pytest.approx(39.8333, rel=1e-4)}
+
+
+def test_groups_that_a_share_uses_up_are_one_sentence(tmp_path: Path) -> None:
+    data = frame()
+    data["three"] = np.arange(60) % 3
+    with pytest.raises(DataError, match="leave one split without any group"):
+        made(
+            tmp_path,
+            data,
+            target="kind",
+            group="three",
+            split={"validation": 0.3, "test": 0.34},
+        )
+
+
+def test_simple_methods_take_a_class_of_one_row_among_many(tmp_path: Path) -> None:
+    rng = generator(0, "many")
+    data = pd.DataFrame({"x": rng.normal(size=17_500), "z": rng.normal(size=17_500)})
+    data["y"] = np.where(data["x"] > 0, "a", "b")
+    data.loc[5, "y"] = "rare"
+    scores = made(tmp_path, data.round(2), target="y").baselines()
+    assert scores["gradient boosting"]["accuracy"] > 0.95

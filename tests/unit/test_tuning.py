@@ -1,5 +1,6 @@
 """A search from Python."""
 
+import copy
 import doctest
 import importlib
 import sys
@@ -10,7 +11,7 @@ import pytest
 
 import pso_attn
 import pso_attn.tuning
-from pso_attn.errors import ConfigurationError, RunError
+from pso_attn.errors import ConfigurationError, DeviceError, RunError
 
 SEARCH: dict[str, Any] = {"x": {"low": 0.0, "high": 1.0}}
 SMALL: dict[str, Any] = {"particles": 3, "generations": 2, "steps": 4}
@@ -108,3 +109,26 @@ def test_the_extra_is_named_where_transformers_is_missing(monkeypatch: pytest.Mo
     monkeypatch.delitem(sys.modules, "pso_attn.hugging_face", raising=False)
     with pytest.raises(ConfigurationError, match=r'pip install "pso-attn\[transformers\]"'):
         importlib.import_module("pso_attn.hugging_face")
+
+
+@pytest.mark.parametrize(
+    ("model", "more"),
+    [
+        ({"layers": 1, "d_model": 8}, {"search": {}, "weights": {"examples": 16}}),
+        ({"family": "lstm", "layers": 1, "hidden": 4}, {"search": {"lr": {}}}),
+    ],
+)
+def test_the_same_call_goes_on_where_what_was_chosen_at_the_start_stands_in_the_run(
+    model: dict[str, Any], more: dict[str, Any]
+) -> None:
+    space = {"task": "digits", "model": model, **more}
+    small = {"particles": 2, "generations": 1, "steps": 2}
+    first = pso_attn.tune(copy.deepcopy(space), run="a", **small)
+    again = pso_attn.tune(copy.deepcopy(space), run="a", **small)
+    assert len(again.frame) == len(first.frame) == 2
+    longer = pso_attn.tune({**space, "budget": {"generations": 2}}, run="a", particles=2, steps=2)
+    assert len(longer.frame) == 4
+    kept = pso_attn.tune(copy.deepcopy(space), run="a", **{**small, "generations": None})
+    assert len(kept.frame) > 4, "the budget that the space says by itself"
+    with pytest.raises(DeviceError):
+        pso_attn.tune(copy.deepcopy(space), run="a", device="banana", **small)

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from pso_attn.errors import ConfigurationError
 from pso_attn.models import Layout, TaskInfo, parameters_of, read_model, swarm_type
@@ -167,3 +168,29 @@ def test_ternary_weights_are_rounded_in_units_of_their_mean_size() -> None:
     weights = torch.tensor([[[1.0, -0.2], [0.4, -2.4]]])  # mean size 1
     found = QUANTISERS["ternary"](weights)  # type: ignore[misc]
     torch.testing.assert_close(found, torch.tensor([[[1.0, 0.0], [0.0, -1.0]]]))
+
+
+def test_a_subspace_goes_to_a_device_once() -> None:
+    space = make_coordinates(
+        table(coordinates="subspace", dimensions=8), matrices(), flat_row(matrices(), parts()), 0
+    )
+    meta = torch.device("meta")
+    space.to(meta)
+    z = torch.empty(4, 8, device=meta)
+
+    class Moves(TorchDispatchMode):
+        count = 0
+
+        def __torch_dispatch__(
+            self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            found = function(*args, **(kwargs or {}))
+            self.count += "_to_copy" in str(function) and args[0].device != found.device
+            return found
+
+    counts = []
+    for _ in range(2):
+        with Moves() as moves:
+            space.weights(z)
+        counts.append(moves.count)
+    assert counts[0] > 0 == counts[1]

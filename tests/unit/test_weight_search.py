@@ -186,11 +186,11 @@ def test_controls_stand_beside_the_best(finished: Any) -> None:
     assert "gradient" in document["baselines"]
     fitness = parts.weight_trainer().fitness(run.folder.checkpoints)
     best, settings = run.best(), run.best().candidate.settings
-    (found,) = fitness.metrics(
+    (found,) = fitness.score_part(
         [settings], row_of(parts, fitness, best), "test", slice(0, None, 10)
     )
     first = document["rows"][1]["test"]["loss"]["per_seed"][0]
-    assert first == pytest.approx(found["loss"], abs=2e-5)
+    assert first == pytest.approx(found.metrics["loss"], abs=2e-5)
     cli("export", "whole", "--runs-dir", runs, "--out", runs / "out")
 
 
@@ -252,6 +252,17 @@ def greedy(model, batch):
     seen = float(batch.inputs.sum() + torch.rand(()))
     batch.inputs.zero_()
     return seen
+"""
+
+
+PICKY = """
+seen = []
+
+def picky(model, batch):
+    seen.append(len(batch))
+    if seen.count(len(batch)) == 3 and len(batch) != 40:  # in the search there are 40
+        raise ValueError("one class")
+    return share(model, batch)
 """
 
 
@@ -530,3 +541,73 @@ def test_scores_in_bf16_are_near_those_in_float32(finished: Any) -> None:
     assert single == pytest.approx(trial.outcome.values[0], abs=1e-6)
     assert half != single
     assert half == pytest.approx(single, rel=0.02)
+
+
+def test_gradient_steps_learn_as_the_settings_say(finished: Any) -> None:
+    run, _, _ = finished
+    parts = run.assembled("cpu")
+    fitness = parts.weight_trainer().fitness(run.folder.checkpoints)
+    settings, begin = (
+        dict(run.best().candidate.settings),
+        fitness.searched.coordinates.origin[None],
+    )
+    ended = []
+    for more in ({}, {"label_smoothing": 0.3}, {"precision": "bf16"}):
+        descent = Descent(fitness, [{**settings, **more}], begin, [3], 3)
+        descent.advance(3)
+        ended.append(descent.vectors)
+    assert not torch.equal(ended[0], ended[1])
+    assert not torch.equal(ended[0], ended[2])
+
+
+def test_a_constraint_beside_weights_alone_is_met_or_refused(tmp_path: Path) -> None:
+    file = space(tmp_path, "full")
+    where = ("--runs-dir", str(tmp_path), "-q", "--generations", "1")
+    sets = [f'constraints.expressions=["parameters <= {most}"]' for most in (10**6, 10)]
+    met = CliRunner().invoke(app, ["search", str(file), *where, "--run", "a", "--set", sets[0]])
+    assert met.exit_code == 0, met.output
+    not_met = CliRunner().invoke(app, ["search", str(file), *where, "--set", sets[1]])
+    assert (not_met.exit_code, "satisfies" in not_met.stderr) == (2, True), not_met.output
+
+
+def test_a_fitness_that_fails_on_a_part_of_the_test_split_fails_there_alone(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "mine.py").write_text(FITNESS + PICKY)
+    file = tmp_path / "own.toml"
+    weights = 'examples = 40\nfitness = "mine:picky"\n'
+    file.write_text(SPACE.format(weights=weights, batch=6))
+    where = ("--runs-dir", tmp_path)
+    cli("search", file, "--run", "w", "--generations", "1", *where, "-q")
+    document = json.loads(cli("confirm", "w", *where, "--json").stdout)
+    row = document["rows"][0]
+    values = row["test"]["fitness"]["per_seed"]
+    assert (values.count(None), row["failed"], len(values)) == (1, 1, 10)
+    assert "mine:picky raised ValueError: one class" in row["error"]
+    assert row["test"]["fitness"]["mean"] is not None, "the whole split has a value"
+
+
+def test_what_is_told_of_the_test_split_is_of_all_of_it(finished: Any) -> None:
+    run, _, runs = finished
+    document = json.loads(cli("confirm", "whole", "--runs-dir", runs, "--json").stdout)
+    parts = run.assembled("cpu")
+    fitness = parts.weight_trainer().fitness(run.folder.checkpoints)
+    best = run.best()
+    row = row_of(parts, fitness, best)
+    (whole,) = fitness.score_part([best.candidate.settings], row, "test", slice(None))
+    told = {name: value["mean"] for name, value in document["rows"][1]["test"].items()}
+    for name, value in told.items():
+        assert value == pytest.approx(whole.metrics[name], abs=2e-5)
+
+
+def test_a_gpu_scores_as_many_at_once_as_its_memory_holds(
+    finished: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, _, _ = finished
+    fitness = run.assembled("cpu").weight_trainer().fitness(run.folder.checkpoints)
+    seen = fitness.seen
+    models = [read_model(run.best().candidate.settings, fitness.task.info)] * 10_000
+    assert fitness._tile_count(models, seen) > 100
+    monkeypatch.setattr(fitness, "device", torch.device("cuda"))
+    monkeypatch.setattr(fitness_module, "memory_budget_bytes", lambda device: 80 * 2**30)
+    assert fitness._tile_count(models, seen) == 1

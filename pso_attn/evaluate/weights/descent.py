@@ -11,6 +11,8 @@ from pso_attn.counter import keys
 from pso_attn.evaluate.device import one_thread
 from pso_attn.evaluate.optimiser import SwarmAdamW, read_recipe
 from pso_attn.evaluate.order import DataOrder
+from pso_attn.evaluate.precision import autocast, products_in
+from pso_attn.evaluate.smoothing import Smoothing
 from pso_attn.evaluate.weights.fitness import Fitness
 from pso_attn.models import read_model
 from pso_attn.types import Settings
@@ -39,6 +41,9 @@ class Descent:
         self._carriers = fitness.carriers(models)
         recipes = [read_recipe(one) for one in settings]
         self._optimiser = SwarmAdamW(self.vectors, self._gradients, recipes, steps)
+        self._precision = recipes[0].precision
+        shares = [recipes[row].label_smoothing for row in self._carriers.rows]
+        self._smooth = Smoothing(shares, self.vectors)
         placed = np.array([seeds[row] for row in self._carriers.rows], dtype=np.int64)
         batch, device = recipes[0].batch_size, vectors.device
         self._order = DataOrder(placed, len(self._train), steps, batch, device)
@@ -48,22 +53,31 @@ class Descent:
     @one_thread()
     def advance(self, until: int) -> None:
         """Move the vectors up to step `until`."""
-        swarm, train = self._carriers.swarm, self._train
+        train = self._train
         for step in range(self.step, until):
             leaf = self.vectors.detach().requires_grad_()
             rows = self.searched.rows(leaf)
             self._carriers.load(rows.detach())
             chosen = self._order.at(step)  # (N or 1, B)
-            logits = swarm.forward(train.inputs[chosen], self._keys[step])
-            losses = self.task.loss(logits, train.targets[chosen])
-            if swarm.penalty is not None:
-                losses = losses + swarm.penalty
-            swarm.storage.differentiate(losses.sum())
+            inputs, targets = train.inputs[chosen], train.targets[chosen]
+            with products_in(self._precision, leaf.device):
+                self._differentiate(inputs, targets, step)
             gradients = self._carriers.gradients(rows)
             (found,) = torch.autograd.grad(rows, leaf, gradients)
             self._gradients.copy_(found)
             self._optimiser.step(step)
         self.step = until
+
+    def _differentiate(self, inputs: Tensor, targets: Tensor, step: int) -> None:
+        """Leave the gradients of a step's training losses with the models that weights lie in."""
+        swarm = self._carriers.swarm
+        with autocast(self._precision, inputs.device):
+            logits = swarm.forward(inputs, self._keys[step])
+        logits = logits.to(self.vectors.dtype)
+        losses = self._smooth(self.task.loss(logits, targets), logits)
+        if swarm.penalty is not None:
+            losses = losses + swarm.penalty
+        swarm.storage.differentiate(losses.sum())
 
 
 def descended(

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import isfinite, nan
 from typing import Any
@@ -11,7 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pso_attn.evaluate.device import idle_threads, keep_freed_memory, one_thread
+from pso_attn.evaluate.device import (
+    idle_threads,
+    keep_freed_memory,
+    memory_budget_bytes,
+    one_thread,
+)
 from pso_attn.evaluate.optimiser import read_recipe
 from pso_attn.evaluate.own_answers import read_answer
 from pso_attn.evaluate.own_code import OwnCodeError, own_code, why
@@ -30,6 +35,7 @@ from pso_attn.types import Settings
 SEEN = 128  # validation examples that a particle's metrics are of
 COMPARED = 2048  # examples on which a search is compared with its controls
 TILE_FLOATS, FLOATS_PER_CHANNEL = 2**22, 10  # activations worked on at a time; of one token
+TILE_BYTES = 16  # of a GPU's memory for each of those floats: scores of attention lie beside them
 
 
 @dataclass(frozen=True)
@@ -110,16 +116,22 @@ class Fitness:
         seen = self._fixed("validation", COMPARED)
         return self._scores(settings, lambda chosen: rows[chosen], examples, seen)
 
-    def metrics(
+    def score_part(
         self, settings: Sequence[Settings], rows: Tensor, split: str, chosen: slice
-    ) -> list[dict[str, float]]:
-        """Return the metrics of flat rows (N, M), as models use them, on part of a split."""
+    ) -> list[Score]:
+        """Return the score of flat rows (N, M), as models use them, on part of a split.
+
+        Its metrics are of that part, with the objective of one's own among them.
+        """
         whole = self.split(split)
         part = Split(whole.inputs[chosen], whole.targets[chosen])
         scores = self._scores(settings, lambda places: rows[places], part, part)
         if self.own is None:
-            return [dict(score.metrics) for score in scores]
-        return [{**score.metrics, self.objective: score.value} for score in scores]
+            return scores
+        return [
+            replace(score, metrics={**score.metrics, self.objective: score.value})
+            for score in scores
+        ]
 
     def parts(self, settings: Settings, position: Tensor) -> dict[str, Tensor]:
         """Return all parameters of one position's model by name, as it uses them."""
@@ -259,11 +271,16 @@ class Fitness:
         return [found[row] for row in range(count)]
 
     def _tile_count(self, models: Sequence[ModelSettings], chosen: Split) -> int:
-        """Return into how many tiles a chunk is cut, so that caches hold what is worked on."""
+        """Return into how many tiles a chunk is cut, so that caches hold what is worked on.
+
+        A GPU has it in its memory and wants as much at once as that holds.
+        """
         info, width = self.task.info, self.searched.rest["head"].shape[0]
         together = min(len(chosen), SCORED_TOGETHER)
         floats = together * info.length * width * FLOATS_PER_CHANNEL
-        return -(-len(models) * floats // TILE_FLOATS)
+        on_cpu = self.device.type == "cpu"
+        most = TILE_FLOATS if on_cpu else memory_budget_bytes(self.device) // TILE_BYTES
+        return -(-len(models) * floats // most)
 
 
 def _rows(scores: Mapping[str, Tensor]) -> list[dict[str, float]]:

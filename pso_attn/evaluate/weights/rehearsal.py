@@ -86,6 +86,7 @@ def _step_seconds(fitness: Fitness, settings: Sequence[Settings], vectors: Tenso
 def _seconds(
     fitness: Fitness, settings: Sequence[Settings], positions: Tensor, seeds: Sequence[int]
 ) -> float:
+    wait_for(fitness.device)
     began = time.perf_counter()
     fitness.score(settings, positions, seeds)
     return time.perf_counter() - began
@@ -101,8 +102,10 @@ def _alone_seconds(
     taken = []
     for one, row in zip(settings, rows, strict=False):
         model = fitness.plain(one, row[None])
+        wait_for(fitness.device)
         began = time.perf_counter()
         for data in scored:
             fitness.task.score(model(data.inputs)[None], data.targets[None])
+        wait_for(fitness.device)
         taken.append(time.perf_counter() - began)
     return sum(taken) / len(taken)

@@ -90,6 +90,8 @@ def one_by_one(x: Tensor, weights: Weights, lengths: Tensor | None) -> tuple[Ten
     with _unrounded(x.device), _unadvised(x.device):
         for row in range(particles):
             own = [part[way][row].t() for way in range(directions) for part in cut]
+            if x.device.type != "cpu":  # cuDNN copies weights through a flat view of each
+                own = [tensor.contiguous() for tensor in own]
             found.append(_torch_lstm(x[row], own, hidden, directions, _row(lengths, row)))
     states, cells = zip(*found, strict=True)
     return torch.stack(states), torch.stack(cells)

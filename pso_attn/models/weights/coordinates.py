@@ -5,7 +5,7 @@ and swarms move in the same coordinates.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from math import sqrt
 
 import torch
@@ -100,7 +100,7 @@ class Subspace(Coordinates):
         self.count, self._seed = size, seed
         self.scale = torch.ones(size)
         self._stds = _stds(matrices)
-        self._kept: list[tuple[slice, Tensor]] | None = None
+        self._kept: dict[torch.device, list[tuple[slice, Tensor]]] = {}
 
     @property
     def origin(self) -> Tensor:
@@ -132,9 +132,12 @@ class Subspace(Coordinates):
 
     def _blocks(self, like: Tensor) -> Iterator[tuple[slice, Tensor]]:
         """Yield which weights, and their rows of σ ∘ P / √n, in the dtype and device of `like`."""
-        if self._kept is None and len(self.base) * self.count <= _KEPT:
-            self._kept = list(self._drawn())
-        for place, block in self._kept if self._kept is not None else self._drawn():
+        drawn: Iterable[tuple[slice, Tensor]] = self._drawn()
+        if len(self.base) * self.count <= _KEPT:
+            if like.device not in self._kept:
+                self._kept[like.device] = [(place, rows.to(like.device)) for place, rows in drawn]
+            drawn = self._kept[like.device]
+        for place, block in drawn:
             yield place, block.to(like)
 
     def _drawn(self) -> Iterator[tuple[slice, Tensor]]:
