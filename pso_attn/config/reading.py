@@ -163,8 +163,8 @@ def _locate_data(document: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 def _located_storage(url: str) -> str:
     """Return a storage's URL with the file of an SQLite database named in full."""
     scheme, mark, file = url.partition(":///")
-    is_relative = mark and scheme.startswith("sqlite") and file and file[0] not in "/:"
-    return f"{scheme}:///{Path.cwd() / file}" if is_relative and "file:" not in file else url
+    is_file = mark and scheme.startswith("sqlite") and file and not file.startswith((":", "file:"))
+    return f"{scheme}:///{Path.cwd() / file}" if is_file else url
 
 
 def _located(name: str, folder: Path) -> str:

@@ -134,6 +134,8 @@ class RunFolder:
 
     def begun(self, study: str) -> None:
         """Remember that the study of that name on a database is this run's."""
+        if study == self.study:
+            return
         try:
             write_atomically(self.path / STUDY, f"{study}\n".encode())
         except OSError as error:

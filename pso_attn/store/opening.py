@@ -118,7 +118,7 @@ def _lock_and_connect(stack: ExitStack, url: str | None, folder: RunFolder) -> C
         backup = repair_journal(folder.journal)
         if backup is not None:
             _log.warning("%s had a torn last line; the file as it was is %s", folder.name, backup)
-    connection = connect(url, folder.journal, create=True)
+    connection = connect(url, folder.journal, create=folder.study is None)
     stack.callback(connection.close)
     return connection
 

@@ -8,7 +8,7 @@ import optuna
 from optuna.storages import JournalStorage
 from optuna.study import StudyDirection
 
-from pso_attn.errors import RunError
+from pso_attn.errors import AddressError, RunError
 from pso_attn.store.connection import Connection, connect
 from pso_attn.store.folder import RunFolder
 from pso_attn.store.lease import take_lease
@@ -144,7 +144,10 @@ def delete_study(url: str, name: str) -> None:
 
     Raises RunError while somebody drives the run.
     """
-    connection = connect(url, None, create=False)
+    try:
+        connection = connect(url, None, create=False)
+    except AddressError:  # its file is gone, and the study with it
+        return
     try:
         with connection.guard():
             study_id = find_study(connection, name)

@@ -384,9 +384,17 @@ def test_a_study_that_was_lost_is_not_begun_anew_and_a_renamed_run_keeps_its_own
     longer = cli("resume", "better", "--generations", "3", "--runs-dir", runs)
     assert longer.exit_code == 0, longer.stderr
     assert len(load_run("better", runs).history) == 3
-    file.rename(tmp_path / "elsewhere.db")
-    lost = cli("resume", "better", "--runs-dir", runs)
-    assert (lost.exit_code, "restore that database" in lost.stderr) == (2, True)
+    file.unlink()
+    gone = cli("resume", "better", "--runs-dir", runs)
+    assert (gone.exit_code, "is missing: there is no such file" in gone.stderr) == (2, True)
+    assert not file.exists()
+    cli("search", "digits", *TINY, "--run", "other", "--storage", url, "--runs-dir", runs)
+    for command in ("resume", "best"):
+        lost = cli(command, "better", "--runs-dir", runs)
+        assert (lost.exit_code, "restore that database" in lost.stderr) == (2, True)
+    assert cli("delete", "better", "--yes", "--runs-dir", runs).exit_code == 0
+    file.unlink()
+    assert cli("delete", "other", "--yes", "--runs-dir", runs).exit_code == 0
 
 
 def test_a_run_named_by_its_database_is_not_the_one_of_that_name_here(tmp_path: Path) -> None:
