@@ -247,15 +247,6 @@ def broken(model, batch):
 def raises(model, batch):
     raise ValueError("no")
 
-def greedy(model, batch):
-    assert threading.current_thread() is threading.main_thread()
-    seen = float(batch.inputs.sum() + torch.rand(()))
-    batch.inputs.zero_()
-    return seen
-"""
-
-
-PICKY = """
 seen = []
 
 def picky(model, batch):
@@ -263,6 +254,12 @@ def picky(model, batch):
     if seen.count(len(batch)) == 3 and len(batch) != 40:  # in the search there are 40
         raise ValueError("one class")
     return share(model, batch)
+
+def greedy(model, batch):
+    assert threading.current_thread() is threading.main_thread()
+    seen = float(batch.inputs.sum() + torch.rand(()))
+    batch.inputs.zero_()
+    return seen
 """
 
 
@@ -573,11 +570,7 @@ def test_a_constraint_beside_weights_alone_is_met_or_refused(tmp_path: Path) -> 
 def test_a_fitness_that_fails_on_a_part_of_the_test_split_fails_there_alone(
     tmp_path: Path,
 ) -> None:
-    (tmp_path / "mine.py").write_text(FITNESS + PICKY)
-    file = tmp_path / "own.toml"
-    weights = 'examples = 40\nfitness = "mine:picky"\n'
-    file.write_text(SPACE.format(weights=weights, batch=6))
-    where = ("--runs-dir", tmp_path)
+    file, where = own(tmp_path, "picky"), ("--runs-dir", tmp_path)
     cli("search", file, "--run", "w", "--generations", "1", *where, "-q")
     document = json.loads(cli("confirm", "w", *where, "--json").stdout)
     row = document["rows"][0]
