@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from pso_attn.assembly import assemble
 from pso_attn.checkpoints import save_best
-from pso_attn.config import Configuration, configuration_from, execution_from
+from pso_attn.config import (
+    Configuration,
+    configuration_from,
+    execution_from,
+    located_storage,
+)
 from pso_attn.controls import hold_against
 from pso_attn.errors import RunError
 from pso_attn.imports import refuse_imports
@@ -26,7 +31,6 @@ from pso_attn.store import (
 )
 from pso_attn.store.connection import redacted
 from pso_attn.store.folder import checked_name
-from pso_attn.store.foreign import foreign_source
 from pso_attn.types import History, Sampler, Settings
 
 if TYPE_CHECKING:  # what loads torch would slow down --help
@@ -265,10 +269,11 @@ def _adopted(reference: str, runs_dir: Path) -> RunFolder:
     url, mark, name = reference.rpartition("#")
     if not mark:
         raise RunError(f"{reference} names no run; give URL#NAME")
+    url = located_storage(url)
     if (runs_dir / checked_name(name)).exists():
         folder = RunFolder.open(name, runs_dir)
         theirs = configuration_from(folder.configuration(), str(folder.path)).storage
-        if theirs is None or foreign_source(theirs) != foreign_source(url):
+        if theirs is None or _place(theirs) != _place(url):
             where = "its own journal" if theirs is None else redacted(theirs)
             raise RunError(
                 f"run {name} in {runs_dir} is another one, in {where}; name a folder for that "
@@ -282,3 +287,8 @@ def _adopted(reference: str, runs_dir: Path) -> RunFolder:
         replace(read, storage=url).document(),
         describe_environment(read.device, TRAINING_THREADS),
     )
+
+
+def _place(url: str) -> str:
+    """Return what two URLs of one database share: one may have a password, and one none."""
+    return redacted(located_storage(url)).replace(":***@", "@")

@@ -73,7 +73,7 @@ def configured(
     run = document.setdefault("run", {})
     if isinstance(run, dict):  # else what comes below says so
         if isinstance(run.get("storage"), str):
-            run["storage"] = _located_storage(run["storage"])
+            run["storage"] = located_storage(run["storage"])
         for fixed_by_the_run in ("fingerprint", "direction", "planned_generations", "code"):
             run.pop(fixed_by_the_run, None)
         run["source"] = where
@@ -117,6 +117,13 @@ def apply_overrides(
     return _with_batch_inside_swarm(result, {keys for keys, _ in overrides})
 
 
+def located_storage(url: str) -> str:
+    """Return a storage's URL with the file of an SQLite database named in full."""
+    scheme, mark, file = url.partition(":///")
+    is_file = mark and scheme.startswith("sqlite") and file and not file.startswith((":", "file:"))
+    return f"{scheme}:///{Path.cwd() / file}" if is_file else url
+
+
 def _with_batch_inside_swarm(
     document: dict[str, Any], given: set[tuple[str, ...]]
 ) -> dict[str, Any]:
@@ -158,13 +165,6 @@ def _locate_data(document: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         ]
         located["weights"] = {**weights, "start": found if isinstance(start, list) else found[0]}
     return located
-
-
-def _located_storage(url: str) -> str:
-    """Return a storage's URL with the file of an SQLite database named in full."""
-    scheme, mark, file = url.partition(":///")
-    is_file = mark and scheme.startswith("sqlite") and file and not file.startswith((":", "file:"))
-    return f"{scheme}:///{Path.cwd() / file}" if is_file else url
 
 
 def _located(name: str, folder: Path) -> str:

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from pso_attn import load_run
 from pso_attn.cli.app import app
+from pso_attn.driving import _place
 from pso_attn.types import History
 
 TINY = ("--particles", "4", "--generations", "2", "--set", "budget.steps=4")
@@ -406,6 +407,19 @@ def test_a_run_named_by_its_database_is_not_the_one_of_that_name_here(tmp_path: 
     assert len(load_run("demo", runs).history) == 2
     same = cli("resume", f"{url}#demo", "--generations", "3", "--runs-dir", tmp_path / "a")
     assert same.exit_code == 0, same.stderr
+
+
+def test_urls_of_one_database_are_one_place_with_or_without_a_password(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    alike = (
+        ("postgresql://me:secret@host/runs", "postgresql://me@host/runs"),
+        ("sqlite:///runs.db", f"sqlite:///{tmp_path}/runs.db"),
+    )
+    for one, other in alike:
+        assert _place(one) == _place(other)
+    assert _place("postgresql://me@host/runs") != _place("postgresql://me@other/runs")
 
 
 def test_a_run_that_another_host_drives_is_locked(tmp_path: Path) -> None:
