@@ -121,12 +121,16 @@ def confirm(
     unit = SEED if parts.weights is None else UNIT
     defaults, winner = (_scores(row, objective) for row in rows[:2])
     gain = measure_gain(objective, defaults, winner, unit)
+    if parts.weights is not None:
+        whole = [row["test"][objective.name]["mean"] for row in rows[:2]]
+        gain = _of_whole(gain, whole[0], whole[1], objective)
     methods, why = ({}, "") if parts.task is None else _baselines(parts.task)
     baselines = {**controls, **methods}
     return {
         "schema": SCHEMA,
         "run": name,
         "split": "test",
+        "whole": parts.weights is not None,  # means are of all examples at once
         "seeds": fresh if parts.weights is None else [],
         "objective": objective.name,
         "direction": objective.direction,
@@ -190,6 +194,16 @@ def measure_gain(
         "seed_noise": _pooled([a for a, _ in pairs], [b for _, b in pairs]),
         "significant": _excludes_zero(mean, error, len(differences)),
     }
+
+
+def _of_whole(
+    gain: dict[str, Any], defaults: float | None, winner: float | None, objective: Objective
+) -> dict[str, Any]:
+    """Return a gain over parts as that of the whole split, if both point the same way."""
+    if gain["mean"] is None or defaults is None or winner is None:
+        return gain
+    mean = objective.loss(defaults) - objective.loss(winner)
+    return {**gain, "mean": mean, "significant": gain["significant"] and mean * gain["mean"] > 0}
 
 
 def verdict(rows: Sequence[Mapping[str, Any]], gain: Mapping[str, Any]) -> str:

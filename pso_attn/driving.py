@@ -1,7 +1,7 @@
 """A run that this process holds: begun or taken up again, searched, written to, removed."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from pso_attn.config import (
     located_storage,
 )
 from pso_attn.controls import hold_against
-from pso_attn.errors import RunError
+from pso_attn.errors import PsoAttnError, RunError
 from pso_attn.imports import refuse_imports
 from pso_attn.parts import Parts
 from pso_attn.runs import GENERATIONS, LoadedRun, command_for, load_run, with_total
@@ -29,7 +29,7 @@ from pso_attn.store import (
     free_name,
     read_configuration,
 )
-from pso_attn.store.connection import redacted
+from pso_attn.store.connection import database_of, redacted
 from pso_attn.store.folder import checked_name
 from pso_attn.types import History, Sampler, Settings
 
@@ -259,9 +259,22 @@ def delete_run(loaded: LoadedRun) -> None:
     """Remove a run, its folder and its study; RunError while somebody drives it."""
     with loaded.folder.lock():
         pass  # in use or not, before anything is removed
-    if loaded.started.storage is not None:
-        delete_study(loaded.started.storage, loaded.folder.study or loaded.name)
+    if loaded.started.storage is not None and not _is_shared(loaded):
+        delete_study(loaded.started.storage, loaded.folder.study_name)
     loaded.folder.delete()
+
+
+def _is_shared(loaded: LoadedRun) -> bool:
+    """Tell whether another folder beside a run's is of the same study, as a copy of it is."""
+    others = RunFolder.list(loaded.folder.path.parent)
+    alike = [one for one in others if one.study_name == loaded.folder.study_name]
+    mine = database_of(str(loaded.started.storage))
+    for one in alike:
+        with suppress(PsoAttnError):  # a damaged one is nobody's
+            theirs = load_run(one.path).started.storage
+            if one != loaded.folder and theirs is not None and database_of(theirs) == mine:
+                return True
+    return False
 
 
 def _adopted(reference: str, runs_dir: Path) -> RunFolder:
@@ -272,12 +285,12 @@ def _adopted(reference: str, runs_dir: Path) -> RunFolder:
     url = located_storage(url)
     if (runs_dir / checked_name(name)).exists():
         folder = RunFolder.open(name, runs_dir)
-        theirs = configuration_from(folder.configuration(), str(folder.path)).storage
-        if theirs is None or _place(theirs) != _place(url):
-            where = "its own journal" if theirs is None else redacted(theirs)
+        there = load_run(folder.path).started.storage
+        if there is None or database_of(there) != database_of(url) or folder.study_name != name:
+            where = "its own journal" if there is None else redacted(there)
             raise RunError(
-                f"run {name} in {runs_dir} is another one, in {where}; name a folder for that "
-                f"of {redacted(url)} with --runs-dir"
+                f"run {name} in {runs_dir} is another one, {folder.study_name} in {where}; name a "
+                f"folder for that of {redacted(url)} with --runs-dir"
             )
         return folder
     read = configuration_from(read_configuration(url, name), reference)
@@ -287,8 +300,3 @@ def _adopted(reference: str, runs_dir: Path) -> RunFolder:
         replace(read, storage=url).document(),
         describe_environment(read.device, TRAINING_THREADS),
     )
-
-
-def _place(url: str) -> str:
-    """Return what two URLs of one database share: one may have a password, and one none."""
-    return redacted(located_storage(url)).replace(":***@", "@")

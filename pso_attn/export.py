@@ -26,6 +26,7 @@ from pso_attn.models import PlainModel, TaskInfo, family_of, read_model
 from pso_attn.models.load import loss_of
 from pso_attn.models.standalone import standalone_source
 from pso_attn.runs import LoadedRun
+from pso_attn.space.layers import flatten
 from pso_attn.store.atomic import write_folder_atomically
 from pso_attn.tasks.task import Task
 from pso_attn.types import Settings
@@ -119,10 +120,25 @@ def _without_gaps(settings: Settings, info: TaskInfo) -> dict[str, Any]:
 
 
 def _filled(value: Any, own: Any) -> Any:
-    if isinstance(value, list):
-        owns = own if isinstance(own, list) else [own] * len(value)
-        return [_filled(entry, default) for entry, default in zip(value, owns, strict=True)]
-    return own if value is None else value
+    """Return a value, or a list of them for layers, with what is missing as `own` has it.
+
+    own: one value for all layers, or one for each; of heads that differ the layer's widest.
+    """
+    if None not in flatten(value):
+        return value
+    owns = own if isinstance(own, list) and len(own) == len(value) else [own] * len(value)
+    return [
+        [_widest(of_layer)] * len(entry)
+        if isinstance(entry, list) and None in entry
+        else _widest(of_layer)
+        if entry is None
+        else entry
+        for entry, of_layer in zip(value, owns, strict=True)
+    ]
+
+
+def _widest(own: Any) -> Any:
+    return max(own) if isinstance(own, list) else own
 
 
 def _refuse_own_code(run: LoadedRun) -> None:

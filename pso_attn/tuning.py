@@ -10,9 +10,15 @@ from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pso_attn.config import Configuration, Execution, configured, read_configuration
+from pso_attn.config import (
+    Configuration,
+    Execution,
+    configured,
+    located_storage,
+    read_configuration,
+)
 from pso_attn.driving import DrivenRun, begin_run, new_name, prepare, resume_run
-from pso_attn.errors import ConfigurationError, RunError
+from pso_attn.errors import ConfigurationError, NotBegunError, RunError
 from pso_attn.imports import GIVEN
 from pso_attn.runs import RUNS_DIR, LoadedRun, load_run
 from pso_attn.store import is_run
@@ -163,11 +169,19 @@ def _held(
         return begin_run(prepare(configuration, function=function), name, folder)
     begun = load_run(name, folder)
     _refuse_other(begun, configuration)
-    total: int | None = None  # the file does not shorten what a call has prolonged
     wanted = configuration.budget.generations
-    if flags["generations"] is not None or wanted > begun.configuration.budget.generations:
-        total = wanted
+    is_more = flags["generations"] is not None or wanted > _total(begun)
+    total = wanted if is_more else None  # the file does not shorten what a call has prolonged
     return resume_run(name, folder, total, flags["device"], function=function, execution=execution)
+
+
+def _total(begun: LoadedRun) -> int:
+    """Return for how many generations a run is meant by now."""
+    try:
+        with begun.store:
+            return begun.configuration.budget.generations
+    except NotBegunError:  # it was stopped before its study was made
+        return begun.started.budget.generations
 
 
 def _configuration(
@@ -237,4 +251,6 @@ def _comparable(configuration: Configuration) -> dict[str, Any]:
     ours = {"fingerprint", "direction", "weight_coordinates", "source", "code", "device"}
     ours |= asdict(Execution()).keys()
     document["run"] = {k: v for k, v in document["run"].items() if k not in ours}
+    if configuration.storage is not None:  # runs of before may have a relative one
+        document["run"]["storage"] = located_storage(configuration.storage)
     return document

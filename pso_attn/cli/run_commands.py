@@ -128,7 +128,7 @@ def watch(
 
     loaded = load_run(run, runs_dir)
     overview, said = _overview(loaded), ""
-    while not once and not as_json and overview["state"] in ("running", "locked"):
+    while not once and not as_json and overview["state"] == "running":
         line = f"{loaded.name}: {_progress(overview)}"
         if line != said and not quiet:
             say(line)

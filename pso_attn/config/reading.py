@@ -11,7 +11,7 @@ from typing import Any
 from pso_attn.config.builtin import builtin_spaces, find_space
 from pso_attn.config.configuration import Configuration
 from pso_attn.config.schema import check_document, configuration_from
-from pso_attn.errors import ConfigurationError
+from pso_attn.errors import ConfigurationError, nearest
 
 FLAGS: Mapping[str, tuple[str, str]] = {
     "particles": ("budget", "particles"),
@@ -78,6 +78,12 @@ def configured(
             run.pop(fixed_by_the_run, None)
         run["source"] = where
     read = configuration_from(document, f"{where} with --set and flags" if overrides else where)
+    if read.maximize and not {*read.maximize} & {*read.objectives}:
+        name = read.maximize[0]
+        raise ConfigurationError(
+            f'{where}: "maximize" has "{name}", and the objective is "{read.objectives[0]}"'
+            f'{nearest(name, read.objectives)}; say objectives = ["{name}"] to maximise that'
+        )
     if not read.own_code or where in builtin_spaces():
         return read
     return replace(read, code=str(folder.resolve()))

@@ -195,13 +195,6 @@ def _check_objective(document: Document, where: str) -> None:
     if not isinstance(batched, bool):
         raise _wrong(where, "objective_batched", batched, "true or false")
     _texts(document.get("maximize", []), "maximize", where)
-    objectives = _objectives(document.get("objectives", ["loss"]), where)
-    for name in document.get("maximize", []):
-        if name not in objectives:
-            raise ConfigurationError(
-                f'{where}: "maximize" has "{name}", which is no objective'
-                f"{nearest(name, objectives)}; name it in objectives as well"
-            )
 
 
 def _check_model(document: Document, where: str) -> None:

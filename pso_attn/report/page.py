@@ -174,7 +174,7 @@ def _confirmed(run: ReportInput, confirmation: Mapping[str, Any], picture: Pictu
         f"Mean ± standard deviation over {count(max(drawn, default=0), run.unit)}, on the "
         f"{confirmation.get('split', 'test')} split. The rank is that of the search."
     )
-    if run.weights is not None:
+    if confirmation.get("whole"):
         said = (
             f"On the whole test split, ± the standard deviation over "
             f"{count(max(drawn, default=0), run.unit)}. The rank is that of the search."

@@ -5,6 +5,7 @@ Whatever goes wrong on the way there becomes one StorageError; Optuna's own mess
 
 import itertools
 import json
+import os
 import re
 import socket
 import time
@@ -179,6 +180,26 @@ def redacted(url: str) -> str:
     return re.sub(r"(://[^:/@]*):.*@", r"\1:***@", url)
 
 
+def database_of(url: str) -> tuple[Any, ...]:
+    """Return what URLs of one database share: they may differ in driver, user and password.
+
+    AddressError for what is no URL.
+    """
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise AddressError(
+            f"the storage {redacted(url)} is not a database URL; {_EXPECTED}"
+        ) from error
+    backend, database = parsed.get_backend_name(), parsed.database
+    if backend == "sqlite":
+        return backend, None if database is None else os.path.realpath(database)
+    return backend, parsed.host, parsed.port or _PORTS.get(backend), database
+
+
 def _check_reachable(url: str, where: str, create: bool) -> None:
     """Raise AddressError where the URL is none or its file missing, StorageError in silence.
 
@@ -195,8 +216,8 @@ def _check_reachable(url: str, where: str, create: bool) -> None:
         raise AddressError(f"the storage {where} is not a database URL; {_EXPECTED}") from error
     except ImportError:
         return  # the driver is missing, and opening says which
-    file = Path(parsed.database) if backend == "sqlite" and parsed.database else None
-    if file is not None and not create and not file.exists():
+    is_file = backend == "sqlite" and parsed.database and not parsed.database.startswith("file:")
+    if is_file and not create and not os.path.exists(parsed.database or ""):
         raise AddressError(f"the storage {where} is missing: there is no such file")
     port = parsed.port or _PORTS.get(backend)
     if parsed.host and port and not parsed.host.startswith("/"):

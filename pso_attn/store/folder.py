@@ -132,6 +132,11 @@ class RunFolder:
         except (OSError, UnicodeDecodeError):
             return None
 
+    @property
+    def study_name(self) -> str:
+        """What its study on a database is called, or will be."""
+        return self.study or self.name
+
     def begun(self, study: str) -> None:
         """Remember that the study of that name on a database is this run's."""
         if study == self.study:

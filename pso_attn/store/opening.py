@@ -67,10 +67,11 @@ def open_existing(
     with ExitStack() as stack:
         connection = _lock_and_connect(stack, url, folder)
         with connection.guard():
-            name = folder.study or folder.name
+            name = folder.study_name
             study_id = find_study(connection, name)
-            if study_id is None:
+            if study_id is None and url is not None:
                 _refuse_lost(connection, folder)
+            if study_id is None:
                 _log.info("run %s was stopped before its study was made; making it", folder.name)
                 study_id = begin_study(connection, folder.name, objectives, folder.configuration())
             elif not check_study(connection, study_id, folder.name, objectives):
@@ -94,8 +95,8 @@ def open_for_reading(
         connection = connect(url, folder.journal, create=False)
         stack.callback(connection.close)
         with connection.guard():
-            study_id = find_study(connection, folder.study or folder.name)
-            if study_id is None:
+            study_id = find_study(connection, folder.study_name)
+            if study_id is None and url is not None:
                 _refuse_lost(connection, folder)
             if study_id is None or not check_study(connection, study_id, folder.name, objectives):
                 raise not_begun
@@ -104,10 +105,10 @@ def open_for_reading(
 
 def _refuse_lost(connection: Connection, folder: RunFolder) -> None:
     """Raise RunError where a study was begun and is there no more: it is not begun anew."""
-    if folder.study is not None:
+    if folder.study is not None or folder.checkpoints.exists():
         raise RunError(
-            f"the study {folder.study} of run {folder.name} is no more in {connection.where}; "
-            "restore that database, or delete the run"
+            f"the study {folder.study_name} of run {folder.name} is not in {connection.where}; "
+            "restore that database or the folder's name, or delete the run"
         )
 
 

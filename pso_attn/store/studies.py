@@ -1,15 +1,17 @@
 """Studies as a whole: beginning, finding, reading and removing them."""
 
+import os
 import weakref
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.storages import JournalStorage
 from optuna.study import StudyDirection
 
-from pso_attn.errors import AddressError, RunError
-from pso_attn.store.connection import Connection, connect
+from pso_attn.errors import RunError
+from pso_attn.store.connection import Connection, connect, database_of
 from pso_attn.store.folder import RunFolder
 from pso_attn.store.lease import take_lease
 from pso_attn.store.records import SCHEMA
@@ -129,7 +131,7 @@ def load_study(folder: RunFolder, url: str | None = None) -> optuna.Study:
     connection = connect(url, folder.journal, create=False)
     try:
         with connection.guard():
-            study_id = _existing(connection, folder.study or folder.name)
+            study_id = _existing(connection, folder.study_name)
             stored = connection.storage.get_study_name_from_id(study_id)
             study = optuna.load_study(study_name=stored, storage=connection.storage)
     except BaseException:
@@ -144,10 +146,10 @@ def delete_study(url: str, name: str) -> None:
 
     Raises RunError while somebody drives the run.
     """
-    try:
-        connection = connect(url, None, create=False)
-    except AddressError:  # its file is gone, and the study with it
+    kind, *place = database_of(url)
+    if kind == "sqlite" and _is_gone(Path(place[0] or "")):
         return
+    connection = connect(url, None, create=False)
     try:
         with connection.guard():
             study_id = find_study(connection, name)
@@ -156,6 +158,11 @@ def delete_study(url: str, name: str) -> None:
                 connection.storage.delete_study(study_id)
     finally:
         connection.close()
+
+
+def _is_gone(file: Path) -> bool:
+    """Tell whether a database's file was removed, and not that its disk is not there."""
+    return not os.path.exists(file) and os.path.isdir(file.parent)
 
 
 def _existing(connection: Connection, name: str) -> int:

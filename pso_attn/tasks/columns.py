@@ -10,6 +10,7 @@ label does that no training row has.
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from math import isfinite
 from typing import Any, Literal
 
 import numpy as np
@@ -55,9 +56,8 @@ class Column:
             weights = np.nan_to_num((numbers - self.mean) / self.deviation)
             rows = np.full(len(numbers), self.first)
         else:
-            words = as_words(values)
-            absent = words.isna().to_numpy()
-            codes = pd.Index(self.labels).get_indexer(pd.Index(words))
+            absent = values.isna().to_numpy()
+            codes = places_of(values, self.labels)
             weights = (codes >= 0).astype(np.float64)  # a label that training never met weighs 0
             rows = self.first + np.maximum(codes, 0)
         if self.missing:
@@ -214,20 +214,41 @@ def as_numbers(values: pd.Series, source: str, ways_out: str = _OTHER_WAYS) -> A
 
 
 def as_words(values: pd.Series) -> pd.Series:
-    """Return a column's values as texts, missing ones as they are.
+    """Return a column's values as texts, missing ones as they are; 1.0 reads as 1."""
+    present = values.notna()
+    if pd.api.types.is_float_dtype(values) and (values[present] % 1 == 0).all():
+        values = values.astype("Int64")
+    return values.astype("str").where(present)
 
-    Texts that mean one value are one word, whatever else the column holds and however pandas reads
-    it for that: 7, 7.0 and 007 are "7", true is "True".
+
+def as_labels(values: pd.Series) -> pd.Series:
+    """Return a column's values as labels, missing ones as they are.
+
+    Texts that mean one value are one label, whatever else the column holds and however pandas
+    reads it for that: 7, 7.0 and 007 are "7", true is "True".
     """
     texts = values.astype("str")
-    words = {text: _word(text) for text in texts[values.notna()].unique()}
-    return texts.map(words).where(values.notna())
+    labels = {text: _label(text) for text in texts[values.notna()].unique()}
+    return texts.map(labels).where(values.notna())
+
+
+def places_of(values: pd.Series, labels: Sequence[str]) -> NDArray[np.int64]:
+    """Return which of the labels each value is, (n,), -1 where it is none or is missing.
+
+    Labels may be spelled as the values are, or as what means the same.
+    """
+    spelled = {label: place for place, label in reversed([*enumerate(labels)])}
+    meant = {_label(label): place for place, label in reversed([*enumerate(labels)])}
+    texts = values.astype("str").where(values.notna(), "")
+    places = {text: spelled.get(text, meant.get(_label(text), -1)) for text in texts.unique()}
+    found = texts.map(places).to_numpy(dtype=np.int64)
+    return np.where(values.isna().to_numpy(), -1, found)
 
 
 def _fitted(values: pd.Series, kind: Kind, first: int, source: str) -> Column:
     name, missing = str(values.name), bool(values.isna().any())
     if kind == "label":
-        labels = tuple(sorted(as_words(values).dropna().unique()))
+        labels = tuple(sorted(as_labels(values).dropna().unique()))
         return Column(name, kind, first, missing, labels=labels)
     numbers = as_numbers(values, source)
     present = numbers[~np.isnan(numbers)]
@@ -243,16 +264,18 @@ def _is_text(values: pd.Series) -> bool:
     return values.dtype == object or isinstance(values.dtype, pd.StringDtype | pd.CategoricalDtype)
 
 
-def _word(text: str) -> str:
+def _label(text: str) -> str:
     stripped = text.strip()
     if stripped.lower() in ("true", "false"):
         return stripped.capitalize()
     if re.fullmatch(r"[+-]?\d{1,300}", stripped):
         return str(int(stripped))
-    if re.fullmatch(r"[+-]?(\d+\.\d*|\.?\d+)([eE][+-]?\d+)?", stripped):
-        number = float(stripped)
-        return str(int(number)) if number.is_integer() else repr(number)
-    return text
+    if not re.fullmatch(r"[+-]?(\d+\.\d*|\.?\d+)([eE][+-]\d+)?", stripped):
+        return text  # 12e45 may be a name; pandas writes 1.2e+46
+    number = float(stripped)
+    if not isfinite(number):
+        return text
+    return str(int(number)) if number.is_integer() else repr(number)
 
 
 def _names_rows(column: Column, rows: int) -> bool:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pso_attn.errors import DataError
 from pso_attn.tasks.classification import accuracy, cross_entropy, macro_f1
-from pso_attn.tasks.columns import ColumnOptions, as_numbers, as_words
+from pso_attn.tasks.columns import ColumnOptions, as_labels, as_numbers, places_of
 from pso_attn.tasks.regression import mean_absolute_error, mean_squared_error, r_squared
 from pso_attn.types import Direction
 
@@ -81,12 +81,11 @@ class ClassTarget:
 
     def encode(self, values: pd.Series, source: str) -> Tensor:
         """Return the classes' numbers, (n,) int64."""
-        words = as_words(values)
-        codes = pd.Index(self.classes).get_indexer(pd.Index(words))
+        codes = places_of(values, self.classes)
         unknown = np.flatnonzero(codes < 0)
         if len(unknown):
             raise DataError(
-                f'{source}: target "{self.name}" is "{words.iloc[unknown[0]]}" in row '
+                f'{source}: target "{self.name}" is "{values.iloc[unknown[0]]}" in row '
                 f"{unknown[0] + 1}, a class that no training row has; give more rows of it, or "
                 "take it out"
             )
@@ -106,7 +105,7 @@ class ClassTarget:
 
     def found(self, values: pd.Series) -> dict[str, Any]:
         """Return how many rows each class has."""
-        counts = as_words(values).value_counts()
+        counts = as_labels(values).value_counts()
         return {"classes": {name: int(counts[name]) for name in self.classes}}
 
     def document(self) -> dict[str, Any]:
@@ -209,7 +208,7 @@ def labels_of(values: pd.Series, options: ColumnOptions, source: str) -> NDArray
         few = len(np.unique(numbers)) <= FEW_NUMBERS and bool((numbers % 1 == 0).all())
         if str(values.name) in options.numeric or not few:
             return None
-    words = as_words(values)
+    words = as_labels(values)
     if len(words) > FEW_NUMBERS and words.nunique() == len(words):
         raise DataError(
             f'{source}: target "{values.name}" differs in every row, and a class is learned from '

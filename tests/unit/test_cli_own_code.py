@@ -386,9 +386,9 @@ def test_other_settings_are_another_training_with_files_of_its_own(
         (("--precision", "bf16"), "--precision is for models that are trained here"),
         (
             ("--set", 'objectives=["accuracy"]', "--set", 'maximize=["acuracy"]'),
-            '"maximize" has "acuracy", which is no objective; did you mean "accuracy"?',
+            'and the objective is "accuracy"; did you mean "accuracy"?',
         ),
-        (("--set", 'maximize=["accuracy"]'), "name it in objectives as well"),
+        (("--set", 'maximize=["accuracy"]'), 'say objectives = ["accuracy"] to maximise that'),
     ],
 )
 def test_what_would_have_no_effect_is_refused(

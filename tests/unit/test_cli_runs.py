@@ -1,6 +1,7 @@
 """Real tiny searches through the command line."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ from typer.testing import CliRunner
 
 from pso_attn import load_run
 from pso_attn.cli.app import app
-from pso_attn.driving import _place
+from pso_attn.errors import AddressError
+from pso_attn.store.connection import database_of
 from pso_attn.types import History
 
 TINY = ("--particles", "4", "--generations", "2", "--set", "budget.steps=4")
@@ -403,7 +405,10 @@ def test_a_run_named_by_its_database_is_not_the_one_of_that_name_here(tmp_path: 
     cli("search", "digits", *TINY, "--run", "demo", "--storage", url, "--runs-dir", tmp_path / "a")
     cli("search", "digits", *TINY, "--run", "demo", "--runs-dir", runs)
     other = cli("resume", f"{url}#demo", "--generations", "3", "--runs-dir", runs)
-    assert (other.exit_code, "is another one, in its own journal" in other.stderr) == (2, True)
+    assert (other.exit_code, "is another one, demo in its own journal" in other.stderr) == (
+        2,
+        True,
+    )
     assert len(load_run("demo", runs).history) == 2
     same = cli("resume", f"{url}#demo", "--generations", "3", "--runs-dir", tmp_path / "a")
     assert same.exit_code == 0, same.stderr
@@ -413,13 +418,40 @@ def test_urls_of_one_database_are_one_place_with_or_without_a_password(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    alike = (
-        ("postgresql://me:secret@host/runs", "postgresql://me@host/runs"),
-        ("sqlite:///runs.db", f"sqlite:///{tmp_path}/runs.db"),
+    (tmp_path / "link").symlink_to(tmp_path)
+    server = "postgresql://me@host/runs"
+    for one, other in (
+        (server, "postgresql+psycopg2://me:secret@host:5432/runs"),
+        ("sqlite:///link/runs.db", f"sqlite:///{tmp_path}/runs.db"),
+    ):
+        assert database_of(one) == database_of(other)
+    assert database_of(server) != database_of("postgresql://me@other/runs")
+    with pytest.raises(AddressError, match="is not a database URL"):
+        database_of("://")
+
+
+def test_deleting_a_copy_of_a_run_leaves_the_study_to_the_other(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/all.db"
+    cli("search", "digits", *TINY, "--run", "demo", "--storage", url, "--runs-dir", tmp_path)
+    shutil.copytree(tmp_path / "demo", tmp_path / "copy")
+    assert cli("delete", "copy", "--yes", "--runs-dir", tmp_path).exit_code == 0
+    assert load_run("demo", tmp_path).best() is not None
+    assert cli("delete", "demo", "--yes", "--runs-dir", tmp_path).exit_code == 0
+    again = cli(
+        "search", "digits", *TINY, "--run", "demo", "--storage", url, "--runs-dir", tmp_path
     )
-    for one, other in alike:
-        assert _place(one) == _place(other)
-    assert _place("postgresql://me@host/runs") != _place("postgresql://me@other/runs")
+    assert again.exit_code == 0, "its study is gone"
+
+
+def test_a_database_whose_disk_is_not_there_keeps_its_run(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    url = f"sqlite:///{disk}/all.db"
+    cli("search", "digits", *TINY, "--run", "demo", "--storage", url, "--runs-dir", tmp_path)
+    disk.rename(tmp_path / "elsewhere")
+    refused = cli("delete", "demo", "--yes", "--runs-dir", tmp_path)
+    assert (refused.exit_code, "there is no such file" in refused.stderr) == (2, True)
+    assert (tmp_path / "demo").is_dir()
 
 
 def test_a_run_that_another_host_drives_is_locked(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pso_attn.confirm import _baselines, ahead, finalists, measure_gain, verdict
+from pso_attn.confirm import _baselines, _of_whole, ahead, finalists, measure_gain, verdict
 from pso_attn.report.words import plus_minus
 from pso_attn.space import Coordinate, Knob, Space
 from pso_attn.types import Candidate, Direction, History, Objective, Outcome, State, Trial
@@ -177,6 +177,14 @@ def test_means_in_the_verdict_are_over_the_seeds_that_both_finished() -> None:
     for one, values in zip(rows, (defaults, winner), strict=True):
         one["test"]["loss"]["per_seed"] = values
     assert "test loss 1.500 against 2 of the defaults, over 2 seeds" in verdict(rows, gain)
+
+
+def test_a_gain_over_parts_is_said_of_the_whole_split_where_both_point_one_way() -> None:
+    gain = measure_gain(LOSS, [1.0, 2.0, 3.0], [0.9, 1.89, 2.9], "test part")
+    assert gain["significant"]
+    assert _of_whole(gain, 2.1, 1.9, LOSS) == {**gain, "mean": pytest.approx(0.2)}
+    assert not _of_whole(gain, 1.9, 2.1, LOSS)["significant"]
+    assert _of_whole(gain, None, 2.1, LOSS) == gain
 
 
 def test_a_task_whose_simple_methods_raise_loses_no_training() -> None:

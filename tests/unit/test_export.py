@@ -404,7 +404,9 @@ def test_a_knob_that_acts_in_some_layers_is_exported_and_trained_again(
     gaps = {"window_tokens": [3, None], "softcap": [None, 5.0]}
     by_head = {"window_tokens": [[3, 4], [None, None]]}
     folders = []
-    for number, more in enumerate((gaps, by_head)):
+    alike = {"layers": 1, "heads": 4, "mechanism": "softmax", "window_tokens": [[3, 5, 7, 9]]}
+    mixed = {"window_tokens": [[3, 4], None]}
+    for number, more in enumerate((gaps, by_head, alike, mixed)):
         settings = {**base, **more}
         _, written = exported_files(text, settings, weights_of(text, settings))
         folders.append(tmp_path / str(number))

@@ -12,7 +12,7 @@ from sklearn.metrics import f1_score, r2_score
 from pso_attn.errors import ConfigurationError, DataError
 from pso_attn.seeding import generator
 from pso_attn.tasks import make_task
-from pso_attn.tasks.columns import columns_from
+from pso_attn.tasks.columns import as_labels, columns_from, places_of
 from pso_attn.tasks.table import read_new_table
 from pso_attn.tasks.targets import ClassTarget, NumberTarget
 from pso_attn.tasks.task import Task
@@ -294,6 +294,17 @@ def test_a_value_is_one_label_whatever_else_its_file_holds(tmp_path: Path) -> No
         tokens = inputs[:, names.index(name)]
         assert tokens[:, 1].tolist() == [1, 1, 1]
         assert tokens[0, 0] == places[name] + labels[name].index(label)
+
+
+def test_names_that_only_look_like_numbers_stay_names_and_old_spellings_are_known() -> None:
+    ids = pd.Series(["12e45678", "3e5", "0e12", "1" * 400, "7"])
+    assert as_labels(ids).tolist() == ids.tolist()
+    assert as_labels(pd.Series([1e20, 0.1, 2.0])).tolist() == [str(10**20), "0.1", "2"]
+    kept = ("1.0", "1.5", "false", "true", "007")  # as exports of before have them
+    assert places_of(pd.Series([1, 2]), kept).tolist() == [0, -1]
+    assert places_of(pd.Series([True, False]), kept).tolist() == [3, 2]
+    assert places_of(pd.Series(["007", None, "x"]), kept).tolist() == [4, -1, -1]
+    assert places_of(pd.Series(["07", "7"]), ("7", "07")).tolist() == [1, 0]
 
 
 def test_dates_are_no_labels_in_csv_either(tmp_path: Path) -> None:

@@ -111,6 +111,27 @@ def test_the_extra_is_named_where_transformers_is_missing(monkeypatch: pytest.Mo
         importlib.import_module("pso_attn.hugging_face")
 
 
+def test_a_run_of_before_with_a_relative_database_or_without_a_study_is_taken_up(
+    tmp_path: Path,
+) -> None:
+    where = {"run": "a", "storage": "sqlite:///all.db", **SMALL}
+    pso_attn.tune(SEARCH, far, **where)
+    config = tmp_path / "runs" / "a" / "config.toml"
+    config.write_text(config.read_text().replace(f"sqlite:///{tmp_path}/", "sqlite:///"))
+    assert len(pso_attn.tune(SEARCH, far, **where).frame) == 6
+    pso_attn.tune(SEARCH, far, run="b", **SMALL)
+    (tmp_path / "runs" / "b" / "journal.log").unlink()  # as if it was stopped before its study
+    small = {**SMALL, "generations": None}
+    assert (
+        len(
+            pso_attn.tune(
+                {"search": SEARCH, "budget": {"generations": 2}}, far, run="b", **small
+            ).frame
+        )
+        == 6
+    )
+
+
 @pytest.mark.parametrize(
     ("model", "more"),
     [
