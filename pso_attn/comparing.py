@@ -13,7 +13,7 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-from pso_attn.config import Configuration, located_storage
+from pso_attn.config import Configuration
 from pso_attn.configured_space import naming
 from pso_attn.driving import DrivenRun, begin_run, prepare, resume_run
 from pso_attn.errors import ConfigurationError, NotBegunError, RunError
@@ -229,8 +229,6 @@ def _flat(document: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in document.items():
         if isinstance(value, Mapping):
             flat |= _flat(value, f"{prefix}{key}.")
-        elif prefix + key == "run.storage" and value is not None:
-            flat[prefix + key] = located_storage(value)  # runs of before may have a relative one
         else:
             flat[prefix + key] = value
     return flat

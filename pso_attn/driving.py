@@ -176,7 +176,7 @@ def begin_run(parts: Parts, name: str | None, runs_dir: Path) -> Iterator[Driven
         parts = _settled(parts, executor)
         configuration = parts.configuration
         document = configuration.document()
-        folder = _new_folder(configuration, name, runs_dir)
+        folder = _new_folder(configuration, document, name, runs_dir)
         with OptunaStore.create(
             configuration.storage, folder, parts.space, parts.objectives, document
         ) as store:
@@ -231,9 +231,10 @@ def resume_run(
         yield DrivenRun(loaded.folder, replace(parts, configuration=total), store, executor)
 
 
-def _new_folder(configuration: Configuration, name: str | None, runs_dir: Path) -> RunFolder:
+def _new_folder(
+    configuration: Configuration, document: Mapping[str, Any], name: str | None, runs_dir: Path
+) -> RunFolder:
     """Return a new run's folder; one that nobody named is the next where others were faster."""
-    document = configuration.document()
     environment = describe_environment(configuration.device, TRAINING_THREADS)
     while True:
         chosen = new_name(configuration, name, runs_dir)

@@ -127,18 +127,14 @@ def _filled(value: Any, own: Any) -> Any:
     if None not in flatten(value):
         return value
     owns = own if isinstance(own, list) and len(own) == len(value) else [own] * len(value)
-    return [
-        [_widest(of_layer)] * len(entry)
-        if isinstance(entry, list) and None in entry
-        else _widest(of_layer)
-        if entry is None
-        else entry
-        for entry, of_layer in zip(value, owns, strict=True)
-    ]
+    return [_layer(entry, of_layer) for entry, of_layer in zip(value, owns, strict=True)]
 
 
-def _widest(own: Any) -> Any:
-    return max(own) if isinstance(own, list) else own
+def _layer(entry: Any, own: Any) -> Any:
+    widest = max(own) if isinstance(own, list) else own
+    if isinstance(entry, list):
+        return [widest if one is None else one for one in entry]
+    return widest if entry is None else entry
 
 
 def _refuse_own_code(run: LoadedRun) -> None:

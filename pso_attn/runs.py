@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pso_attn.assembly import assemble
 from pso_attn.before_and_after import before_and_after
-from pso_attn.config import Configuration, configuration_from
+from pso_attn.config import Configuration, configuration_from, located_storage
 from pso_attn.configured_space import make_bare_space, make_space
 from pso_attn.errors import RunError
 from pso_attn.parts import Parts
@@ -36,7 +36,9 @@ class LoadedRun:
         """Read the configuration that the run was started with."""
         self.folder = folder
         where = str(folder.path / "config.toml")
-        self.started = configuration_from(folder.configuration(), where)
+        read = configuration_from(folder.configuration(), where)
+        storage = None if read.storage is None else located_storage(read.storage)
+        self.started = replace(read, storage=storage)  # runs of before may have a relative one
         if self.started.direction is None:
             raise RunError(f"{where} has no run.direction; it is not a run's configuration")
         table = self.started.weight_table

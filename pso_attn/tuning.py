@@ -10,13 +10,7 @@ from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pso_attn.config import (
-    Configuration,
-    Execution,
-    configured,
-    located_storage,
-    read_configuration,
-)
+from pso_attn.config import Configuration, Execution, configured, read_configuration
 from pso_attn.driving import DrivenRun, begin_run, new_name, prepare, resume_run
 from pso_attn.errors import ConfigurationError, NotBegunError, RunError
 from pso_attn.imports import GIVEN
@@ -251,6 +245,4 @@ def _comparable(configuration: Configuration) -> dict[str, Any]:
     ours = {"fingerprint", "direction", "weight_coordinates", "source", "code", "device"}
     ours |= asdict(Execution()).keys()
     document["run"] = {k: v for k, v in document["run"].items() if k not in ours}
-    if configuration.storage is not None:  # runs of before may have a relative one
-        document["run"]["storage"] = located_storage(configuration.storage)
     return document

@@ -67,17 +67,14 @@ def open_existing(
     with ExitStack() as stack:
         connection = _lock_and_connect(stack, url, folder)
         with connection.guard():
-            name = folder.study_name
-            study_id = find_study(connection, name)
-            if study_id is None and url is not None:
-                _refuse_lost(connection, folder)
+            study_id = _found(connection, url, folder)
             if study_id is None:
                 _log.info("run %s was stopped before its study was made; making it", folder.name)
                 study_id = begin_study(connection, folder.name, objectives, folder.configuration())
             elif not check_study(connection, study_id, folder.name, objectives):
                 complete_study(connection, study_id, folder.configuration())
             if url is not None:
-                folder.begun(name)
+                folder.begun(folder.study_name)
                 _lease(stack, connection, study_id, folder.name, break_lock)
         return OpenStudy(connection, study_id, folder, False, url is not None, stack.pop_all())
 
@@ -95,21 +92,25 @@ def open_for_reading(
         connection = connect(url, folder.journal, create=False)
         stack.callback(connection.close)
         with connection.guard():
-            study_id = find_study(connection, folder.study_name)
-            if study_id is None and url is not None:
-                _refuse_lost(connection, folder)
+            study_id = _found(connection, url, folder)
             if study_id is None or not check_study(connection, study_id, folder.name, objectives):
                 raise not_begun
         return OpenStudy(connection, study_id, folder, True, False, stack.pop_all())
 
 
-def _refuse_lost(connection: Connection, folder: RunFolder) -> None:
-    """Raise RunError where a study was begun and is there no more: it is not begun anew."""
-    if folder.study is not None or folder.checkpoints.exists():
+def _found(connection: Connection, url: str | None, folder: RunFolder) -> int | None:
+    """Return a run's study, None where none was begun yet.
+
+    Raises RunError where one was begun on a database that has it no more: it is not begun anew.
+    """
+    study_id = find_study(connection, folder.study_name)
+    has_begun = folder.study is not None or folder.checkpoints.exists()
+    if study_id is None and url is not None and has_begun:
         raise RunError(
             f"the study {folder.study_name} of run {folder.name} is not in {connection.where}; "
             "restore that database or the folder's name, or delete the run"
         )
+    return study_id
 
 
 def _lock_and_connect(stack: ExitStack, url: str | None, folder: RunFolder) -> Connection:

@@ -239,10 +239,10 @@ def places_of(values: pd.Series, labels: Sequence[str]) -> NDArray[np.int64]:
     """
     spelled = {label: place for place, label in reversed([*enumerate(labels)])}
     meant = {_label(label): place for place, label in reversed([*enumerate(labels)])}
-    texts = values.astype("str").where(values.notna(), "")
-    places = {text: spelled.get(text, meant.get(_label(text), -1)) for text in texts.unique()}
-    found = texts.map(places).to_numpy(dtype=np.int64)
-    return np.where(values.isna().to_numpy(), -1, found)
+    texts, present = values.astype("str"), values.notna()
+    known = texts[present].unique()
+    places = {text: spelled.get(text, meant.get(_label(text), -1)) for text in known}
+    return texts.map(places).where(present, -1).to_numpy(dtype=np.int64)
 
 
 def _fitted(values: pd.Series, kind: Kind, first: int, source: str) -> Column:

@@ -174,7 +174,8 @@ def test_who_only_looks_whether_a_run_is_driven_refuses_no_driver(tmp_path: Path
     with path.open() as looking:
         fcntl.flock(looking, fcntl.LOCK_SH)
         threading.Timer(0.05, fcntl.flock, (looking, fcntl.LOCK_UN)).start()
-        RunLock(path).release()
+        with RunLock(path), pytest.raises(RunError, match="is in use by process"):
+            RunLock(path)
 
 
 def test_a_full_disk_does_not_keep_a_run_from_being_locked(
