@@ -82,4 +82,6 @@ class Retention:
         """Return (P, B, H, T, d) from q, k, v of that shape."""
         if self._turn is not None:
             q, k = self._turn(q), self._turn(k)
+        if padding is not None:  # keys of zero leave nothing to retain
+            k = k * padding.real
         return product(product(q, k.transpose(-1, -2)) * self._factors, v)

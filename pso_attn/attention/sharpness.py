@@ -71,6 +71,7 @@ KNOBS = (
         high=100.0,
         log=True,
         minimum=1e-3,
+        maximum=1e9,  # far beyond, float32 has no digits left for s / c
         limit="far above all scores",
         when={"mechanism": COMPARING},
         per=("model", "layer"),

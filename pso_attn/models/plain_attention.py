@@ -21,6 +21,7 @@ from torch.nn.functional import (
 from pso_attn.attention import LayerSettings, Noise
 from pso_attn.attention.block_low_rank import far_and_near
 from pso_attn.attention.drops import kept_share
+from pso_attn.attention.kinds import PAIRING
 from pso_attn.attention.padding import hiding
 from pso_attn.attention.retention import retained
 from pso_attn.attention.sharpness import COLDEST
@@ -71,8 +72,9 @@ class Attention(nn.Module):
         self._learn(info.length, d_model)
         temperature = torch.tensor(layer.sharpness.temperature, dtype=torch.float64)[:, None, None]
         self.register_buffer("temperature", temperature, persistent=False)
-        bias = layer.sight.bias(info.length, info.causal)  # (H, T, T)
-        self.register_buffer("bias", bias, persistent=False)
+        if layer.mechanism in PAIRING:
+            bias = layer.sight.bias(info.length, info.causal)  # (H, T, T)
+            self.register_buffer("bias", bias, persistent=False)
         if layer.rope_base is not None:
             turns = _turns(info.length, layer.head_dim, layer.rope_base)
             self.register_buffer("turns", turns, persistent=False)
@@ -108,7 +110,7 @@ class Attention(nn.Module):
             q = q / self.temperature.to(q)
             heads = self._weighted(q, k, v, None, noise)
         elif layer.mechanism == "retention":
-            heads = self._retained(q, k, v)
+            heads = self._retained(q, _real_ones(k, real), v)
         elif layer.mechanism == "block_low_rank":
             heads = self._by_block(x, q, k, v, noise, real)
         else:

@@ -45,6 +45,14 @@ def inputs(length: int, real: int) -> torch.Tensor:
     return drawn.where(torch.arange(length) < real, 0)
 
 
+def move_padding(one: Swarm) -> None:
+    """Embed padding elsewhere, and not by a constant, which a layer norm would take out again."""
+    with torch.no_grad():
+        width = one.storage.whole("embedding").shape[-1]
+        moved = torch.randn(width, generator=torch.Generator().manual_seed(1))
+        one.storage.whole("embedding")[:, 0] += 5.0 * moved
+
+
 @pytest.mark.parametrize("mechanism", MECHANISMS)
 def test_what_stands_for_padding_changes_no_answer_at_the_coldest_temperature(
     mechanism: str,
@@ -53,9 +61,27 @@ def test_what_stands_for_padding_changes_no_answer_at_the_coldest_temperature(
     sharp |= {"qk_norm": True} if mechanism not in ("linear", "low_rank") else {}
     one = swarm(info(24), mechanism=mechanism, **sharp)
     before = one.forward(inputs(24, 5))
-    with torch.no_grad():
-        one.storage.whole("embedding")[:, 0] += 5.0
+    move_padding(one)
     assert torch.equal(one.forward(inputs(24, 5)), before)
+
+
+@pytest.mark.parametrize(
+    "mechanism", [one for one in (*MECHANISMS, "retention") if one != "low_rank"]
+)
+def test_an_answer_does_not_hear_of_the_padding_between_it_and_its_source(mechanism: str) -> None:
+    one = swarm(info(8, causal=True, per_token=True, horizon=3), mechanism=mechanism)
+    drawn = torch.tensor([[[1, 2, 0, 0, 0, 3, 4, 5]]])
+    before = one.forward(drawn)
+    move_padding(one)
+    assert torch.equal(one.forward(drawn), before)
+    plain = one.extract(0).eval()(drawn[0])
+    torch.testing.assert_close(plain, before[0], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("mechanism", ["linear", "block_low_rank", "retention"])
+def test_a_plain_model_that_scores_no_pairs_holds_no_mask_of_them(mechanism: str) -> None:
+    plain = swarm(info(8, causal=True, per_token=True, padded=False), mechanism=mechanism)
+    assert "bias" not in dict(plain.extract(0).blocks[0].attention.named_buffers())
 
 
 def test_blocks_without_a_token_take_no_weight() -> None:
