@@ -7,23 +7,24 @@ command goes on with a comparison; seeds are the outer loop, so that what is don
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from math import inf
 from pathlib import Path
 from typing import Any
 
+from pso_attn.assembly import assemble
 from pso_attn.config import Configuration
 from pso_attn.configured_space import naming
 from pso_attn.driving import DrivenRun, begin_run, prepare, resume_run
-from pso_attn.errors import ConfigurationError, NotBegunError, RunError
+from pso_attn.errors import ConfigurationError, NotBegunError, PsoAttnError, RunError
 from pso_attn.imports import refuse_imports
 from pso_attn.parts import Parts
 from pso_attn.report.contest import Cell, Contest
 from pso_attn.runs import LoadedRun, load_run
 from pso_attn.samplers import check_sampler, make_sampler
 from pso_attn.store import OptunaStore, is_run
-from pso_attn.store.folder import checked_name
+from pso_attn.store.folder import RunFolder, checked_name
 from pso_attn.types import History, Proposal, Sampler
 
 PROPOSING = "propose_seconds"  # study attribute, one a generation: PROPOSING:<generation>
@@ -86,17 +87,21 @@ def plan_comparison(
         if not allow_import:
             refuse_imports(candidate)
         made.append(make_sampler(candidate))
+    folder = runs_dir / checked_name(name or f"{Path(configuration.source).stem}-compare")
+    configuration = _begun_way(configuration, folder)
     parts = prepare(_with_sampler(configuration, samplers[0]), allow_import)
+    shared = replace(parts.configuration, sampler=configuration.sampler, swarm=configuration.swarm)
+    parts = replace(parts, configuration=shared)
     with naming(configuration.source):
         for one in made[1:]:  # the first was checked with the space
             check_sampler(one, parts.space)
-    shared = replace(parts.configuration, sampler=configuration.sampler, swarm=configuration.swarm)
-    parts = replace(parts, configuration=shared)
+    if parts.weights is not None:  # not every sampler moves them
+        for sampler in samplers[1:]:
+            assemble(_with_sampler(shared, sampler))
     others = [sampler for sampler in samplers if sampler != configuration.sampler]
     notes = list(parts.space.notes)
     if configuration.swarm and others:
         notes.append(f"[swarm] is {configuration.sampler}'s alone; {', '.join(others)} without it")
-    folder = runs_dir / checked_name(name or f"{Path(configuration.source).stem}-compare")
     if is_run(folder):
         raise RunError(f"{folder} is a run, not a comparison; choose another name with --run")
     planned = Comparison(
@@ -159,6 +164,25 @@ class TimedSampler:
         return proposal
 
 
+def _begun_way(configuration: Configuration, folder: Path) -> Configuration:
+    """Return the configuration with the way to compute that the folder's runs began with.
+
+    Which is the quickest may come out otherwise when it is measured again.
+    """
+    from pso_attn.models import FAMILIES
+
+    family = FAMILIES.get(configuration.family)
+    way = family.ways.name if family is not None and family.ways is not None else None
+    if way is None or way in {*configuration.model, *configuration.search}:
+        return configuration
+    for run in RunFolder.list(folder):
+        with suppress(PsoAttnError):
+            began = load_run(run.path).started.model
+            if way in began:
+                return replace(configuration, model={**configuration.model, way: began[way]})
+    return configuration
+
+
 def _with_sampler(configuration: Configuration, sampler: str) -> Configuration:
     options = configuration.swarm if sampler == configuration.sampler else {}
     return replace(configuration, sampler=sampler, swarm=options)
@@ -174,6 +198,8 @@ def _held(planned: Comparison, sampler: str, seed: int) -> Iterator[DrivenRun]:
             yield stack.enter_context(resume_run(name, planned.folder, execution=where))
         else:
             parts = replace(planned.parts, configuration=wanted)
+            if parts.weights is not None:  # where weights begin is drawn by the run's own seed
+                parts = assemble(wanted)
             yield stack.enter_context(begin_run(parts, name, planned.folder))
 
 

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from pso_attn import load_run
 from pso_attn.cli.app import app
 from pso_attn.evaluate.device import cores
+from pso_attn.store.folder import RunFolder
 
 TINY = ("--particles", "3", "--generations", "2", "--set", "budget.steps=3")
 
@@ -123,6 +124,42 @@ def test_options_of_one_sampler_are_not_given_to_another(tmp_path: Path) -> None
     cells = tmp_path / "digits-compare"
     assert load_run("digits-pso-seed0", cells).started.swarm == {"draws": 5}
     assert load_run("digits-random-seed0", cells).started.swarm == {}
+
+
+def test_a_cell_of_weights_is_the_search_of_its_seed(tmp_path: Path) -> None:
+    compared = ("digits-weights", "--samplers", "random", "--seeds", "2", *TINY)
+    assert cli("compare", *compared, "--runs-dir", tmp_path).exit_code == 0
+    alone = ("digits-weights", "--sampler", "random", "--seed", "1", "--run", "alone", *TINY)
+    assert cli("search", *alone, "--runs-dir", tmp_path).exit_code == 0
+    cells = tmp_path / "digits-weights-compare"
+    assert values("digits-weights-random-seed1", cells) == values("alone", tmp_path)
+    first, second = (cells / f"digits-weights-random-seed{seed}" for seed in (0, 1))
+    start = "checkpoints/start.safetensors"
+    assert (first / start).read_bytes() != (second / start).read_bytes()
+
+
+@pytest.mark.parametrize("samplers", ["random,pso-consensus", "pso-consensus,random"])
+def test_a_sampler_that_moves_no_weights_is_refused_wherever_it_stands(
+    tmp_path: Path, samplers: str
+) -> None:
+    refused = cli(
+        "compare", "digits-weights", "--samplers", samplers, *TINY, "--runs-dir", tmp_path
+    )
+    assert refused.exit_code == 2, refused.stderr
+    assert "averages weights" in refused.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_comparison_of_lstms_goes_on_whatever_way_is_quicker_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ("compare", "lstm", "--samplers", "random", *TINY, "--runs-dir", tmp_path)
+    for way, seeds in (("batched", "1"), ("one_by_one", "2")):
+        monkeypatch.setattr("pso_attn.evaluate.planner.Planner.quickest", lambda *_, way=way: way)
+        done = cli(*command, "--seeds", seeds)
+        assert done.exit_code == 0, done.stderr
+    cells = RunFolder.list(tmp_path / "lstm-compare")
+    assert [load_run(one.path).started.model["recurrence"] for one in cells] == ["batched"] * 2
 
 
 @pytest.mark.slow
