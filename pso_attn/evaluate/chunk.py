@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from operator import itemgetter
 from typing import Protocol
 
 import torch
@@ -172,8 +173,8 @@ def _score(
 ) -> None:
     """Record every candidate's metrics, means over its seeds, or that it diverged."""
     seen: dict[int, list[dict[str, float]]] = {}
-    bad = training.first_bad_steps()
-    for row, metrics, failed in zip(training.rows, training.score(), bad, strict=True):
+    scored = zip(training.rows, training.score(), training.first_bad_steps(), strict=True)
+    for row, metrics, failed in sorted(scored, key=itemgetter(0)):  # however they were cut
         result = results[owner[row]]
         if result.state is State.FAIL:
             continue

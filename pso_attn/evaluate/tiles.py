@@ -9,6 +9,7 @@ share the chunk's layout, and no operation mixes particles.
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from threading import Event
@@ -178,10 +179,9 @@ class _Stopped(Exception):
 
 def with_helpers(cut: Cut, train: Callable[[Cut], Result]) -> Result:
     """Return what training by a cut gives; by threads, which is the same, where a helper ends."""
-    try:
+    with suppress(HelperLost):
         return train(cut)
-    except HelperLost:
-        return train(replace(cut, apart=False))
+    return train(replace(cut, apart=False))  # once the error lets go of what it ended
 
 
 def dealt(rows: Sequence[int], count: int) -> list[list[int]]:

@@ -9,8 +9,10 @@ from collections.abc import Collection
 import torch
 
 from pso_attn.errors import ConfigurationError
+from pso_attn.evaluate.device import is_out_of_memory, memory_budget_bytes
 from pso_attn.evaluate.member import read_member
-from pso_attn.evaluate.planner import Planner
+from pso_attn.evaluate.planner import CALIBRATED, Planner
+from pso_attn.evaluate.room import chunk_bytes
 from pso_attn.models import family_of
 from pso_attn.space import Space
 from pso_attn.tasks.task import Task
@@ -31,14 +33,25 @@ def quickest_way(
     is_elsewhere = device.type == "cuda" and not torch.cuda.is_available()
     if knob is None or knob.name in named or is_elsewhere:
         return {}
+    count = min(batch, MOST)
     try:
         members = {
             str(way): [
-                read_member({**defaults, knob.name: way}, seed, task)
-                for seed in range(min(batch, MOST))
+                read_member({**defaults, knob.name: way}, seed, task) for seed in range(count)
             ]
             for way in knob.choices
         }
     except ConfigurationError:  # the defaults of this space are no model; others may be
         return {}
-    return {knob.name: Planner(task, device).quickest(members)}
+    room = memory_budget_bytes(device)
+    while count > 1 and any(
+        chunk_bytes(own[:count], task.info, CALIBRATED) > room for own in members.values()
+    ):
+        count //= 2
+    members = {way: own[:count] for way, own in members.items()}
+    try:
+        return {knob.name: Planner(task, device).quickest(members)}
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return {}  # trainings will say what they needed

@@ -1,18 +1,25 @@
 """Tiles: the same floats however a chunk is cut, and one failure ends all threads."""
 
 import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from pso_attn.evaluate.chunk import train_chunk
+from pso_attn.assembly import assemble
+from pso_attn.config import read_configuration
+from pso_attn.evaluate.chunk import run_chunk, train_chunk
 from pso_attn.evaluate.device import one_thread
 from pso_attn.evaluate.member import Member, read_member
-from pso_attn.evaluate.remote_tiles import Helpers
-from pso_attn.evaluate.tiles import Cut, TiledTraining, dealt, even_parts
+from pso_attn.evaluate.planner import CALIBRATED
+from pso_attn.evaluate.remote_tiles import HelperLost, Helpers
+from pso_attn.evaluate.room import chunk_bytes
+from pso_attn.evaluate.tiles import Cut, TiledTraining, dealt, even_parts, with_helpers
+from pso_attn.evaluate.ways import quickest_way
 from pso_attn.tasks import Task, make_task
 from pso_attn.types import Budget, Objective
 
@@ -194,3 +201,73 @@ def test_parts_are_even_and_never_empty() -> None:
 
 def ignore(step: int, particles: int, best: float | None = None) -> None:
     """Hear of progress."""
+
+
+def test_what_a_lost_helper_ended_is_let_go_before_all_train_again() -> None:
+    class Held:
+        pass
+
+    begun: list[weakref.ref[Held]] = []
+
+    def train(cut: Cut) -> int:
+        assert not [one for one in begun if one() is not None]
+        held = Held()
+        begun.append(weakref.ref(held))
+        if cut.apart:
+            raise HelperLost("gone")
+        return 1
+
+    assert with_helpers(Cut(2, 2, apart=True), train) == 1
+    assert len(begun) == 2
+
+
+class Cards:
+    """Trainings of one candidate's seeds, in the order of some cut."""
+
+    def __init__(self, rows: list[int]) -> None:
+        self.rows = rows
+
+    def advance(self, until: int, on_step: Any = None) -> None:
+        pass
+
+    def score(self, split: str = "validation") -> list[dict[str, float]]:
+        return [{"loss": (0.1, 0.2, 0.3)[row]} for row in self.rows]
+
+    def first_bad_steps(self) -> list[int | None]:
+        return [None for _ in self.rows]
+
+    def true_parameters(self, position: int) -> dict[str, torch.Tensor]:
+        return {}
+
+    def keep(self, positions: Any) -> None:
+        pass
+
+
+def test_a_mean_over_seeds_does_not_depend_on_how_they_were_dealt() -> None:
+    budget = Budget(steps=8, rungs=(1.0,))
+    one, other = (
+        run_chunk(Cards(rows), [3], budget, LOSS, {}, lambda *_: None)[0]
+        for rows in ([0, 1, 2], [1, 2, 0])
+    )
+    assert one.curve == other.curve
+
+
+def test_ways_to_compute_are_timed_on_as_many_trainings_as_there_is_room_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    parts = assemble(read_configuration("lstm", (), {}))
+    member = read_member(
+        parts.space.settings(parts.space.decode(parts.space.starts[0])), 0, parts.task
+    )
+    one_bytes = chunk_bytes([member], parts.task.info, CALIBRATED)
+    monkeypatch.setattr("pso_attn.evaluate.ways.memory_budget_bytes", lambda _: 2.5 * one_bytes)
+    timed: list[int] = []
+
+    def quickest(self: Any, members: dict[str, list[Member]]) -> str:
+        timed.extend(map(len, members.values()))
+        return "batched"
+
+    monkeypatch.setattr("pso_attn.evaluate.planner.Planner.quickest", quickest)
+    assert quickest_way(parts.space, (), parts.task, 16, CPU) == {"recurrence": "batched"}
+    assert set(timed) == {2}
