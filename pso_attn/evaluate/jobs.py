@@ -128,6 +128,7 @@ def attempt(trainer: Trainer, job: Job, hear: Hear) -> Trained | TooMuch:
 
     Weights come in the host's memory: who hears of them may have no such device.
     """
+    began_s = time.perf_counter()
     try:
         trained = trainer.train(job, hear)
         weights = {name: tensor.cpu() for name, tensor in trained.weights.items()}
@@ -137,7 +138,8 @@ def attempt(trainer: Trainer, job: Job, hear: Hear) -> Trained | TooMuch:
             raise
         if len(job.candidates) > 1:  # a fresh attempt on two halves; nothing was recorded yet
             return TooMuch()
-        return Trained([trainer.failed(job.candidates[0], error)])
+        alone = trainer.failed(job.candidates[0], error)
+        return Trained([replace(alone, seconds=time.perf_counter() - began_s)])
 
 
 def seldom(hear: Hear) -> Hear:

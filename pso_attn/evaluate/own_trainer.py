@@ -4,6 +4,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +134,7 @@ class ObjectiveTrainer:
             try:
                 read = [read_answer(one, objective, self.function.name) for one in answers]
             except OwnCodeError as error:
-                return failed(candidate, str(error))
+                return replace(failed(candidate, str(error)), seconds=seconds)
             metrics, state, step = mean_metrics(read), State.COMPLETE, steps
             curve = {**curve, steps: metrics[objective]}
         return Outcome(

@@ -146,6 +146,8 @@ def curve_of(runs: Sequence[Run]) -> dict[int, float]:
     Where one was told to leave, at those of its own, over the trainings that were there.
     """
     told = next((run for run in runs if run.is_told), None)
+    if told is not None and not told.curve:  # it left before it reported: an earlier one's curve
+        told = max(runs, key=lambda run: len(run.curve))
     common = set.intersection(*(set(run.curve) for run in runs))
     steps = sorted(common if told is None else told.curve)
     means = {}

@@ -3,6 +3,7 @@
 import math
 import random
 import re
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch
 
 from pso_attn.baselines import RandomSearch
 from pso_attn.evaluate import ObjectiveEvaluator, OwnObjective
+from pso_attn.evaluate.own_trial import Run, curve_of
 from pso_attn.space import own_knobs, read_space
 from pso_attn.types import (
     Budget,
@@ -298,3 +300,20 @@ def test_leaving_by_an_exception_is_leaving() -> None:
     history = extended(History((LOSS,)), planned, first)
     (outcome,) = run(evaluator(raises), generation([0.9], 1), history)
     assert outcome.state is State.PRUNED
+
+
+def test_a_failure_has_taken_its_time() -> None:
+    def late(settings: Any, trial: Any) -> float:
+        time.sleep(0.02)
+        if settings["x"] < 0.5:
+            raise ValueError("worn out")
+        return math.nan
+
+    for outcome in run(evaluator(late), generation([0.1, 0.9]), History((LOSS,))):
+        assert outcome.state is State.FAIL
+        assert outcome.seconds >= 0.02
+
+
+def test_who_leaves_before_its_first_report_has_the_curve_of_its_other_seed() -> None:
+    left = Run(0, {}, is_told=True)
+    assert curve_of([Run(0, {5: 2.0}), left]) == {5: 2.0}
