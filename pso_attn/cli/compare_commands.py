@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from math import inf
+from math import inf, isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -47,7 +47,7 @@ def compare(
     ],
     seeds: Annotated[
         int, typer.Option(min=1, metavar="N", help="Searches for each sampler, paired by seed.")
-    ] = 5,
+    ] = 6,
     run: Annotated[
         str | None, typer.Option(metavar="NAME", help="The folder of its runs; SPACE-compare.")
     ] = None,
@@ -106,7 +106,10 @@ def compare(
         as_json=as_json,
         quiet=quiet,
         lines=_lines(contest, page),
-        essence=[f"{one['sampler']} {one['median']}" for one in document["samplers"]],
+        essence=[
+            f"{one['sampler']} {one['median'] if isfinite(one['median']) else 'none'}"
+            for one in document["samplers"]
+        ],
     )
     if all(one["best"] is None for row in document["samplers"] for one in row["searches"]):
         raise typer.Exit(NOTHING_COMPLETED)

@@ -86,6 +86,8 @@ class SearchProgress:
         if self._generation != len(history):
             self._generation = len(history)
             self._done = float(len(history.trials))
+            ended = (trial for trial in history.generations[-1] if trial.is_full)
+            self._best = min((self._best, *map(history.loss, ended)))
         self._done += 1
         if event.state is State.COMPLETE and event.values:
             loss = self._objective.loss(event.values[0])

@@ -6,6 +6,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from pso_attn.cli.output import table
+from pso_attn.report.endings import ENDINGS, ending
 from pso_attn.report.held_against import COSTS
 from pso_attn.report.words import count, duration, number, setting
 from pso_attn.space import WeightTable
@@ -99,8 +100,8 @@ def endings(whose: str, history: History) -> list[str]:
     """Return how many trials ended how, and the commonest reasons for failures, as lines."""
     if not history.trials:
         return []
-    ended, words = counts(history), {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
-    counted = ", ".join(f"{ended[state]} {words[state]}" for state in words if ended[state])
+    ended = Counter(map(ending, history.trials))
+    counted = ", ".join(f"{ended[name]} {name}" for name in ENDINGS if ended[name])
     errors = Counter(trial.outcome.error for trial in history.trials if trial.outcome.error)
     return [
         f"{whose}: {counted}",

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from html import escape
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -152,7 +153,9 @@ def _searches(contest: Contest) -> str:
             "seed": cell.seed,
             "run": cell.run,
             "trainings": len(cell.history.trials),
-            f"best.{contest.objective.name}": contest.objective.loss(float(losses[-1])),
+            f"best.{contest.objective.name}": (
+                contest.objective.loss(float(losses[-1])) if isfinite(losses[-1]) else None
+            ),
             "seconds_proposing": cell.seconds,
             "seconds_training": sum(trial.outcome.seconds for trial in cell.history.trials),
         }

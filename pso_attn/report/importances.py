@@ -2,6 +2,7 @@
 
 import warnings
 from dataclasses import dataclass, field
+from math import ceil
 
 import optuna
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
@@ -47,7 +48,7 @@ def importances(study: "optuna.Study | None") -> Importances:
     if total <= 0:
         return Importances(note="No setting set the best trials apart from the others.")
     shares = {name: value / total for name, value in raw.items()}
-    best = round(quantile * len(complete))
+    best = ceil(quantile * len(complete))
     few = " Of so few trials it is a hint at most." if quantile > _TENTH else ""
     return Importances(
         shares=dict(sorted(shares.items(), key=lambda item: (-item[1], item[0]))),

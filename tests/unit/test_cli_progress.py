@@ -1,10 +1,14 @@
 import io
 import re
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from pso_attn.cli.progress import SearchProgress
+from pso_attn.cli.summary import endings
 from pso_attn.evaluate import Progress
+from pso_attn.testing.driving import finished
 from pso_attn.types import Budget, History, Objective, Outcome, State
 
 BUDGET = Budget(particles=2, batch=2, generations=3)
@@ -126,3 +130,22 @@ def test_a_stderr_that_has_gone_away_does_not_stop_a_search(
         shown.observe(outcome(0, 0.5), history)
         shown.observe(outcome(1, 0.5), history)
     assert "2/6 particles" in shown.line()
+
+
+def test_a_best_that_was_stored_before_an_interruption_is_the_best_still() -> None:
+    shown, empty = progress()
+    shown.observe(outcome(1, 0.5), empty)  # trial 0, of .1, was stored before
+    one, two = (finished(0, k, k, np.zeros(1), loss) for k, loss in enumerate((0.1, 0.5)))
+    shown.observe(outcome(2, 0.7), History(empty.objectives, ((one, two),)))
+    assert "best score 0.1000" in shown.line()
+
+
+def test_a_summary_tells_infeasible_settings_from_failed_trainings() -> None:
+    objective = Objective("score", "minimize")
+    trials = []
+    for k, error in enumerate((None, "infeasible: heads > 2", "diverged at step 3")):
+        done = finished(0, k, k, np.zeros(1), 0.5)
+        state = State.COMPLETE if error is None else State.FAIL
+        trials.append(replace(done, outcome=replace(done.outcome, state=state, error=error)))
+    (counted, *_) = endings("trials", History((objective,), (tuple(trials),)))
+    assert counted == "trials: 1 complete, 1 failed, 1 infeasible"

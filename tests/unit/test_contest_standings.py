@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 from math import inf
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from pso_attn.report.contest import Cell, Contest, quantile, standings, verdict
@@ -111,3 +113,10 @@ def test_a_page_is_made_of_searches_that_failed_and_that_are_all_equal(
     left = {path.name for path in tmp_path.iterdir()}
     assert left == {"index.html", "searches.csv", "best_so_far.png", "final.png"}
     assert "<h1>c</h1>" in page.read_text()
+
+
+def test_a_search_that_completed_nothing_has_no_best(tmp_path: Path) -> None:
+    build_contest(contest("maximize", a=[[0.5]], b=[[None]]), tmp_path)
+    rows = pd.read_csv(tmp_path / "searches.csv")
+    assert rows["best.loss"].tolist()[0] == 0.5
+    assert rows["best.loss"].isna().tolist() == [False, True]
