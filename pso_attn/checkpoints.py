@@ -70,7 +70,15 @@ def load_checkpoint(path: Path) -> Checkpoint | None:
 def as_safetensors(
     tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
 ) -> bytes:
-    """Return tensors as the bytes of a safetensors file, wherever they lie now."""
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    """Return tensors as the bytes of a safetensors file, wherever they lie now.
+
+    Those that share memory are written apart: safetensors would refuse them.
+    """
+    plain, taken = dict[str, Tensor](), set[int]()
+    for name, tensor in tensors.items():
+        own = tensor.detach().cpu().contiguous()
+        memory = own.untyped_storage().data_ptr()
+        plain[name] = own.clone() if memory in taken else own
+        taken.add(memory)
     data: bytes = safetensors.torch.save(plain, dict(metadata or {}))
     return data

@@ -12,7 +12,7 @@ import torch
 
 from pso_attn import __version__
 from pso_attn.checkpoints import TRAINED, Checkpoint, load_checkpoint, save_checkpoint
-from pso_attn.errors import StorageError
+from pso_attn.errors import RunError, StorageError
 from pso_attn.evaluate import LongTraining
 from pso_attn.evaluate.training import divergence
 from pso_attn.types import Objective, Settings
@@ -108,7 +108,10 @@ class TrainingFiles:
         return self.folder / f"training-{self.plan.identity}.safetensors"
 
     def begun(self, training: LongTraining) -> tuple[Course, dict[str, torch.Tensor]]:
-        """Put the training where it was left; return its course and its best weights so far."""
+        """Put the training where it was left; return its course and its best weights so far.
+
+        Raises RunError where another model left it: the plan does not know code of one's own.
+        """
         found = load_checkpoint(self._going)
         if found is None:
             return Course(), {}
@@ -116,6 +119,13 @@ class TrainingFiles:
         for name, tensor in found.tensors.items():
             kind, _, own = name.partition("/")
             parts[kind][own] = tensor
+        best = training.true_parameters(0) if parts["best"] else {}
+        now = _named(training.state, best)
+        if {n: t.shape for n, t in found.tensors.items()} != {n: t.shape for n, t in now.items()}:
+            raise RunError(
+                f"{self._going} was left by a model of other shapes than the code makes now; "
+                "remove it to begin anew"
+            )
         training.restore(parts["state"], found.about["step"])
         return _course(found), parts["best"]
 
@@ -123,10 +133,8 @@ class TrainingFiles:
         self, training: LongTraining, course: Course, best: Mapping[str, torch.Tensor]
     ) -> None:
         """Save all that going on needs."""
-        tensors = {f"state/{name}": tensor for name, tensor in training.state.items()}
-        tensors |= {f"best/{name}": tensor for name, tensor in best.items()}
         about = {"step": training.step, "course": asdict(course), "plan": asdict(self.plan)}
-        save_checkpoint(self._going, tensors, about)
+        save_checkpoint(self._going, _named(training.state, best), about)
 
     def finish(self, course: Course, best: Mapping[str, torch.Tensor]) -> None:
         """Save the model: the weights where the validation objective was best."""
@@ -168,6 +176,14 @@ class TrainingFiles:
                 path.unlink(missing_ok=True)
         except OSError as error:
             raise StorageError(f"{self._going} cannot be removed: {error.strerror}") from error
+
+
+def _named(
+    state: Mapping[str, torch.Tensor], best: Mapping[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """Return the tensors of a training that goes on, by the names that its file has for them."""
+    tensors = {f"state/{name}": tensor for name, tensor in state.items()}
+    return tensors | {f"best/{name}": tensor for name, tensor in best.items()}
 
 
 def _course(found: Checkpoint) -> Course:

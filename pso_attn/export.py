@@ -73,7 +73,8 @@ def export_run(run: LoadedRun, out: Path, allow_import: bool = True) -> Exported
     trial = checkpoint.about["plan"]["trial"] if source == "train" else checkpoint.about["trial"]
     parameters = sum(tensor.numel() for tensor in checkpoint.tensors.values())
     best = run.best()
-    is_behind = source == "train" and best is not None and trial not in (None, best.number)
+    done = {one.number for one in run.history.trials}
+    is_behind = best is not None and trial in done and trial != best.number
     newer = best.number if best is not None and is_behind else None
     return Exported(out, source, trial, newer, settings, parameters, expected, tuple(written))
 

@@ -7,6 +7,7 @@ and step, and a handful of tensors is all that has to be kept to go on to the sa
 
 import time
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from pso_attn.errors import ConfigurationError, DeviceError, TrainingError
 from pso_attn.evaluate import LongTraining, read_member, resolve_device, train_objective
 from pso_attn.evaluate.device import is_out_of_memory, memory_budget_bytes
 from pso_attn.evaluate.optimiser import read_recipe
+from pso_attn.evaluate.own_code import OwnCodeError
 from pso_attn.evaluate.precision import check_precision
 from pso_attn.evaluate.room import chunk_bytes, module_steps_bytes
 from pso_attn.parts import Parts
@@ -203,8 +205,14 @@ def _train(plan: Plan, parts: Parts, saved: TrainingFiles, report: Report | None
     for until in plan.scored:
         if course.stopped or until <= course.step:
             continue
-        _advance(training, until, saved, course, best, report)
-        (metrics,), (bad,) = training.score(), training.first_bad_steps()
+        try:
+            _advance(training, until, saved, course, best, report)
+            (metrics,), (bad,) = training.score(), training.first_bad_steps()
+        except OwnCodeError as error:  # a module of one's own, which trained so far
+            if not course.best_step:
+                raise
+            course = replace(course, stopped=str(error))
+            continue
         course = course.after(until, metrics, bad, plan)
         if course.best_step == until:
             best = training.true_parameters(0)

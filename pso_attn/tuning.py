@@ -95,7 +95,7 @@ def tune(
     """Search a space and return what was found; the same call with the same `run` goes on.
 
     space: a space file's path, the name of a built-in space, a space file's text, or its content
-    as a dict; a dict without "search" is the [search] table itself.
+    as a dict; a dict without "search" or a "task" is the [search] table itself.
     objective: function(settings, trial) -> float or dict, or "module:function"; without it the
     space's own task or objective. batched: it takes and returns lists. maximize: more is better.
     run: the run's name in `runs_dir`; by default the first free one. generations: in all, so that
@@ -197,7 +197,8 @@ def _configuration(
         except (ValueError, RecursionError) as error:
             raise ConfigurationError(f"the space's text is not valid TOML: {error}") from error
     if isinstance(space, Mapping):
-        document: dict[str, Any] = dict(space) if "search" in space else {"search": dict(space)}
+        is_file = "search" in space or isinstance(space.get("task"), str)
+        document: dict[str, Any] = dict(space) if is_file else {"search": dict(space)}
         where, home = "tune", Path.cwd()
     elif objective is None:
         return read_configuration(str(space), sets, flags)

@@ -14,7 +14,10 @@ from torch import Tensor, nn
 
 from pso_attn.evaluate.device import is_out_of_memory
 from pso_attn.evaluate.module_stack import ModuleStack
+from pso_attn.evaluate.own_code import own_code
+from pso_attn.evaluate.own_factory import names_of
 from pso_attn.evaluate.precision import products_in
+from pso_attn.seeding import training_seed
 from pso_attn.tasks.task import Split
 
 TOLERANCE = 1e-4  # of a batch's results to those one by one, relative to the largest
@@ -24,9 +27,14 @@ Make = Callable[[Sequence[nn.Module], Sequence[int]], ModuleStack]
 
 
 def alike(one: nn.Module, other: nn.Module) -> bool:
-    """Tell whether two modules differ in the values of their weights and buffers at most."""
+    """Tell whether two modules differ in the values of their weights and buffers at most.
+
+    A hook on a gradient is of one parameter and not of a batch's: what has one is alike to none.
+    """
     theirs = [dict(module.named_modules()) for module in (one, other)]
-    if theirs[0].keys() != theirs[1].keys():
+    if theirs[0].keys() != theirs[1].keys() or names_of(one) != names_of(other):
+        return False
+    if any(p._backward_hooks for module in (one, other) for p in module.parameters()):
         return False
     return all(_alike(module, theirs[1][name]) for name, module in theirs[0].items())
 
@@ -85,7 +93,11 @@ def _step(stack: ModuleStack, data: Split) -> list[Tensor]:
     scores = stack.score(data)
     stack.module.train()
     stack.precision = "float32"
-    with products_in(stack.precision, stack.weights.device):
+    device = stack.weights.device
+    with (
+        own_code(training_seed(stack.seeds[0], 0), device),
+        products_in(stack.precision, device),
+    ):
         losses = stack.losses(0)
         stack.differentiate(losses.sum())
     return [

@@ -4,6 +4,7 @@ Modules that are alike but for their weights become one function of stacked weig
 `torch.func`. One by itself is called as its author wrote it.
 """
 
+import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch.func import functional_call, vmap
 from pso_attn.evaluate.optimiser import Recipe, SwarmAdamW
 from pso_attn.evaluate.order import DataOrder
 from pso_attn.evaluate.own_code import own_code
-from pso_attn.evaluate.own_factory import OwnFactory, state_of
+from pso_attn.evaluate.own_factory import OwnFactory, names_of, state_of
 from pso_attn.evaluate.precision import autocast, check_precision, products_in
 from pso_attn.evaluate.scoring import scores_of
 from pso_attn.evaluate.smoothing import Smoothing
@@ -42,6 +43,7 @@ class ModuleStack:
         self.precision = recipes[0].precision
         check_precision(self.precision, device)
         self.module, self.seeds = modules[0], list(seeds)
+        self._saved = names_of(self.module)
         states = [state_of(module) for module in modules]
         self.names = [name for name, p in self.module.named_parameters() if p.requires_grad]
         with torch.no_grad():
@@ -83,8 +85,7 @@ class ModuleStack:
         self.module.train()
         with own_code(self.seeds[0], device), products_in(self.precision, device):
             for step in range(self.step, until):
-                if self.is_alone:
-                    torch.manual_seed(training_seed(self.seeds[0], step))
+                self._draw_of(step)
                 self.train_step(step)
         self.step = until
 
@@ -94,6 +95,14 @@ class ModuleStack:
         self._losses[step] = losses.detach()
         self.differentiate(losses.sum())
         self.optimiser.step(step)
+
+    def _draw_of(self, step: int) -> None:
+        """Let what a step draws follow from its number alone; `own_code` puts back what was."""
+        seed = training_seed(self.seeds[0], step)
+        if self.is_alone:  # torch.func refuses a batch that draws torch's
+            torch.manual_seed(seed)
+        random.seed(seed)
+        np.random.seed(seed)  # noqa: NPY002 - for code that draws from the global generator
 
     def losses(self, step: int) -> Tensor:
         """Return the training losses (N,) of a step's batches."""
@@ -105,18 +114,26 @@ class ModuleStack:
         return self._smooth(self.factory.task.loss(logits, targets), logits)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Return logits (N, B, …) for inputs (N or 1, B, …)."""
+        """Return logits (N, B, …) for inputs (N or 1, B, …).
+
+        Buffers are then as the modules left them, those too that they assigned anew.
+        """
         if self.is_alone:
             logits = self.module(inputs[0])
             self.factory.check_shape(logits, inputs.shape[1])
+            now = dict(self.module.named_buffers())
+            self.held = {name: now.get(name, old).detach() for name, old in self.held.items()}
             return logits[None]  # type: ignore[no-any-return]  # checked to be a tensor
 
         def one(values: Mapping[str, Tensor], held: Mapping[str, Tensor], x: Tensor) -> Any:
-            return functional_call(self.module, {**values, **held}, (x,))
+            state = {**values, **held}
+            logits = functional_call(self.module, state, (x,))  # which writes into `state`
+            return logits, {name: state[name].detach() for name in held}
 
         shared = len(inputs) == 1
         batched = vmap(one, in_dims=(0, 0, None if shared else 0), randomness="error")
-        return batched(self.values, self.held, inputs[0] if shared else inputs)  # type: ignore[no-any-return]  # vmap has no types
+        logits, self.held = batched(self.values, self.held, inputs[0] if shared else inputs)
+        return logits  # type: ignore[no-any-return]  # vmap has no types
 
     @torch.no_grad()
     def score(self, data: Split) -> list[dict[str, float]]:
@@ -148,10 +165,13 @@ class ModuleStack:
         self.step = step
 
     def true_parameters(self, row: int) -> dict[str, Tensor]:
-        """Return copies of one module's parameters and buffers, by name."""
-        values = self.values if self.is_alone else {n: v[row] for n, v in self.values.items()}
-        held = self.held if self.is_alone else {n: v[row] for n, v in self.held.items()}
-        return {name: tensor.detach().clone() for name, tensor in {**values, **held}.items()}
+        """Return copies of one module's parameters and buffers, named as its `state_dict` does."""
+        known = {**self.values, **self.held}
+        own = {
+            name: known[ours] if self.is_alone else known[ours][row]
+            for name, ours in self._saved.items()
+        }
+        return {name: tensor.detach().clone() for name, tensor in own.items()}
 
     @torch.no_grad()
     def keep(self, rows: Sequence[int]) -> None:

@@ -64,7 +64,8 @@ class ModuleTraining:
             (one.recipe.batch_size, one.recipe.precision, *([] if is_batched else [row]))
             for row, one in enumerate(members)
         ]
-        self._groups, self.reason = grouped(modules, kinds, make, self._splits["train"])
+        with factory.running():
+            self._groups, self.reason = grouped(modules, kinds, make, self._splits["train"])
         if self.reason is not None:
             log.info("%s: modules that are alike train one by one: %s", factory.name, self.reason)
 
@@ -79,9 +80,13 @@ class ModuleTraining:
         return [row for rows, _ in self._groups for row in rows]
 
     def advance(self, until: int, on_step: Callable[[int], None] | None = None) -> None:
-        """Train all up to step `until`; on_step hears of their mean step."""
+        """Train all up to step `until`; on_step hears of their mean step.
+
+        Raises OwnCodeError where a module raises, as scoring does.
+        """
         for done, (_, stack) in enumerate(self._groups, start=1):
-            stack.advance(until)
+            with self._factory.running():
+                stack.advance(until)
             if on_step is not None:
                 on_step(self.step + (until - self.step) * done // len(self._groups))
         self.step = until
@@ -91,7 +96,8 @@ class ModuleTraining:
         if split not in self._splits:
             data: Split = getattr(self._factory.task, split)
             self._splits[split] = on_device(data, self._device, torch.float32)
-        return [row for _, stack in self._groups for row in stack.score(self._splits[split])]
+        with self._factory.running():
+            return [row for _, stack in self._groups for row in stack.score(self._splits[split])]
 
     def first_bad_steps(self) -> list[int | None]:
         """Return for each position the first step, from 1, whose training loss was not finite."""

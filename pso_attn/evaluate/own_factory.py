@@ -4,18 +4,21 @@ Before anything trains, each module is looked at: whether it can be made, what i
 examples, and what that costs. What is wrong is one sentence.
 """
 
+import contextlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.parameter import UninitializedParameter
 from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.weak import WeakTensorKeyDictionary
 
-from pso_attn.errors import ConfigurationError
+from pso_attn.errors import ConfigurationError, PsoAttnError
+from pso_attn.evaluate.device import is_out_of_memory
 from pso_attn.evaluate.optimiser import KNOBS, check_batch, read_recipe
-from pso_attn.evaluate.own_code import own_code, why
+from pso_attn.evaluate.own_code import OwnCodeError, own_code, why
 from pso_attn.evaluate.smoothing import check_smoothing
 from pso_attn.tasks.task import Task
 from pso_attn.types import Settings
@@ -23,6 +26,7 @@ from pso_attn.types import Settings
 _CHANGES_NO_MODULE = {knob.name for knob in KNOBS} - {"batch_size"}  # which changes its memory
 LOOKED_AT = 2  # examples; one alone has no variance for a batch norm
 BYTES = 4  # float32
+_RETURNED = WeakTensorKeyDictionary()  # trained parameters, as long as they live
 
 
 class OwnFactory:
@@ -36,8 +40,8 @@ class OwnFactory:
     def make(self, settings: Settings, seed: int) -> nn.Module:
         """Return the module of these settings, started from a seed, on the CPU.
 
-        Raises ConfigurationError where the factory raises, returns no module, or one without
-        float32 parameters to train.
+        Raises ConfigurationError where the factory raises, returns no module, one without float32
+        parameters to train, or parameters of a module before, which may have been trained since.
         """
         try:
             with own_code(seed, torch.device("cpu")):
@@ -62,7 +66,26 @@ class OwnFactory:
                 f"{self.name} returned parameters of {', '.join(sorted(others))}; expected "
                 "torch.float32, and precision is a knob of the training"
             )
+        if any(p in _RETURNED for p in trained):
+            raise ConfigurationError(
+                f"{self.name} returned parameters that it returned before; make a new module each "
+                "time, as with copy.deepcopy"
+            )
+        _RETURNED.update((p, True) for p in trained)
         return module
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """Say in one sentence, as OwnCodeError, what a module raises within the block.
+
+        What is raised on purpose, and what memory did not hold, is raised as it is.
+        """
+        try:
+            yield
+        except (Exception, SystemExit) as error:  # a user's module may raise anything
+            if isinstance(error, PsoAttnError) or is_out_of_memory(error):
+                raise
+            raise OwnCodeError(why(f"{self.name}'s module", error)) from error
 
     def cost(self, settings: Settings) -> dict[str, int]:
         """Return `parameters`, `flops` and `memory_bytes`, as `models.transformer_cost` does.
@@ -142,3 +165,13 @@ class OwnFactory:
 def state_of(module: nn.Module) -> Mapping[str, torch.Tensor]:
     """Return a module's parameters, tied ones once, and buffers by name."""
     return {**dict(module.named_parameters()), **dict(module.named_buffers())}
+
+
+def names_of(module: nn.Module) -> Mapping[str, str]:
+    """Return for each name of a module's `state_dict` the one that `state_of` has for it.
+
+    Tied parameters have several names there, and buffers that are not persistent have none.
+    """
+    known = {id(tensor): name for name, tensor in state_of(module).items()}
+    saved = module.state_dict(keep_vars=True)
+    return {name: known[id(tensor)] for name, tensor in saved.items() if id(tensor) in known}

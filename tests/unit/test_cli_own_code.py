@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from pso_attn import load_run
 from pso_attn.cli.app import app
+from pso_attn.full_training import train_run
 
 MINE = """
 from torch import nn
@@ -344,6 +345,71 @@ def test_a_factory_is_searched_confirmed_and_trained(module: str) -> None:
     assert "whose code cannot be exported; load the weights in" in exported.stderr
     dry = json.loads(cli("search", NETS, "--dry-run", "--json").stdout)
     assert dry["batching_gain"] > 0
+
+
+LAYERED = """
+
+def layered(settings, info):
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.Linear(8, info.outputs))
+
+
+class Worn(nn.Sequential):
+    calls = 0
+
+    def forward(self, x):
+        self.calls += self.training
+        if self.calls > LAST:
+            raise RuntimeError("worn out")
+        return super().forward(x)
+
+
+def worn(settings, info):
+    return Worn(*net(settings, info))
+"""
+
+
+def searched(module: str, folder: Path, family: str, last: int) -> None:
+    """Leave a run `n` of modules of that family, which wear out after so many steps."""
+    more = LAYERED.replace("LAST", str(last))
+    (folder / "there" / f"{module}.py").write_text(MINE + more)
+    one = ("--generations", "1", "--set", f"model.family={module}:{family}")
+    done = cli("search", NETS, "--run", "n", *one)
+    assert done.exit_code == 0, done.stderr
+
+
+def test_a_module_that_raises_while_it_is_trained_leaves_the_best_so_far(
+    module: str, tmp_path: Path
+) -> None:
+    searched(module, tmp_path, "worn", 10)
+    said = f"{module}:worn's module raised RuntimeError: worn out ({module}.py, line "
+    trained = json.loads(cli("train", "n", "--steps", "40", "--json").stdout)
+    assert trained["stopped"].startswith(said)
+    assert trained["steps_done"] == 10
+    assert trained["loss"] == min(trained["curve"].values())
+    assert load_file(trained["checkpoint"])
+    at_once = cli("train", "n", "--steps", "800")  # the first scoring is after 20
+    assert at_once.exit_code == 1
+    assert said in at_once.stderr
+    assert "unforeseen" not in at_once.stderr
+
+
+def test_a_training_that_another_model_left_is_not_gone_on_with(
+    module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(done: int, total: int, words: str) -> None:
+        if done == 3:
+            raise KeyboardInterrupt
+
+    searched(module, tmp_path, "net", 10)
+    with pytest.raises(KeyboardInterrupt):
+        train_run(load_run("n"), steps=40, report=stop)
+    monkeypatch.setattr(sys.modules[module], "net", sys.modules[module].layered)
+    again = cli("train", "n", "--steps", "40")
+    assert again.exit_code == 2
+    assert "was left by a model of other shapes than the code makes now; remove it" in again.stderr
+    for path in Path("runs/n/checkpoints").glob("training-*"):
+        path.unlink()
+    assert cli("train", "n", "--steps", "40").exit_code == 0
 
 
 def test_a_factory_whose_modules_do_not_fit_the_task_is_refused_at_once(module: str) -> None:

@@ -304,6 +304,19 @@ def test_an_export_says_that_the_search_has_found_better_since_its_model_was_tra
     (runs / "digits" / "checkpoints" / "trained.safetensors").unlink()
 
 
+def test_an_export_says_that_the_searchs_own_model_is_not_of_its_best(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = load_run("digits", runs)
+    best = run.best()
+    assert best is not None
+    better = next(trial for trial in run.history.trials if trial.number != best.number)
+    monkeypatch.setattr("pso_attn.runs.LoadedRun.best", lambda self: better)  # which was not kept
+    exported = export_run(run, tmp_path / "out")
+    assert (exported.source, exported.trial) == ("search", best.number)
+    assert exported.newer == better.number
+
+
 @pytest.mark.parametrize("name", ["model.safetensors", "sample.safetensors", "settings.toml"])
 def test_load_py_of_a_damaged_export_is_one_sentence(
     runs: Path, tmp_path: Path, name: str

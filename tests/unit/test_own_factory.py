@@ -1,6 +1,8 @@
 """Modules of one's own, trained by our trainer: alone, in a batch, and where they cannot be."""
 
+import copy
 import logging
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,13 +10,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from pso_attn.checkpoints import as_safetensors
 from pso_attn.errors import ConfigurationError
 from pso_attn.evaluate import ModuleEvaluator, ModuleMember, ModuleTraining, OwnFactory
 from pso_attn.evaluate.module_groups import alike
+from pso_attn.evaluate.module_runs import rehearse_modules
 from pso_attn.evaluate.order import DataOrder
+from pso_attn.evaluate.own_code import OwnCodeError
 from pso_attn.models.footprint import SCORED_TOGETHER
 from pso_attn.space import own_knobs, read_space
 from pso_attn.tasks import Task, make_task
@@ -337,3 +343,179 @@ def test_a_try_that_memory_does_not_hold_is_not_taken_for_a_module_that_cannot_b
     members = [ModuleMember.of({"width": 8}, seed) for seed in range(4)]
     with pytest.raises(torch.OutOfMemoryError):
         ModuleTraining(OwnFactory(net, "mine", task), members, STEPS, CPU)
+
+
+def goes_on(task: Task, made: Callable[..., Any]) -> list[ModuleTraining]:
+    """Return one training at one go, and one that goes on from where another was half-way."""
+    member = [ModuleMember.of({"width": 16, "dropout": 0.5}, 7)]
+    whole, half, again = (
+        ModuleTraining(OwnFactory(made, "mine:f", task), member, STEPS, CPU) for _ in range(3)
+    )
+    whole.advance(STEPS)
+    half.advance(STEPS // 2)
+    again.restore(half.state, STEPS // 2)
+    again.advance(STEPS)
+    return [whole, again]
+
+
+class Centred(Net):
+    """Inputs less a running mean, which is a new tensor after each step."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width)
+        self.register_buffer("mean", torch.zeros(64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            self.mean = 0.9 * self.mean + 0.1 * x.flatten(1).mean(0)
+        return super().forward(x.flatten(1) - self.mean)
+
+
+def test_a_buffer_that_is_assigned_anew_is_kept_as_it_was_scored(task: Task) -> None:
+    def centred(settings: Any, info: Any) -> nn.Module:
+        return Centred(settings["width"])
+
+    together = trained(task, centred, ROWS)
+    alone = trained(task, centred, ROWS, is_batched=False)
+    assert together.groups == [[0, 1]]
+    data = task.validation
+    for training in (together, alone):
+        for row, score in enumerate(training.score()):
+            model = Centred(16).eval()
+            model.load_state_dict(training.true_parameters(row))
+            assert float(model.mean.abs().max()) > 0.1
+            loss = nn.functional.cross_entropy(model(data.inputs), data.targets)
+            assert score["loss"] == pytest.approx(loss.item(), rel=1e-5)
+    for row in (0, 1):
+        mine, its = (training.true_parameters(row)["mean"] for training in (together, alone))
+        torch.testing.assert_close(mine, its)
+    whole, again = goes_on(task, centred)
+    assert again.score() == whole.score()
+
+
+def test_what_has_a_hook_on_a_gradient_trains_one_by_one_with_it(task: Task) -> None:
+    def held(settings: Any, info: Any) -> nn.Module:
+        module = Net(settings["width"])
+        module.head.weight.register_hook(torch.zeros_like)
+        return module
+
+    rows = [{**row, "weight_decay": 0.0} for row in ROWS]
+    before = OwnFactory(held, "mine:f", task).make(rows[0], 7)
+    training = trained(task, held, rows)
+    assert training.groups == [[0], [1]]
+    after = training.true_parameters(0)
+    torch.testing.assert_close(after["head.weight"], before.head.weight.detach())
+    assert not torch.equal(after["body.weight"], before.body.weight)
+
+
+class Pair(nn.Module):
+    """Two square layers, which may be tied, and a buffer that is not saved."""
+
+    def __init__(self, is_tied: bool = True) -> None:
+        super().__init__()
+        self.one, self.two = nn.Linear(64, 64, bias=False), nn.Linear(64, 64, bias=False)
+        self.head = nn.Linear(64, 10)
+        if is_tied:
+            self.two.weight = self.one.weight
+        self.register_buffer("scale", torch.ones(1), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.two(torch.relu(self.one(x.flatten(1)))) * self.scale)
+
+
+def test_what_is_tied_is_not_alike_to_what_is_not() -> None:
+    assert alike(Pair(), Pair())
+    assert alike(Pair(is_tied=False), Pair(is_tied=False))
+    assert not alike(Pair(), Pair(is_tied=False))
+
+
+@pytest.mark.parametrize("is_batched", [True, False])
+def test_weights_load_into_what_the_factory_makes(task: Task, is_batched: bool) -> None:
+    training = trained(task, lambda s, i: Pair(), [{"lr": 0.01}, {"lr": 0.02}], is_batched)
+    for row in (0, 1):
+        weights = training.true_parameters(row)
+        model = Pair()
+        model.load_state_dict(weights)
+        assert torch.equal(weights["one.weight"], weights["two.weight"])
+
+
+def test_tensors_that_share_memory_can_be_saved(task: Task) -> None:
+    def shared(settings: Any, info: Any) -> nn.Module:
+        module = Net(8)
+        module.register_buffer("whole", torch.arange(4.0))
+        module.register_buffer("part", module.whole[:2])
+        return module
+
+    training = trained(task, shared, [{"lr": 0.01}])
+    found = safetensors.torch.load(as_safetensors(training.state))
+    assert found["held.whole"].tolist() == [0.0, 1.0, 2.0, 3.0]
+    assert found["held.part"].tolist() == [0.0, 1.0]
+
+
+def test_pythons_own_random_numbers_are_of_the_step(task: Task) -> None:
+    drawn = []
+
+    class Noisy(Net):
+        def forward(self, x: Tensor) -> Tensor:
+            if self.training:
+                drawn.append(random.random())
+            return super().forward(x) * (0.5 + drawn[-1] if self.training else 1.0)
+
+    whole, again = goes_on(task, lambda s, i: Noisy(s["width"]))
+    assert len(drawn) == 2 * STEPS
+    assert len(set(drawn)) == STEPS
+    assert again.score() == whole.score()
+
+
+def test_parameters_that_a_factory_returned_before_are_refused(task: Task) -> None:
+    backbone = nn.Linear(64, 8).requires_grad_(False)
+
+    def over(body: Callable[[], nn.Module]) -> OwnFactory:
+        def made(settings: Any, info: Any) -> nn.Module:
+            return nn.Sequential(nn.Flatten(), body(), nn.Linear(8, 10))
+
+        return OwnFactory(made, "mine:f", task)
+
+    frozen = over(lambda: backbone)
+    assert frozen.make({}, 0)[1] is frozen.make({}, 1)[1]
+    backbone.requires_grad_()
+    copied = over(lambda: copy.deepcopy(backbone))
+    kept = [copied.make({}, seed) for seed in (0, 1)]
+    kept.append(copy.deepcopy(kept[0]))
+    shared = over(lambda: backbone)
+    kept.append(shared.make({}, 0))
+    with pytest.raises(ConfigurationError, match="mine:f returned parameters that it returned b"):
+        shared.make({}, 1)
+
+
+def test_a_module_that_exits_while_it_trains_fails_alone(task: Task) -> None:
+    class Exits(Net):
+        calls = 0
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.calls += 1
+            if self.calls > 5 and self.body.out_features == 8:
+                raise SystemExit(3)
+            return super().forward(x)
+
+    one, two = outcomes(task, lambda s, i: Exits(s["width"]), [16, 8])
+    assert one.state is State.COMPLETE
+    assert two.error is not None
+    assert two.error.startswith("mine:f's module raised SystemExit: 3 (test_own_factory.py, line ")
+
+
+def test_a_rehearsal_names_the_module_that_raises(task: Task) -> None:
+    class Late(Net):
+        calls = 0
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.calls += 1
+            if self.calls > 5:
+                raise RuntimeError("worn out")
+            return super().forward(x)
+
+    factory = OwnFactory(lambda s, i: Late(8), "mine:f", task)
+    candidate = Candidate(0, 0, np.zeros(1), {}, {"width": 8}, (7,))
+    planned = Generation(0, (candidate,), ((0,),))
+    with pytest.raises(OwnCodeError, match="mine:f's module raised RuntimeError: worn out"):
+        rehearse_modules(factory, planned, BUDGET, CPU)

@@ -4,6 +4,7 @@ import copy
 import doctest
 import importlib
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -153,3 +154,13 @@ def test_the_same_call_goes_on_where_what_was_chosen_at_the_start_stands_in_the_
     assert len(kept.frame) > 4, "the budget that the space says by itself"
     with pytest.raises(DeviceError):
         pso_attn.tune(copy.deepcopy(space), run="a", device="banana", **small)
+
+
+def test_what_names_a_task_is_a_whole_file_though_it_has_no_search_table() -> None:
+    text = 'task = "digits"\n[model]\nlayers = 1\nd_model = 8\n[weights]\nexamples = 16\n'
+    small = {"particles": 2, "generations": 1, "steps": 2}
+    for space in (text, tomllib.loads(text)):
+        found = pso_attn.tune(space, **small)
+        assert found.run.configuration.weights == {"examples": 16}
+    knob = pso_attn.tune({"task": ["a", "b"]}, lambda settings, trial: 1.0, **small)
+    assert set(knob.best.settings) == {"task"}

@@ -1,6 +1,7 @@
 """A search for weights from start to end, held against plain modules one by one."""
 
 import json
+from math import inf, isnan, nan
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,15 @@ from pso_attn.controls import row_of
 from pso_attn.evaluate.weights import Descent
 from pso_attn.evaluate.weights import descent as descent_module
 from pso_attn.evaluate.weights import fitness as fitness_module
+from pso_attn.evaluate.weights.control import _loss
 from pso_attn.evaluate.weights.descent import descended
+from pso_attn.evaluate.weights.fitness import Score
 from pso_attn.models import Transformer, read_model
 from pso_attn.runs import LoadedRun, load_run
 from pso_attn.samplers import SAMPLERS
 from pso_attn.testing import drive
 from pso_attn.testing.samplers import stored_positions
+from pso_attn.types import Objective
 
 SPACE = """
 task = "digits"
@@ -253,6 +257,11 @@ def picky(model, batch):
     seen.append(len(batch))
     if seen.count(len(batch)) == 3 and len(batch) != 40:  # in the search there are 40
         raise ValueError("one class")
+    return share(model, batch)
+
+def of_few(model, batch):
+    if len(batch) != 40:  # as in the search
+        raise ValueError("too many")
     return share(model, batch)
 
 def greedy(model, batch):
@@ -604,3 +613,18 @@ def test_a_gpu_scores_as_many_at_once_as_its_memory_holds(
     monkeypatch.setattr(fitness, "device", torch.device("cuda"))
     monkeypatch.setattr(fitness_module, "memory_budget_bytes", lambda device: 80 * 2**30)
     assert fitness._tile_count(models, seen) == 1
+
+
+def test_a_search_ends_where_its_fitness_fails_on_every_control(tmp_path: Path) -> None:
+    where = ("--generations", "1", "--runs-dir", tmp_path)
+    cli("search", own(tmp_path, "of_few"), "--run", "w", *where)
+    control = json.loads((tmp_path / "w" / "control.json").read_text())
+    assert isnan(control["gradient"]["fitness"])
+    assert control["gradient"]["validation"]["accuracy"] > 0
+
+
+def test_a_score_that_is_an_error_is_the_worst() -> None:
+    objective = Objective("fitness", "maximize")
+    failed = Score(nan, {"loss": 0.1}, "mine:f raised ValueError: no")
+    assert _loss(objective, failed) == inf
+    assert _loss(objective, Score(0.5)) == -0.5

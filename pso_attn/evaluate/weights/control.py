@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import inf
 
 from torch import Tensor
 
@@ -81,11 +82,9 @@ def descend(
         curve.append((done, time.perf_counter() - began, score.value))
         if on_step is not None:
             on_step(until, steps)
-        if not score.error and (
-            best is None or _loss(objective, score) < _loss(objective, best[0])
-        ):
+        if best is None or _loss(objective, score) < _loss(objective, best[0]):
             best = score, row.clone()
-    assert best is not None, "the start has a score"
+    assert best is not None, "the start is scored"
     return Descended(*best, steps, time.perf_counter() - began, curve)
 
 
@@ -120,5 +119,10 @@ def soups(fitness: Fitness, settings: Settings, objective: Objective) -> dict[st
 
 
 def _loss(objective: Objective, score: Score) -> float:
-    """Return a score's loss: by validation, where the objective is a metric of the task."""
+    """Return a score's loss: by validation, where the objective is a metric of the task.
+
+    Infinity for a score that is an error, so that anything else is better.
+    """
+    if score.error:
+        return inf
     return objective.loss(score.metrics.get(objective.name, score.value))
