@@ -1,6 +1,6 @@
 """Trainings outside a search, where its chunks train: at full length, scored on any split."""
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -8,11 +8,12 @@ import torch
 
 from pso_attn.evaluate.executors.executor import Executor
 from pso_attn.evaluate.jobs import Hear, Job, Lost, Said, Step, TooMuch, Trained, failed
+from pso_attn.evaluate.member import read_member
 from pso_attn.evaluate.module_runs import train_modules
 from pso_attn.evaluate.module_trainer import ModuleTrainer
 from pso_attn.evaluate.own_scoring import score_objective
 from pso_attn.evaluate.own_trainer import ObjectiveTrainer
-from pso_attn.evaluate.packing import shared_out
+from pso_attn.evaluate.packing import pack, shared_out
 from pso_attn.evaluate.swarm_runs import Scored, train_swarm
 from pso_attn.evaluate.swarm_trainer import SwarmTrainer
 from pso_attn.types import Candidate, Outcome, Settings, State
@@ -99,6 +100,7 @@ def score_apart(
 ) -> list[Scored]:
     """Return the result of each (settings, seed) pair, trained in as many chunks as workers.
 
+    There are more where those would take more memory than the executor has for each.
     settings, seeds: of equal length. report: called with (steps or trainings done, in all).
     """
     pairs = enumerate(zip(settings, seeds, strict=True))
@@ -108,7 +110,11 @@ def score_apart(
     if isinstance(searched, ObjectiveTrainer) and not searched.function.batched:
         together = [[k] for k in together[0]]
     chunks = shared_out(together, weights, executor.speeds)
-    waiting = deque(tuple(candidates[k] for k in chunk) for chunk in chunks)
+    parts = [[candidates[k] for k in chunk] for chunk in chunks]
+    if isinstance(searched, SwarmTrainer) and len(parts) > 1:  # one alone packs as it trains
+        limit_bytes = executor.limit_bytes
+        parts = [few for part in parts for few in _fitting(searched, part, limit_bytes)]
+    waiting = deque(tuple(part) for part in parts)
     done, found = dict[Job, int](), dict[int, Scored]()
 
     def take() -> Job | None:
@@ -142,6 +148,25 @@ def score_apart(
         else:
             found |= {outcome.trial: _read(outcome) for outcome in answer.outcomes}
     return [found[candidate.trial] for candidate in candidates]
+
+
+def _fitting(
+    searched: SwarmTrainer, candidates: Sequence[Candidate], limit_bytes: int
+) -> list[list[Candidate]]:
+    """Return candidates in parts of which each has one chunk, within the limit, of a bucket.
+
+    `train_swarm` trains the chunks of a part one after another.
+    """
+    task, steps = searched.task, searched.budget.steps
+    members = [[read_member(one.settings, one.seeds[0], task)] for one in candidates]
+    parts, chunks = list[list[Candidate]](), Counter[tuple[int | str, ...]]()
+    for chunk in pack(members, task, steps, searched.device, limit_bytes):
+        bucket = members[chunk[0]][0].bucket
+        if chunks[bucket] == len(parts):
+            parts.append([])
+        parts[chunks[bucket]] += [candidates[k] for k in chunk]
+        chunks[bucket] += 1
+    return parts
 
 
 def _outcome(candidate: Candidate, scored: Scored) -> Outcome:

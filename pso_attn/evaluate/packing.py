@@ -2,15 +2,17 @@
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from itertools import accumulate
+from functools import reduce
+from itertools import accumulate, islice
 from math import ceil
+from operator import add
 
 import torch
 
 from pso_attn.evaluate.device import give_freed_memory_back, is_out_of_memory, memory_budget_bytes
 from pso_attn.evaluate.member import Member
 from pso_attn.evaluate.probe import probed_bytes
-from pso_attn.evaluate.room import memory_bytes, order_bytes, table_bytes
+from pso_attn.evaluate.room import Taken, taken
 from pso_attn.evaluate.tiles import even_parts
 from pso_attn.tasks.task import Task
 
@@ -36,24 +38,22 @@ def pack(
     buckets: dict[tuple[int | str, ...], list[int]] = {}
     for index, members in enumerate(candidates):
         buckets.setdefault(members[0].bucket, []).append(index)
+    examples = len(task.validation)
     chunks: list[list[int]] = []
     for bucket in buckets.values():
         trainings = [member for index in bucket for member in candidates[index]]
-        scale = _probed_scale(trainings, task, device, limit)
-        an_order = order_bytes(trainings[0], steps)
-        room, ordered = 0.0, set[int]()
+        each = [taken([member], task.info, steps, examples) for member in trainings]
+        own_bytes = [one.model_bytes for one in each]
+        scale = _probed_scale(trainings, own_bytes, task, device, limit)
+        rest = iter(each)
+        together: Taken | None = None
         for index in bucket:
-            members = candidates[index]
-            seeds = {member.seed for member in members}
-            needed = sum(
-                scale * memory_bytes(member, task.info) + table_bytes(member, steps)
-                for member in members
-            )
-            if needed + an_order * len(seeds - ordered) > room:
+            needed = reduce(add, islice(rest, len(candidates[index])))
+            joined = needed if together is None else together + needed
+            if together is None or joined.estimate_bytes(scale) > limit:
                 chunks.append([])
-                room, ordered = limit, set()
-            room -= needed + an_order * len(seeds - ordered)
-            ordered |= seeds
+                joined = needed
+            together = joined
             chunks[-1].append(index)
     return chunks
 
@@ -101,10 +101,16 @@ def _by_speed(
 
 
 def _probed_scale(
-    members: Sequence[Member], task: Task, device: torch.device, limit_bytes: int
+    members: Sequence[Member],
+    estimates: Sequence[int],
+    task: Task,
+    device: torch.device,
+    limit_bytes: int,
 ) -> float:
-    """Return by what to multiply estimates: at least 1, and 1 where memory is not short."""
-    estimates = [memory_bytes(member, task.info) for member in members]
+    """Return by what to multiply estimates, of each by itself: at least 1.
+
+    It is 1 where memory is not short.
+    """
     within = [row for row, estimate in enumerate(estimates) if estimate <= limit_bytes]
     if len(members) == 1 or sum(estimates) <= PROBED_SHARE * limit_bytes or not within:
         return 1.0
@@ -112,11 +118,11 @@ def _probed_scale(
         return 1.0  # another machine's, which halves what does not fit there
     largest = max(within, key=estimates.__getitem__)
     try:
-        taken = probed_bytes(members[largest], task, device)
+        height = probed_bytes(members[largest], task, device)
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
         return 1.0  # its own training will fail, and say what it needed
     finally:
         give_freed_memory_back()  # to workers, if those train and not this process
-    return max(1.0, taken / estimates[largest])
+    return max(1.0, height / estimates[largest])

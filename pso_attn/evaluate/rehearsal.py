@@ -49,13 +49,14 @@ def rehearse(
         if not is_out_of_memory(error):
             raise
         particles = (own for chunk in _members(generation, task) for own in chunk)
-        largest = max(particles, key=lambda own: chunk_bytes(own, task.info, budget.steps))
+        trained = (task.info, budget.steps, len(task.validation))
+        largest = max(particles, key=lambda own: chunk_bytes(own, *trained))
         seeds, fewer = "", ""
         if len(largest) > 1:
             seeds, fewer = f" for its {len(largest)} seeds", "give fewer budget.seeds, "
         raise DeviceError(
             f"memory ran out on {device}: the largest particle of the first generation needs "
-            f"{in_words(largest, task.info, budget.steps)}{seeds}; narrow the space's batch_size, "
+            f"{in_words(largest, *trained)}{seeds}; narrow the space's batch_size, "
             f"width, layers or steps, {fewer}or use a device with more memory"
         ) from error
 
@@ -66,6 +67,7 @@ def _rehearsed(
     threads = min(idle_threads(device), threads_of_each(workers))
     batched = alone = 0.0
     memory, chunks, plans = list[list[int]](), list[int](), list[str]()
+    trained = (task.info, budget.steps, len(task.validation))
     planner = Planner(task, device)
     for particles in _members(generation, task):
         members = [member for own in particles for member in own]
@@ -81,8 +83,8 @@ def _rehearsed(
         together, *each = with_helpers(planned.cut, seconds)
         batched += together
         alone += sum(each) / len(each) * ceil(len(members) / planned.cut.threads)
-        memory.append([chunk_bytes([member], task.info, budget.steps) for member in members])
-        chunks.append(chunk_bytes(members, task.info, budget.steps))
+        memory.append([chunk_bytes([member], *trained) for member in members])
+        chunks.append(chunk_bytes(members, *trained))
     return told(batched, alone, plans, memory, chunks, budget)
 
 

@@ -20,7 +20,7 @@ from weakref import finalize
 import torch
 from torch import Tensor
 
-from pso_attn.evaluate.device import end_before_others, memory_budget_bytes, rounding
+from pso_attn.evaluate.device import cores, end_before_others, memory_budget_bytes, rounding
 from pso_attn.evaluate.executors.portable import portable
 from pso_attn.evaluate.member import Member
 from pso_attn.evaluate.training import SwarmTraining
@@ -100,10 +100,14 @@ class Helpers:
             link.close()
 
     def _fit(self, count: int) -> bool:
-        """Tell whether so many may each hold Python, PyTorch and the data once more."""
+        """Tell whether so many may each hold Python, PyTorch and the data once more.
+
+        As many processes as cores have threads for may each ask for helpers, and share the memory.
+        """
         splits = (self._task.train, self._task.validation, self._task.test)
         held = sum(x.untyped_storage().nbytes() for s in splits for x in (s.inputs, s.targets))
-        budget = memory_budget_bytes(torch.device("cpu"))
+        threads = max(torch.get_num_threads(), count + 1)  # of this process, which has one itself
+        budget = memory_budget_bytes(torch.device("cpu")) // max(1, cores() // threads)
         return count * (held + EMPTY_BYTES) <= MEMORY_SHARE * budget
 
 

@@ -1,6 +1,6 @@
 """How well the particles of a swarm do on a split."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
@@ -9,6 +9,8 @@ from pso_attn.evaluate.precision import autocast, products_in
 from pso_attn.models import Swarm
 from pso_attn.models.footprint import SCORED_TOGETHER
 from pso_attn.tasks.task import Split, Task
+
+AT_ONCE = 2**22  # logits of whole particles, of which metrics make some more tensors as large
 
 
 def score_split(
@@ -30,12 +32,35 @@ def scores_of(
     batches = [
         slice(first, first + SCORED_TOGETHER) for first in range(0, len(data), SCORED_TOGETHER)
     ]
-    answers = (forward(data.inputs[None, batch]).to(dtype) for batch in batches)
+
+    def answers(batch: slice) -> Tensor:
+        return forward(data.inputs[None, batch]).to(dtype)
+
     if not task.info.per_token:
-        return task.score(torch.cat(list(answers), 1), data.targets[None])
+        joined = _joined(map(answers, batches), len(data))
+        return _of_all_examples(task, joined, data.targets[None])
     sums: dict[str, Tensor] = {}
-    for batch, logits in zip(batches, answers, strict=True):
+    for batch in batches:
         targets = data.targets[None, batch]
-        for name, value in task.score(logits, targets).items():
+        # no name holds the logits, else they would last until there are the next
+        for name, value in task.score(answers(batch), targets).items():
             sums[name] = sums.get(name, 0) + value.double() * targets.shape[1]
     return {name: value / len(data) for name, value in sums.items()}
+
+
+def _joined(answers: Iterable[Tensor], examples: int) -> Tensor:
+    """Return batches of logits (N, b, outputs) as one (N, B, outputs), never all held twice."""
+    joined, done = torch.empty(0), 0
+    for logits in answers:
+        if not done:
+            joined = logits.new_empty(len(logits), examples, *logits.shape[2:])
+        joined[:, done : done + logits.shape[1]] = logits
+        done += logits.shape[1]
+    return joined
+
+
+def _of_all_examples(task: Task, logits: Tensor, targets: Tensor) -> dict[str, Tensor]:
+    """Return every metric (N,) of logits (N, B, outputs), a few particles at a time."""
+    few = max(1, AT_ONCE // logits[0].numel())
+    found = [task.score(some, targets) for some in logits.split(few)]
+    return {name: torch.cat([one[name] for one in found]) for name in found[0]}

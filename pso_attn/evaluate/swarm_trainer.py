@@ -98,7 +98,7 @@ class SwarmTrainer:
     def room(self, candidate: Candidate) -> str:
         """Return what all of a candidate's trainings take of memory."""
         members = [read_member(candidate.settings, seed, self.task) for seed in candidate.seeds]
-        return in_words(members, self.task.info, self.budget.steps)
+        return in_words(members, *self._needs)
 
     def costs(self, settings: Settings) -> dict[str, int]:
         """Return `parameters`, `flops` and `memory_bytes` of a stand-alone training."""
@@ -109,8 +109,13 @@ class SwarmTrainer:
         a_step = self.costs(candidate.settings)["flops"]
         return a_step * read_recipe(candidate.settings).batch_size * len(candidate.seeds)
 
+    @property
+    def _needs(self) -> tuple[TaskInfo, int, int]:
+        """What the memory of trainings is estimated by: the task, their steps, examples scored."""
+        return self.task.info, self.budget.steps, len(self.task.validation)
+
     def _check_room(self, members: list[Member]) -> None:
         """Raise MemoryError for a chunk that was planned for a machine with more memory."""
-        needed = chunk_bytes(members, self.task.info, self.budget.steps)
+        needed = chunk_bytes(members, *self._needs)
         if needed > memory_budget_bytes(self.device):
             raise MemoryError(f"{len(members)} trainings need about {needed / 2**20:.0f} MiB")

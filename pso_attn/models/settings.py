@@ -171,6 +171,9 @@ def transformer_cost(settings: TransformerSettings, info: TaskInfo, batch: int) 
         copies = 6 + _copies(layer, info)
         scored = max(scored, t * (4 * c + copies * layer.inner_dim) + held)
     trained += t * max(layer.inner_dim for layer in settings.attention)
+    if info.per_token:
+        answers = (info.horizon or t) * info.outputs  # a softmax of them is held beside
+        scored = max(scored, t * c + 2 * answers)
     return {
         "parameters": parameters,
         "flops": 3 * 2 * macs,

@@ -154,6 +154,22 @@ def test_chunks_are_as_large_as_the_limit_allows(task: Task) -> None:
     assert pack(members, task, 0, CPU, one // 2) == [[index] for index in range(7)]
 
 
+def test_a_chunk_is_packed_by_the_estimate_that_is_told_of_it(
+    task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All rows are as wide as the widest, and answers to the validation split are held."""
+    monkeypatch.setattr("pso_attn.evaluate.packing.probed_bytes", lambda *_: 0)
+    shapes = [{"heads": 2}, {"heads": 16}, {"heads": 1}, {"heads": 2, "kv_heads": 1}]
+    members = [[read_member({"head_dim": 8, **own}, 1, task)] for own in shapes]
+    together = [member for (member,) in members]
+    examples = len(task.validation)
+    limit = chunk_bytes(together, task.info, 7, examples)
+    assert limit > sum(chunk_bytes([member], task.info, 7, examples) for member in together)
+    assert chunk_bytes(together, task.info, 7) < limit - 4 * 4 * examples * task.info.outputs
+    assert pack(members, task, 7, CPU, limit) == [[0, 1, 2, 3]]
+    assert pack(members, task, 7, CPU, limit - 1) == [[0, 1, 2], [3]]
+
+
 @pytest.mark.parametrize(
     ("name", "values"),
     [("batch_size", (16, 32)), ("d_model", (16, 32)), ("layers", (1, 2)), ("precision", BOTH)],
@@ -178,7 +194,9 @@ def test_where_memory_is_short_a_probe_corrects_the_estimate(
     monkeypatch.setattr(
         "pso_attn.evaluate.packing.probed_bytes", lambda member, task, device: taken * one
     )
-    assert pack(members, task, 0, CPU, 4 * one) == chunks
+    four = [member for (member,) in members[:4]]
+    limit = chunk_bytes(four, task.info, 0, len(task.validation))
+    assert pack(members, task, 0, CPU, limit) == chunks
 
 
 def test_only_what_is_within_the_limit_is_probed(
@@ -194,7 +212,8 @@ def test_only_what_is_within_the_limit_is_probed(
     monkeypatch.setattr("pso_attn.evaluate.packing.probed_bytes", probe)
     wide = [[read_member({"head_dim": 8 * 10**k}, 0, task)] for k in (0, 1, 0, 9)]
     one, other = (memory_bytes(wide[k][0], task.info) for k in (0, 1))
-    assert pack(wide, task, 0, CPU, 2 * one + 2 * other) == [[0, 1], [2], [3]]
+    both = chunk_bytes([wide[0][0], wide[1][0]], task.info, 0, len(task.validation))
+    assert pack(wide, task, 0, CPU, one + other + both) == [[0, 1], [2], [3]]
     assert probed == [80]
     assert pack(wide[3:] * 2, task, 0, CPU, other) == [[0], [1]]
     assert probed == [80]
@@ -243,7 +262,7 @@ def test_the_seeds_of_a_particle_have_to_fit_together_however_they_are_cut(
     generation = evaluator.plan(Proposal(np.full((1, 2), 0.5), (0,)), History((LOSS,)))
     (candidate,) = generation.candidates
     members = [read_member(candidate.settings, seed, task) for seed in candidate.seeds]
-    needed = chunk_bytes(members, task.info, budget.steps)
+    needed = chunk_bytes(members, task.info, budget.steps, len(task.validation))
     monkeypatch.setattr("pso_attn.evaluate.room.machine_bytes", lambda: 0.6 * needed)
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     (outcome,) = evaluator.evaluate(generation, History((LOSS,)), lambda: False)
@@ -261,7 +280,8 @@ def test_a_rehearsal_counts_the_order_of_data_once_for_all_who_share_it(task: Ta
     (chunk,) = generation.chunks
     members = [read_member(c.settings, c.seeds[0], task) for c in generation.candidates]
     found = rehearse(generation, task, BUDGET, CPU)
-    assert found["memory_bytes_per_chunk"] == chunk_bytes(members, task.info, BUDGET.steps)
+    needed = chunk_bytes(members, task.info, BUDGET.steps, len(task.validation))
+    assert found["memory_bytes_per_chunk"] == needed
     assert found["memory_bytes_per_chunk"] < len(chunk) * found["memory_bytes_per_training"]
 
 

@@ -20,6 +20,7 @@ from pso_attn.evaluate.room import chunk_bytes, memory_bytes, order_bytes, table
 from pso_attn.evaluate.training import SwarmTraining
 from pso_attn.models.footprint import WITH_HOLES
 from pso_attn.tasks import Task, make_task
+from pso_attn.tasks.loaders import LoaderTask
 
 CPU = torch.device("cpu")
 WIDE = {"layers": 1, "d_model": 512}
@@ -30,6 +31,7 @@ SHAPES: list[tuple[str, dict[str, Any]]] = [
     ("digits", {"layers": 2, "d_model": 64, "mechanism": "linear"}),
     ("text", {"layers": 1, "d_model": 64, "heads": 4}),
     ("digits", {"family": "lstm", "hidden": 64, "bidirectional": True}),
+    ("digits", {**WIDE, "feedforward_ratio": 1, "heads": 8, "kv_heads": 1}),
 ]
 SHAPES += [  # of text of 128 tokens, where a plain softmax holds no scores
     ("long text", {"layers": 1, "d_model": 32, "heads": 4, "batch_size": 8, **own})
@@ -98,6 +100,36 @@ def test_the_tensors_of_a_chunk_are_never_more_than_its_estimate_leaves_room_for
     task = make_task("text", columns={"tokens": 128}) if "long" in name else make_task(name)
     count = 4
     members = [read_member({**settings, "lr": 1e-3 * (k + 1)}, 1, task) for k in range(count)]
+    estimate = sum(memory_bytes(member, task.info) for member in members)
+    assert 0.9 * WITH_HOLES < estimate / height_of(task, members) < 1.35 * WITH_HOLES
+
+
+def test_rows_are_as_wide_as_the_widest_of_a_chunk() -> None:
+    """Three who need a quarter of what the fourth needs take four times as much beside it."""
+    task, shape = make_task("digits"), {**WIDE, "feedforward_ratio": 1, "head_dim": 64}
+    members = [read_member({**shape, "heads": heads}, 1, task) for heads in (16, 1, 1, 1)]
+    estimate = chunk_bytes(members, task.info, 3)
+    assert 0.9 * WITH_HOLES < estimate / height_of(task, members) < 1.35 * WITH_HOLES
+    assert estimate > 1.3 * sum(memory_bytes(member, task.info) for member in members)
+
+
+@pytest.mark.parametrize(
+    ("settings", "asked"),
+    [
+        ({"d_model": 16, "layers": 1}, 12),
+        ({"d_model": 16, "layers": 1}, 4),
+        ({"family": "lstm", "hidden": 8}, 4),
+    ],
+    ids=str,
+)
+def test_logits_of_many_classes_are_estimated_where_each_token_has_a_target(
+    settings: dict[str, Any], asked: int
+) -> None:
+    """A step of few examples takes less than what is scored together."""
+    tokens, classes = torch.arange(300 * 12).view(300, 12) % 50, torch.arange(300 * asked) % 1200
+    examples = [(tokens, classes.view(300, asked))]
+    task: Any = LoaderTask(examples, examples, examples)
+    members = [read_member({**settings, "batch_size": 2}, seed, task) for seed in range(2)]
     estimate = sum(memory_bytes(member, task.info) for member in members)
     assert 0.9 * WITH_HOLES < estimate / height_of(task, members) < 1.35 * WITH_HOLES
 
@@ -211,7 +243,7 @@ def test_many_steps_leave_room_for_fewer_trainings_in_a_chunk() -> None:
     member = read_member({"layers": 1, "d_model": 8}, 0, task)
     steps = 2 * memory_bytes(member, task.info) // table_bytes(member, 1)
     together = [[read_member({"layers": 1, "d_model": 8}, 0, task)] for _ in range(4)]
-    limit = chunk_bytes([member] * 2, task.info, steps)
+    limit = chunk_bytes([member] * 2, task.info, steps, len(task.validation))
     assert sizes(task, together, 0, limit) == [4]
     assert sizes(task, together, steps, limit) == [2, 2]
     apart = [[read_member({"layers": 1, "d_model": 8}, seed, task)] for seed in range(4)]

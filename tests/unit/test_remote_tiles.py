@@ -19,7 +19,7 @@ from pso_attn.evaluate.chunk import train_chunk
 from pso_attn.evaluate.device import memory_budget_bytes
 from pso_attn.evaluate.member import Member, read_member
 from pso_attn.evaluate.planner import Planner
-from pso_attn.evaluate.remote_tiles import HelperLost, Helpers
+from pso_attn.evaluate.remote_tiles import EMPTY_BYTES, HelperLost, Helpers
 from pso_attn.evaluate.tiles import Cut, TiledTraining
 from pso_attn.evaluate.training import SwarmTraining
 from pso_attn.tasks import Split, Task, make_task
@@ -227,6 +227,20 @@ def test_a_task_that_cannot_be_sent_or_read_there_or_is_large_gets_none(
     monkeypatch.setattr(own, "train", Split(many, many))
     assert not Helpers(own).start(1)
     assert not children()
+
+
+def test_processes_that_train_side_by_side_share_the_memory_for_helpers(
+    task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many as there are cores for the threads that each has."""
+    module, fit = "pso_attn.evaluate.remote_tiles", Helpers(task)._fit
+    monkeypatch.setattr(f"{module}.cores", lambda: 16)
+    monkeypatch.setattr(f"{module}.memory_budget_bytes", lambda device: 4 * 8 * EMPTY_BYTES)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 16)
+    assert fit(7)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    assert fit(1)
+    assert not fit(2)
 
 
 def test_the_tiles_that_nobody_holds_are_let_go(

@@ -203,8 +203,11 @@ def lstm_cost(settings: LstmSettings, info: TaskInfo, batch: int) -> dict[str, i
     if attention.flow:
         macs += t * d * steps * (1 + steps)
         kept += 8 * d + 2 * steps
-    trained += queries * t * kept + settings.directions * t * h * 10  # slopes of one layer
+    answers = steps * info.outputs  # a softmax of them is held beside
+    trained += 4 * answers + queries * t * kept
+    trained += settings.directions * t * h * 10  # slopes of one layer
     scored = queries * t * kept + (settings.directions * t * h + steps * d) * 14
+    scored = max(scored, (t + steps) * d + 2 * answers)
     return {
         "parameters": parameters,
         "flops": 3 * 2 * macs,
