@@ -177,9 +177,10 @@ def _begun_way(configuration: Configuration, folder: Path) -> Configuration:
         return configuration
     for run in RunFolder.list(folder):
         with suppress(PsoAttnError):
-            began = load_run(run.path).started.model
-            if way in began:
-                return replace(configuration, model={**configuration.model, way: began[way]})
+            began = load_run(run.path).started
+            if way in began.model and Path(began.source).stem == Path(configuration.source).stem:
+                chosen = {way: began.model[way]}
+                return replace(configuration, model={**configuration.model, **chosen})
     return configuration
 
 

@@ -145,6 +145,8 @@ class TrainingFiles:
 
     def finished(self) -> Course | None:
         """Return the course if this very training was finished; it is then the last again."""
+        if self._going.exists():
+            return None
         last, aside = self.folder / TRAINED, self._aside(self.plan.identity)
         found = load_checkpoint(last)
         if found is not None and found.about["identity"] == self.plan.identity:

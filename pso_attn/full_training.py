@@ -118,7 +118,6 @@ def train_run(
                 if not is_out_of_memory(error):
                     raise
                 raise DeviceError(_too_large(plan, parts, error)) from error
-        saved.clear()
     return _document(run, plan, course)
 
 
@@ -202,6 +201,7 @@ def _train(plan: Plan, parts: Parts, saved: TrainingFiles, report: Report | None
     """Train until the plan's end and save the model; from where it was left, if it was begun."""
     training = parts.training(plan.settings, plan.seed, plan.steps, plan.device)
     course, best = saved.begun(training)
+    may_go_on = False
     for until in plan.scored:
         if course.stopped or until <= course.step:
             continue
@@ -211,8 +211,8 @@ def _train(plan: Plan, parts: Parts, saved: TrainingFiles, report: Report | None
         except OwnCodeError as error:  # a module of one's own, which trained so far
             if not course.best_step:
                 raise
-            course = replace(course, stopped=str(error))
-            continue
+            course, may_go_on = replace(course, stopped=str(error)), True  # once it is mended
+            break
         course = course.after(until, metrics, bad, plan)
         if course.best_step == until:
             best = training.true_parameters(0)
@@ -223,6 +223,8 @@ def _train(plan: Plan, parts: Parts, saved: TrainingFiles, report: Report | None
             f"the training {course.stopped}; give a lower lr or clip_norm with --settings"
         )
     saved.finish(course, best)
+    if not may_go_on:
+        saved.clear()
     return course
 
 

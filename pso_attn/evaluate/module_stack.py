@@ -121,14 +121,14 @@ class ModuleStack:
         if self.is_alone:
             logits = self.module(inputs[0])
             self.factory.check_shape(logits, inputs.shape[1])
-            now = dict(self.module.named_buffers())
-            self.held = {name: now.get(name, old).detach() for name, old in self.held.items()}
+            now = dict(self.module.named_buffers(remove_duplicate=False))
+            self.held = _left(self.held, now)
             return logits[None]  # type: ignore[no-any-return]  # checked to be a tensor
 
         def one(values: Mapping[str, Tensor], held: Mapping[str, Tensor], x: Tensor) -> Any:
             state = {**values, **held}
             logits = functional_call(self.module, state, (x,))  # which writes into `state`
-            return logits, {name: state[name].detach() for name in held}
+            return logits, _left(held, state)
 
         shared = len(inputs) == 1
         batched = vmap(one, in_dims=(0, 0, None if shared else 0), randomness="error")
@@ -199,3 +199,11 @@ class ModuleStack:
             else:
                 columns.copy_(gradient.reshape(count, -1))
             first = last
+
+
+def _left(held: Mapping[str, Tensor], now: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return buffers as a module left them; one of another shape is no state, but its scratch."""
+    return {
+        name: now[name].detach() if name in now and now[name].shape == old.shape else old
+        for name, old in held.items()
+    }

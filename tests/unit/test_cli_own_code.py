@@ -377,8 +377,8 @@ def searched(module: str, folder: Path, family: str, last: int) -> None:
     assert done.exit_code == 0, done.stderr
 
 
-def test_a_module_that_raises_while_it_is_trained_leaves_the_best_so_far(
-    module: str, tmp_path: Path
+def test_a_module_that_raises_while_it_is_trained_leaves_the_best_and_goes_on_once_mended(
+    module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     searched(module, tmp_path, "worn", 10)
     said = f"{module}:worn's module raised RuntimeError: worn out ({module}.py, line "
@@ -391,6 +391,11 @@ def test_a_module_that_raises_while_it_is_trained_leaves_the_best_so_far(
     assert at_once.exit_code == 1
     assert said in at_once.stderr
     assert "unforeseen" not in at_once.stderr
+    monkeypatch.setattr(sys.modules[module], "worn", sys.modules[module].net)
+    mended = json.loads(cli("train", "n", "--steps", "40", "--json").stdout)
+    assert mended["steps_done"] == 40
+    ten = {step: value for step, value in mended["curve"].items() if int(step) <= 10}
+    assert ten == trained["curve"]
 
 
 def test_a_training_that_another_model_left_is_not_gone_on_with(

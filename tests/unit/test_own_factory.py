@@ -393,6 +393,25 @@ def test_a_buffer_that_is_assigned_anew_is_kept_as_it_was_scored(task: Task) -> 
     assert again.score() == whole.score()
 
 
+@pytest.mark.parametrize("is_batched", [True, False])
+def test_a_buffer_that_takes_another_shape_is_scratch_and_saved_as_it_was_made(
+    task: Task, is_batched: bool
+) -> None:
+    class Noting(Net):
+        def __init__(self) -> None:
+            super().__init__(8)
+            self.register_buffer("seen", torch.zeros(0))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.seen = x.detach().flatten(1)
+            return super().forward(x)
+
+    training = trained(task, lambda s, i: Noting(), ROWS, is_batched=is_batched)
+    Noting().load_state_dict(training.true_parameters(0))
+    whole, again = goes_on(task, lambda s, i: Noting())
+    assert again.score() == whole.score()
+
+
 def test_what_has_a_hook_on_a_gradient_trains_one_by_one_with_it(task: Task) -> None:
     def held(settings: Any, info: Any) -> nn.Module:
         module = Net(settings["width"])
