@@ -64,7 +64,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 STORE_BYTES = 100 * 2**20
-LIMIT_S = 60.0
+LIMIT_S = 240.0  # of a command, on a machine that is busy with others
 FEW = Budget(particles=8, batch=8, generations=1, steps=12, rungs=(1.0,))
 SPACE = """
 task = "digits"
@@ -344,7 +344,7 @@ def test_an_address_that_does_not_answer_is_refused_within_fifteen_seconds(
         _, err = search.communicate(timeout=LIMIT_S)
     assert search.returncode == 2
     assert f"what listens at {address} does not answer as a Ray cluster within 9 s" in err
-    assert time.monotonic() - began_s < LIMIT_S
+    assert time.monotonic() - began_s < 60
     nobody = command(
         "search", "digits", "--executor", "ray", "--ray-address", address, cwd=tmp_path
     )
