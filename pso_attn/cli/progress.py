@@ -3,13 +3,13 @@
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from rich.progress import BarColumn, Progress, TextColumn
 
 from pso_attn.cli.consoles import Side
-from pso_attn.types import Budget, Event, History, Objective, Outcome, State
+from pso_attn.types import Budget, Event, History, Objective, Outcome, State, Trial
 
 PLAIN_EVERY_S = 30.0
 _BETWEEN = " · "
@@ -37,8 +37,7 @@ class SearchProgress:
         self._working: dict[int, float] = {}  # particles' worth of work in chunks that train
         self._scored: dict[int, tuple[float, int]] = {}  # their bests' last losses, and steps
         self._generation = len(history)
-        full = [trial for trial in history.trials if trial.is_full]
-        self._best = min((history.loss(trial) for trial in full), default=math.inf)
+        self._best = _least(history, history.trials)
         self._began_s = self._said_s = time.monotonic()
         self._live: tuple[Progress, Any] | None = None
 
@@ -86,8 +85,7 @@ class SearchProgress:
         if self._generation != len(history):
             self._generation = len(history)
             self._done = float(len(history.trials))
-            ended = (trial for trial in history.generations[-1] if trial.is_full)
-            self._best = min((self._best, *map(history.loss, ended)))
+            self._best = min(self._best, _least(history, history.generations[-1]))
         self._done += 1
         if event.state is State.COMPLETE and event.values:
             loss = self._objective.loss(event.values[0])
@@ -144,6 +142,11 @@ class SearchProgress:
         elif whole or time.monotonic() - self._said_s >= PLAIN_EVERY_S:
             self._said_s = time.monotonic()
             self._console.print(self.line(), soft_wrap=True)
+
+
+def _least(history: History, trials: Iterable[Trial]) -> float:
+    """Return the lowest loss of those that trained to the end, infinity where none did."""
+    return min((history.loss(trial) for trial in trials if trial.is_full), default=math.inf)
 
 
 @contextlib.contextmanager

@@ -4,7 +4,6 @@ Modules that are alike but for their weights become one function of stacked weig
 `torch.func`. One by itself is called as its author wrote it.
 """
 
-import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,7 +14,7 @@ from torch.func import functional_call, vmap
 
 from pso_attn.evaluate.optimiser import Recipe, SwarmAdamW
 from pso_attn.evaluate.order import DataOrder
-from pso_attn.evaluate.own_code import own_code
+from pso_attn.evaluate.own_code import draw_from, own_code
 from pso_attn.evaluate.own_factory import OwnFactory, names_of, state_of
 from pso_attn.evaluate.precision import autocast, check_precision, products_in
 from pso_attn.evaluate.scoring import scores_of
@@ -85,7 +84,7 @@ class ModuleStack:
         self.module.train()
         with own_code(self.seeds[0], device), products_in(self.precision, device):
             for step in range(self.step, until):
-                self._draw_of(step)
+                draw_from(training_seed(self.seeds[0], step))
                 self.train_step(step)
         self.step = until
 
@@ -95,14 +94,6 @@ class ModuleStack:
         self._losses[step] = losses.detach()
         self.differentiate(losses.sum())
         self.optimiser.step(step)
-
-    def _draw_of(self, step: int) -> None:
-        """Let what a step draws follow from its number alone; `own_code` puts back what was."""
-        seed = training_seed(self.seeds[0], step)
-        if self.is_alone:  # torch.func refuses a batch that draws torch's
-            torch.manual_seed(seed)
-        random.seed(seed)
-        np.random.seed(seed)  # noqa: NPY002 - for code that draws from the global generator
 
     def losses(self, step: int) -> Tensor:
         """Return the training losses (N,) of a step's batches."""

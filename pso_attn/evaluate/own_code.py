@@ -28,14 +28,19 @@ def random_numbers(seed: int, device: torch.device) -> Iterator[None]:
     theirs = random.getstate(), np.random.get_state()  # noqa: NPY002 - put back below
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices):
-        torch.manual_seed(seed)
-        random.seed(seed)
-        np.random.seed(seed)  # noqa: NPY002 - for code that draws from the global generator
+        draw_from(seed)
         try:
             yield
         finally:
             random.setstate(theirs[0])
             np.random.set_state(theirs[1])  # noqa: NPY002 - as it was found
+
+
+def draw_from(seed: int) -> None:
+    """Let torch, numpy and Python draw from `seed`, until somebody says otherwise."""
+    torch.manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 - for code that draws from the global generator
 
 
 @contextlib.contextmanager

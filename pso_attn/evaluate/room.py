@@ -84,11 +84,6 @@ def in_words(members: Sequence[Member], info: TaskInfo, steps: int, examples: in
     return f"about {needed / 2**20:.0f} MiB{mostly}"
 
 
-def memory_bytes(member: Member, info: TaskInfo) -> int:
-    """Return the estimate for one training by itself, as a swarm stores it."""
-    return _model_bytes(member, info, sum(_columns(member, info).values()))
-
-
 def table_bytes(member: Member, steps: int) -> int:
     """Return what a training keeps for every step: its rates, its loss and keys of its dropout."""
     return steps * 4 * (TABLES + SITES * member.model.layers)

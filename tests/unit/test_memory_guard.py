@@ -18,7 +18,7 @@ from pso_attn.evaluate.device import is_out_of_memory
 from pso_attn.evaluate.member import Member, read_member
 from pso_attn.evaluate.packing import pack
 from pso_attn.evaluate.probe import probed_bytes
-from pso_attn.evaluate.room import chunk_bytes, memory_bytes
+from pso_attn.evaluate.room import chunk_bytes, taken
 from pso_attn.evaluate.training import SwarmTraining
 from pso_attn.models import MODEL_KNOBS, SwarmTransformer
 from pso_attn.models.footprint import SCORED_TOGETHER, with_holes
@@ -146,7 +146,7 @@ def test_a_rehearsal_that_runs_out_of_memory_says_so_in_a_sentence(
 
 def test_chunks_are_as_large_as_the_limit_allows(task: Task) -> None:
     members = [[read_member({"heads": 4}, seed, task)] for seed in range(7)]
-    one = memory_bytes(members[0][0], task.info)
+    one = taken([members[0][0]], task.info, 0).model_bytes
     roomy = pack(members, task, 0, CPU, 100 * one)
     assert roomy == [list(range(7))]
     tight = pack(members, task, 0, CPU, 7 * one // 2)  # it is probed: less or more than estimated
@@ -183,16 +183,16 @@ def test_trainings_of_another_shape_share_no_chunk(
 
 
 @pytest.mark.parametrize(
-    ("taken", "chunks"), [(2, [[0, 1], [2, 3], [4, 5]]), (0.5, [[0, 1, 2, 3], [4, 5]])]
+    ("height", "chunks"), [(2, [[0, 1], [2, 3], [4, 5]]), (0.5, [[0, 1, 2, 3], [4, 5]])]
 )
 def test_where_memory_is_short_a_probe_corrects_the_estimate(
-    task: Task, monkeypatch: pytest.MonkeyPatch, taken: float, chunks: list[list[int]]
+    task: Task, monkeypatch: pytest.MonkeyPatch, height: float, chunks: list[list[int]]
 ) -> None:
     """Upwards alone: a probe may miss what a longer training takes."""
     members = [[read_member({"heads": 4}, seed, task)] for seed in range(6)]
-    one = memory_bytes(members[0][0], task.info)
+    one = taken([members[0][0]], task.info, 0).model_bytes
     monkeypatch.setattr(
-        "pso_attn.evaluate.packing.probed_bytes", lambda member, task, device: taken * one
+        "pso_attn.evaluate.packing.probed_bytes", lambda member, task, device: height * one
     )
     four = [member for (member,) in members[:4]]
     limit = chunk_bytes(four, task.info, 0, len(task.validation))
@@ -207,11 +207,11 @@ def test_only_what_is_within_the_limit_is_probed(
 
     def probe(member: Member, *_: Any) -> int:
         probed.append(member.model.attention[0].head_dim)
-        return 2 * memory_bytes(member, task.info)
+        return 2 * taken([member], task.info, 0).model_bytes
 
     monkeypatch.setattr("pso_attn.evaluate.packing.probed_bytes", probe)
     wide = [[read_member({"head_dim": 8 * 10**k}, 0, task)] for k in (0, 1, 0, 9)]
-    one, other = (memory_bytes(wide[k][0], task.info) for k in (0, 1))
+    one, other = (taken([wide[k][0]], task.info, 0).model_bytes for k in (0, 1))
     both = chunk_bytes([wide[0][0], wide[1][0]], task.info, 0, len(task.validation))
     assert pack(wide, task, 0, CPU, one + other + both) == [[0, 1], [2], [3]]
     assert probed == [80]
@@ -299,7 +299,7 @@ def test_a_rehearsal_counts_the_order_of_data_once_for_all_who_share_it(task: Ta
 )
 def test_the_estimate_is_near_what_a_probe_finds(task: Task, settings: dict[str, Any]) -> None:
     member = read_member(settings, 0, task)
-    estimate = memory_bytes(member, task.info)
+    estimate = taken([member], task.info, 0).model_bytes
     assert 0.75 * estimate < probed_bytes(member, task, CPU) < 1.2 * estimate
 
 

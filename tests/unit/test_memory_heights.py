@@ -16,7 +16,7 @@ from pso_attn.evaluate.member import Member, read_member
 from pso_attn.evaluate.order import DataOrder
 from pso_attn.evaluate.packing import pack
 from pso_attn.evaluate.probe import height_bytes
-from pso_attn.evaluate.room import chunk_bytes, memory_bytes, order_bytes, table_bytes
+from pso_attn.evaluate.room import chunk_bytes, order_bytes, table_bytes, taken
 from pso_attn.evaluate.training import SwarmTraining
 from pso_attn.models.footprint import WITH_HOLES
 from pso_attn.tasks import Task, make_task
@@ -100,7 +100,7 @@ def test_the_tensors_of_a_chunk_are_never_more_than_its_estimate_leaves_room_for
     task = make_task("text", columns={"tokens": 128}) if "long" in name else make_task(name)
     count = 4
     members = [read_member({**settings, "lr": 1e-3 * (k + 1)}, 1, task) for k in range(count)]
-    estimate = sum(memory_bytes(member, task.info) for member in members)
+    estimate = taken(members, task.info, 0).model_bytes
     assert 0.9 * WITH_HOLES < estimate / height_of(task, members) < 1.35 * WITH_HOLES
 
 
@@ -110,7 +110,7 @@ def test_rows_are_as_wide_as_the_widest_of_a_chunk() -> None:
     members = [read_member({**shape, "heads": heads}, 1, task) for heads in (16, 1, 1, 1)]
     estimate = chunk_bytes(members, task.info, 3)
     assert 0.9 * WITH_HOLES < estimate / height_of(task, members) < 1.35 * WITH_HOLES
-    assert estimate > 1.3 * sum(memory_bytes(member, task.info) for member in members)
+    assert estimate > 1.3 * taken(members, task.info, 0).model_bytes
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_logits_of_many_classes_are_estimated_where_each_token_has_a_target(
     examples = [(tokens, classes.view(300, asked))]
     task: Any = LoaderTask(examples, examples, examples)
     members = [read_member({**settings, "batch_size": 2}, seed, task) for seed in range(2)]
-    estimate = sum(memory_bytes(member, task.info) for member in members)
+    estimate = taken(members, task.info, 0).model_bytes
     assert 0.9 * WITH_HOLES < estimate / height_of(task, members) < 1.35 * WITH_HOLES
 
 
@@ -145,7 +145,10 @@ def test_who_holds_no_scores_holds_none_beside_one_who_does(other: dict[str, Any
         for last in ({}, other)
     )
     heights = [height_of(task, members) for members in (alone, beside)]
-    more = memory_bytes(beside[-1], task.info) - memory_bytes(alone[-1], task.info)
+    more = (
+        taken([beside[-1]], task.info, 0).model_bytes
+        - taken([alone[-1]], task.info, 0).model_bytes
+    )
     assert heights[1] < heights[0] + more
 
 
@@ -159,7 +162,7 @@ def test_what_passes_over_padding_holds_the_scores_of_long_sequences(tmp_path: P
     settings = {"layers": 1, "d_model": 16, "heads": 4}
     for own in ({}, {"window_tokens": 8}, {"mechanism": "block_low_rank"}):
         members = [read_member({**settings, **own}, seed, task) for seed in range(2)]
-        estimate = sum(memory_bytes(member, task.info) for member in members)
+        estimate = taken(members, task.info, 0).model_bytes
         assert 0.9 * WITH_HOLES < estimate / height_of(task, members) < 1.35 * WITH_HOLES
 
 
@@ -180,7 +183,7 @@ def test_what_is_added_to_scores_is_estimated_and_one_for_all_where_tokens_see_a
     members = [read_member({**shape, "decay": 1.0}, seed, task) for seed in range(2)]
     fading = height(members)
     assert of_all < fading / 5
-    assert fading * WITH_HOLES < sum(memory_bytes(member, task.info) for member in members)
+    assert fading * WITH_HOLES < taken(members, task.info, 0).model_bytes
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -241,7 +244,7 @@ def test_what_is_kept_for_every_step_is_estimated_and_equal_seeds_share_it() -> 
 def test_many_steps_leave_room_for_fewer_trainings_in_a_chunk() -> None:
     task = make_task("digits")
     member = read_member({"layers": 1, "d_model": 8}, 0, task)
-    steps = 2 * memory_bytes(member, task.info) // table_bytes(member, 1)
+    steps = 2 * taken([member], task.info, 0).model_bytes // table_bytes(member, 1)
     together = [[read_member({"layers": 1, "d_model": 8}, 0, task)] for _ in range(4)]
     limit = chunk_bytes([member] * 2, task.info, steps, len(task.validation))
     assert sizes(task, together, 0, limit) == [4]
