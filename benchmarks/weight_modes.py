@@ -73,7 +73,7 @@ def case(name: str, seed: int, sampler: str, sets: Sequence[str], folder: Path) 
     with start_run(configuration, name, folder) as driven:
         driven.run(float("inf"))
         driven.hold_against()
-    found = confirm_run(load_run(name, folder), 1, 1)
+    found = confirm_run(load_run(name, folder), 1)
     shown = {}
     for measure in ("accuracy", "loss"):
         for who, row in (("best", 1), ("untouched", 0)):

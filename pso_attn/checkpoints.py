@@ -5,6 +5,7 @@ files could not be replaced together.
 """
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,7 +56,7 @@ def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], about: Mapping[st
 
 def load_checkpoint(path: Path) -> Checkpoint | None:
     """Return what was saved at `path`, on the CPU; None without it, RunError if it is damaged."""
-    if not path.exists():
+    if not os.path.exists(path):  # a Path raises where it may not look
         return None
     try:
         with safe_open(path, framework="pt") as file:

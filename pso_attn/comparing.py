@@ -5,6 +5,7 @@ command goes on with a comparison; seeds are the outer loop, so that what is don
 """
 
 import re
+import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
@@ -21,9 +22,10 @@ from pso_attn.errors import ConfigurationError, NotBegunError, PsoAttnError, Run
 from pso_attn.imports import refuse_imports
 from pso_attn.parts import Parts
 from pso_attn.report.contest import Cell, Contest
-from pso_attn.runs import LoadedRun, load_run
+from pso_attn.runs import load_run
 from pso_attn.samplers import check_sampler, make_sampler
 from pso_attn.store import OptunaStore, is_run
+from pso_attn.store.connection import redacted
 from pso_attn.store.folder import RunFolder, checked_name
 from pso_attn.types import History, Proposal, Sampler
 
@@ -135,7 +137,7 @@ def run_comparison(planned: Comparison, watch: Watch, command: str) -> Contest:
                         driven.run(inf, **told, sampler=timed)
                     finished = _read(driven.store, driven.history(), planned)
             cells.append(Cell(sampler, seed, run, *finished))
-    shared = planned.parts.configuration.document()
+    shared = planned.parts.configuration.shown()
     shared["run"] = {k: v for k, v in shared["run"].items() if k not in ("sampler", "seed")}
     return Contest(
         name=planned.folder.name,
@@ -144,7 +146,7 @@ def run_comparison(planned: Comparison, watch: Watch, command: str) -> Contest:
         seeds=planned.seeds,
         cells=tuple(cells),
         configuration=shared,
-        command=command,
+        command=shlex.join(redacted(word) for word in shlex.split(command)),
     )
 
 
@@ -208,7 +210,7 @@ def _finished(planned: Comparison, run: str) -> tuple[History, float | None] | N
     """Return a finished cell's history and proposing time, None where there is more to do."""
     if not is_run(planned.folder / run):
         return None
-    loaded: LoadedRun = load_run(run, planned.folder)
+    loaded = load_run(run, planned.folder)
     try:
         with loaded.store as store:
             history = store.history()
@@ -244,7 +246,7 @@ def _refuse_other(planned: Comparison, sampler: str, seed: int) -> None:
         free.add("run.workers")  # as many as there was room for
     for key in (*wanted, *began):
         if key not in free and began.get(key) != wanted.get(key):
-            then, now = began.get(key, "absent"), wanted.get(key, "absent")
+            then, now = (redacted(str(one.get(key, "absent"))) for one in (began, wanted))
             raise RunError(
                 f"{planned.folder} was begun with {key} = {then}, and now it is {now}; compare "
                 "under another name with --run, or give what it was begun with"

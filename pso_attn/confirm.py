@@ -11,6 +11,7 @@ import numpy as np
 
 from pso_attn.config import execution_from
 from pso_attn.confirm_weights import UNIT, score_finalists
+from pso_attn.errors import ConfigurationError, is_interrupt
 from pso_attn.imports import refuse_imports
 from pso_attn.parts import Parts
 from pso_attn.report.words import ROUNDING, number
@@ -21,6 +22,7 @@ from pso_attn.store import OptunaStore
 from pso_attn.types import History, Objective, Settings, Trial
 
 SCHEMA = 1
+SEEDS = 5  # fresh ones, by default
 ALIKE = 0.01  # of a range: settings whose numbers all differ by less are one finalist
 FIRST_FRESH = 1_000_000  # the r-th confirming seed is seed(run, 1,000,000 + r): none was searched
 CONFIDENCE = 0.95
@@ -33,7 +35,7 @@ Report = Callable[[int, int], None]
 def confirm_run(
     run: LoadedRun,
     top: int,
-    seeds: int,
+    seeds: int | None = None,
     device: str | None = None,
     allow_import: bool = True,
     report: Report | None = None,
@@ -41,10 +43,15 @@ def confirm_run(
 ) -> dict[str, Any]:
     """Confirm a run, leave `confirm.json` in its folder, and return the document.
 
-    execution: where settings are trained, by the names of `config.Execution`; what is not given
-    is as in the search. That the test split is used is logged in the study before it is looked
-    at. Raises RunError while the run is being driven, and where no trial completed.
+    seeds: `SEEDS` by default. execution: where settings are trained, by the names of
+    `config.Execution`; what is not given is as in the search. Both are refused where weights were
+    searched. That the test split is used is logged in the study before it is looked at. Raises
+    RunError while the run is being driven, and where no trial completed.
     """
+    if run.started.weights:
+        _refuse_trainings(run.name, {"seeds": seeds, **(execution or {})})
+        seeds = 0
+    seeds = SEEDS if seeds is None else seeds
     parts = _parts_there(run, device, allow_import, execution or {})
     with OptunaStore.load(run.started.storage, run.folder, parts.space, parts.objectives) as store:
         history = store.history()
@@ -61,15 +68,26 @@ def confirm_run(
     return document
 
 
+def _refuse_trainings(name: str, given: Mapping[str, Any]) -> None:
+    """Raise ConfigurationError for what is said of trainings; None is not given."""
+    for key, value in given.items():
+        if value is not None:
+            raise ConfigurationError(
+                f'confirm: "{key}" is for trainings, and run {name} searches weights, which are '
+                "scored as they are, in this process; leave it out"
+            )
+
+
 def _parts_there(
     run: LoadedRun, device: str | None, allow_import: bool, execution: Mapping[str, Any]
 ) -> Parts:
     """Return the parts of a run, to be trained where `execution` says."""
+    from pso_attn.evaluate import resolve_device
     from pso_attn.evaluate.executors import device_for
 
     started = run.started
     if started.weights:  # which are scored in this process
-        return run.assembled(device, allow_import)
+        return run.assembled_on(str(resolve_device(device or started.device)), allow_import)
     where = execution_from(execution, "confirm", started.execution)
     if not allow_import:
         refuse_imports(started)  # before code of one's own is sent anywhere
@@ -88,14 +106,15 @@ def confirm(
     report: Report | None = None,
     checkpoints: Path | None = None,
 ) -> dict[str, Any]:
-    """Return the document of `confirm.json`. report: called with (steps done, steps in all).
-
-    checkpoints: the run's folder of models, which a search for weights is scored with.
+    """Return the document of `confirm.json`.
 
     The `finalists` by search loss and the defaults (the first trial) are trained at full length on
-    `seeds` seeds that no search used, as one batched job, and scored on the test split. The winner
-    is the best by search loss, never chosen on the test split; its gain over the defaults is
-    paired by seed, positive where the winner is better.
+    `seeds` seeds that no search used, in as many chunks as there are workers, and scored on the
+    test split. The winner is the best by search loss, never chosen on the test split; its gain
+    over the defaults is paired by seed, positive where the winner is better.
+
+    report: called with (steps done, steps in all). checkpoints: the run's folder of models, which
+    a search for weights is scored with.
     """
     ranked = finalists(history, top, parts.space, parts.weights is not None)
     contenders = [("defaults", 0, history.trials[0])]
@@ -131,7 +150,7 @@ def confirm(
         "run": name,
         "split": "test",
         "whole": parts.weights is not None,  # means are of all examples at once
-        "seeds": fresh if parts.weights is None else [],
+        "seeds": fresh,
         "objective": objective.name,
         "direction": objective.direction,
         "rows": rows,
@@ -148,10 +167,9 @@ def finalists(history: History, top: int, space: Space, of_weights: bool = False
     `ALIKE` of its range, on a log scale where it is searched on one; fewer than `top` may be.
     of_weights: whether other weights make others of such settings.
     """
-    full = (trial for trial in history.trials if trial.is_full)
     chosen: list[Trial] = []
-    for trial in sorted(full, key=lambda trial: (history.loss(trial), trial.number)):
-        if len(chosen) == top or not math.isfinite(history.loss(trial)):
+    for trial in history.ranked:
+        if len(chosen) == top:
             break
         if all(
             not _alike(space, trial, other)
@@ -258,6 +276,8 @@ def _baselines(task: Any) -> tuple[Mapping[str, Mapping[str, float]], str]:
     try:
         return task.baselines(), ""
     except Exception as error:  # a task of one's own may raise anything
+        if is_interrupt(error):
+            raise
         from pso_attn.evaluate.own_code import why
 
         return {}, f" Simple methods are not beside it: {why('the baselines', error)}."

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from math import inf
@@ -136,16 +137,23 @@ class TrainingFiles:
         about = {"step": training.step, "course": asdict(course), "plan": asdict(self.plan)}
         save_checkpoint(self._going, _named(training.state, best), about)
 
-    def finish(self, course: Course, best: Mapping[str, torch.Tensor]) -> None:
-        """Save the model: the weights where the validation objective was best."""
+    def finish(
+        self, course: Course, best: Mapping[str, torch.Tensor], may_go_on: bool = False
+    ) -> None:
+        """Save the model: the weights where the validation objective was best.
+
+        may_go_on: whether this is not its end; the model is then no plan's, and the next takes its
+        place.
+        """
         self._keep_last_aside()
         plan = asdict(self.plan)
         about = {"settings": plan["settings"], "course": asdict(course), "plan": plan}
-        save_checkpoint(self.folder / TRAINED, best, {**about, "identity": self.plan.identity})
+        identity = None if may_go_on else self.plan.identity
+        save_checkpoint(self.folder / TRAINED, best, {**about, "identity": identity})
 
     def finished(self) -> Course | None:
         """Return the course if this very training was finished; it is then the last again."""
-        if self._going.exists():
+        if os.path.exists(self._going):  # a Path raises where it may not look
             return None
         last, aside = self.folder / TRAINED, self._aside(self.plan.identity)
         found = load_checkpoint(last)
@@ -167,7 +175,7 @@ class TrainingFiles:
     def _keep_last_aside(self) -> None:
         """Give the last model its second name; its first one stays until another takes it."""
         last = load_checkpoint(self.folder / TRAINED)
-        if last is not None:
+        if last is not None and last.about["identity"] is not None:
             save_checkpoint(self._aside(last.about["identity"]), last.tensors, last.about)
 
     def clear(self) -> None:

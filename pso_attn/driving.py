@@ -18,7 +18,7 @@ from pso_attn.controls import hold_against
 from pso_attn.errors import PsoAttnError, RunError
 from pso_attn.imports import refuse_imports
 from pso_attn.parts import Parts
-from pso_attn.runs import GENERATIONS, LoadedRun, command_for, load_run, with_total
+from pso_attn.runs import GENERATIONS, LoadedRun, load_run, with_total
 from pso_attn.search import Observer, Search, run_search
 from pso_attn.store import (
     OptunaStore,
@@ -30,13 +30,13 @@ from pso_attn.store import (
     read_configuration,
 )
 from pso_attn.store.connection import database_of, redacted
-from pso_attn.store.folder import checked_name
+from pso_attn.store.folder import checked_name, refuse_taken
 from pso_attn.types import History, Sampler, Settings
 
 if TYPE_CHECKING:  # what loads torch would slow down --help
     from pso_attn.evaluate.executors import Executor
 
-TRAINING_THREADS = 1  # as `pso_attn.evaluate` trains on a CPU
+TRAINING_THREADS = 1  # within an operation; tiles of a chunk train on several threads at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +103,7 @@ class DrivenRun:
 
     def again(self, command: str) -> str:
         """Return the shell command that does something with this run."""
-        return command_for(self.folder, command)
+        return self.folder.again(command)
 
     def _keep_best(self, outcome: Any, settings: Settings, weights: Any) -> None:
         save_best(self.folder.checkpoints, outcome.trial, settings, weights)
@@ -160,7 +160,9 @@ def start_run(
     first free one after the space's. Raises RunError for a name that is taken or leaves
     `runs_dir`, and whatever `assemble` raises.
     """
-    new_name(configuration, name, runs_dir)  # one that cannot be is said at once
+    chosen = new_name(configuration, name, runs_dir)  # one that cannot be is said at once
+    if name is not None:
+        refuse_taken(runs_dir / chosen)
     with begin_run(prepare(configuration, allow_import), name, runs_dir) as driven:
         yield driven
 
@@ -282,7 +284,7 @@ def _adopted(reference: str, runs_dir: Path) -> RunFolder:
     """Return the folder of URL#NAME in `runs_dir`, made from the study where it is missing."""
     url, mark, name = reference.rpartition("#")
     if not mark:
-        raise RunError(f"{reference} names no run; give URL#NAME")
+        raise RunError(f"{redacted(reference)} names no run; give URL#NAME")
     url = located_storage(url)
     if (runs_dir / checked_name(name)).exists():
         folder = RunFolder.open(name, runs_dir)
@@ -294,7 +296,7 @@ def _adopted(reference: str, runs_dir: Path) -> RunFolder:
                 f"folder for that of {redacted(url)} with --runs-dir"
             )
         return folder
-    read = configuration_from(read_configuration(url, name), reference)
+    read = configuration_from(read_configuration(url, name), redacted(reference))
     return RunFolder.create(
         runs_dir,
         name,

@@ -6,11 +6,12 @@
     │   └── StudyError       an Optuna study that a sampler is not for          (exit code 2)
     ├── DataError            data that is missing, unreadable or changed        (exit code 2)
     ├── DeviceError          a device that is absent or too small               (exit code 2)
+    ├── OwnCodeError         own code that fails its particle (in evaluate)     (exit code 1)
     ├── RunError             a run that is missing, taken, locked or damaged    (exit code 2)
     │   └── NotBegunError    a run that was stopped before it had a study       (exit code 2)
     ├── StorageError         a storage that does not answer                     (exit code 1)
     │   └── AddressError     a URL that is none, or of a file that is not there (exit code 2)
-    └── TrainingError        a training that left no model                      (exit code 1)
+    └── TrainingError        a training that left no model, or could not go on  (exit code 1)
 
 Every message is one sentence that says what came, what was expected and what to do.
 """
@@ -72,7 +73,18 @@ class AddressError(StorageError):
 
 
 class TrainingError(PsoAttnError):
-    """A training that diverged before it left any model."""
+    """A training that left no model, or could not go on."""
+
+
+def is_interrupt(error: BaseException) -> bool:
+    """Tell whether a signal is behind an error.
+
+    An extension module that is interrupted while it loads makes an ImportError of it.
+    """
+    origin: BaseException | None = error
+    while origin is not None and not isinstance(origin, KeyboardInterrupt):
+        origin = origin.__cause__ or origin.__context__
+    return origin is not None
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -22,6 +22,7 @@ from pso_attn.checkpoints import (
 )
 from pso_attn.errors import ConfigurationError, RunError, StorageError
 from pso_attn.evaluate.device import one_thread
+from pso_attn.evaluate.training import on_device
 from pso_attn.models import PlainModel, TaskInfo, family_of, read_model
 from pso_attn.models.load import loss_of
 from pso_attn.models.standalone import standalone_source
@@ -116,7 +117,7 @@ def _without_gaps(settings: Settings, info: TaskInfo) -> dict[str, Any]:
     """
     family = family_of(settings)
     own = {knob.name: knob.default for knob in family.knobs if knob.default is not None}
-    own |= family.defaults(family.read(settings, info), info)
+    own |= {**family.defaults(family.read(settings, info), info), "rank": 1}  # 0 where it has none
     return {name: _filled(value, own.get(name, inf)) for name, value in settings.items()}
 
 
@@ -179,7 +180,7 @@ def _model(run: LoadedRun) -> tuple[str, Checkpoint]:
 
 def _sample(task: Task) -> dict[str, torch.Tensor]:
     """Return a few validation examples, the same ones every time."""
-    data = task.validation
+    data = on_device(task.validation, torch.device("cpu"), torch.float32)
     count = min(SAMPLED, len(data))
     rows = torch.arange(count) * len(data) // count
     return {

@@ -208,7 +208,7 @@ def _train(plan: Plan, parts: Parts, saved: TrainingFiles, report: Report | None
         try:
             _advance(training, until, saved, course, best, report)
             (metrics,), (bad,) = training.score(), training.first_bad_steps()
-        except OwnCodeError as error:  # a module of one's own, which trained so far
+        except OwnCodeError as error:  # a module or task of one's own, which trained so far
             if not course.best_step:
                 raise
             course, may_go_on = replace(course, stopped=str(error)), True  # once it is mended
@@ -222,7 +222,7 @@ def _train(plan: Plan, parts: Parts, saved: TrainingFiles, report: Report | None
         raise TrainingError(
             f"the training {course.stopped}; give a lower lr or clip_norm with --settings"
         )
-    saved.finish(course, best)
+    saved.finish(course, best, may_go_on)
     if not may_go_on:
         saved.clear()
     return course
@@ -243,7 +243,8 @@ def _advance(
         training.advance(min(until, training.step + length))
         if report is not None:
             report(training.step, training.steps, _words(course, saved.plan))
-        if time.monotonic() - began_s >= SAVE_EVERY_S:
+        is_due = time.monotonic() - began_s >= SAVE_EVERY_S
+        if is_due and training.first_bad_steps() == [None]:  # which a state does not tell
             saved.keep(training, course, best)
             began_s = time.monotonic()
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # what loads torch would slow down --help
 
     from pso_attn.evaluate import LongTraining, OwnFactory, OwnObjective, Scored
     from pso_attn.evaluate.executors import Executor
-    from pso_attn.evaluate.full_length import Searched as SearchedTrainer
+    from pso_attn.evaluate.full_length import SearchTrainer
     from pso_attn.evaluate.jobs import Trainer
     from pso_attn.evaluate.weights import WeightTrainer
 
@@ -57,6 +57,10 @@ class Parts:
         configuration = replace(self.configuration, model=model)
         space = replace(make_space(configuration, self.task), notes=self.space.notes)
         return replace(self, configuration=configuration, space=space)
+
+    def on(self, device: str) -> "Parts":
+        """Return the parts on another device, which has to have what is trained there alone."""
+        return replace(self, configuration=replace(self.configuration, device=device))
 
     def sampler(self) -> Sampler:
         """Return the sampler, as the first invocation made it."""
@@ -149,7 +153,7 @@ class Parts:
             self.configuration.code_folder,
         )
 
-    def _searched_trainer(self) -> "SearchedTrainer":
+    def _searched_trainer(self) -> "SearchTrainer":
         """Return who trains a chunk of settings."""
         from pso_attn.evaluate import ModuleTrainer, ObjectiveTrainer, SwarmTrainer
 

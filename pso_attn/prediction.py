@@ -4,6 +4,7 @@ The folder's weights, settings and preprocessing are read; its code is not run.
 """
 
 import json
+import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from pso_attn.errors import ConfigurationError, DataError
+from pso_attn.errors import ConfigurationError
 from pso_attn.evaluate.device import one_thread
 from pso_attn.models import PlainModel, TaskInfo, family_of
 from pso_attn.tasks import TASKS
@@ -51,7 +52,10 @@ def predict(folder: Path, data: str) -> Predicted:
             f'{folder} is of task "{task}"; predict reads new rows for {able}: use its load.py'
         )
     model = _model(folder, described)
-    rows = known.read_new(described["inputs"], data)
+    try:
+        rows = known.read_new(described["inputs"], data)
+    except (KeyError, TypeError) as error:
+        raise _edited(folder) from error
     logits = _answers(model, rows.inputs)
     metrics = None if rows.metrics is None else rows.metrics(logits)
     return Predicted(task, rows.target, rows.predictions(logits), metrics, rows.notes)
@@ -60,20 +64,28 @@ def predict(folder: Path, data: str) -> Predicted:
 def _described(folder: Path) -> Mapping[str, Any]:
     """Return what preprocessing.json says."""
     path = folder / "preprocessing.json"
-    if not folder.is_dir():
-        said = "is a file" if folder.exists() else "does not exist"
+    if not os.path.isdir(folder):  # a Path raises where the name is too long
+        said = "is a file" if os.path.exists(folder) else "does not exist"
         raise ConfigurationError(f"{folder} {said}; give the folder that `pso-attn export` wrote")
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise ConfigurationError(
             f"{folder} has no preprocessing.json; give the folder that `pso-attn export` wrote"
         )
     try:
         found: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if found["schema"] == 1 and found["info"] and found["task"]:
+        if found["schema"] == 1 and found["info"] and found["task"] and "inputs" in found:
             return found
     except (OSError, ValueError, KeyError, TypeError):
         pass
-    raise ConfigurationError(f"{path} is not as `pso-attn export` writes it; export the run again")
+    raise _edited(folder)
+
+
+def _edited(folder: Path) -> ConfigurationError:
+    """Return the error of a folder whose preprocessing.json was changed."""
+    path = folder / "preprocessing.json"
+    return ConfigurationError(
+        f"{path} is not as `pso-attn export` writes it; export the run again"
+    )
 
 
 def _model(folder: Path, described: Mapping[str, Any]) -> PlainModel:
@@ -95,7 +107,4 @@ def _model(folder: Path, described: Mapping[str, Any]) -> PlainModel:
 @torch.no_grad()
 def _answers(model: PlainModel, inputs: torch.Tensor) -> torch.Tensor:
     """Return logits (n, outputs), or (n, horizon, outputs)."""
-    answers = [model(part) for part in inputs.split(TOGETHER)]
-    if not answers:
-        raise DataError("there is no row to predict")
-    return torch.cat(answers)
+    return torch.cat([model(part) for part in inputs.split(TOGETHER)])

@@ -1,7 +1,6 @@
 """A run as it is read: its configuration, its history, its best, how far it is."""
 
 import fcntl
-import shlex
 import socket
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -17,7 +16,7 @@ from pso_attn.configured_space import make_bare_space, make_space
 from pso_attn.errors import RunError
 from pso_attn.parts import Parts
 from pso_attn.space import FITNESS, Space
-from pso_attn.store import OptunaStore, RunFolder, load_study
+from pso_attn.store import RUNS_DIR, OptunaStore, RunFolder, load_study
 from pso_attn.types import Generation, History, Objective, Trial
 
 if TYPE_CHECKING:  # reports need pandas and matplotlib, and few commands need reports
@@ -26,7 +25,6 @@ if TYPE_CHECKING:  # reports need pandas and matplotlib, and few commands need r
 GENERATIONS = "generations"  # study attribute: the budget in all, once a resume raised it
 CONFIRMATION = "confirm.json"
 CONTROL = "control.json"
-RUNS_DIR = "runs"
 
 
 class LoadedRun:
@@ -95,7 +93,8 @@ class LoadedRun:
     ) -> Parts:
         """Return the parts that the run began with, on its own device unless another is named.
 
-        function: the objective of one's own, where it is at hand.
+        That has to be here, and need not have every precision of the space: what is trained is
+        checked by itself. function: the objective of one's own, where it is at hand.
 
         Reads the data, and nothing of the study, which a run that was killed at once has not.
         RunError if the data are not those that the run began with.
@@ -103,7 +102,7 @@ class LoadedRun:
         from pso_attn.evaluate import resolve_device
 
         chosen = str(resolve_device(device or self.started.device))
-        return self.assembled_on(chosen, allow_import, function)
+        return self.assembled_on("auto", allow_import, function).on(chosen)
 
     def assembled_on(
         self,
@@ -129,11 +128,11 @@ class LoadedRun:
             name=self.name,
             history=self.history,
             space=self.space if searched is None else searched.space,
-            configuration=self.configuration.document(),
+            configuration=self.configuration.shown(),
             environment=self.folder.environment(),
             confirmation=self._confirmation(),
             study=load_study(self.folder, self.started.storage),
-            runs_dir=_shown_runs_dir(self.folder),
+            runs_dir=self.folder.runs_dir,
             weights=weights,
             source=str(self.folder.path),
         )
@@ -184,7 +183,7 @@ class LoadedRun:
 
     def again(self, command: str) -> str:
         """Return the shell command that does something with this run."""
-        return command_for(self.folder, command)
+        return self.folder.again(command)
 
 
 def load_run(run: str | Path, runs_dir: str | Path = RUNS_DIR) -> LoadedRun:
@@ -205,16 +204,7 @@ def same_data(name: str, parts: Parts, recorded: Configuration) -> Parts:
 
 def best_trial(history: History) -> Trial | None:
     """Return the completed trial of the lowest loss, ties to the earlier; None without one."""
-    full = [trial for trial in history.trials if trial.is_full]
-    finite = [trial for trial in full if history.loss(trial) < float("inf")]
-    return min(finite, key=lambda trial: (history.loss(trial), trial.number), default=None)
-
-
-def command_for(folder: RunFolder, command: str) -> str:
-    """Return the shell command that does something with a run, from the current folder."""
-    runs_dir = _shown_runs_dir(folder)
-    elsewhere = [] if runs_dir == RUNS_DIR else ["--runs-dir", runs_dir]
-    return shlex.join(["pso-attn", command, folder.name, *elsewhere])
+    return next(iter(history.ranked), None)
 
 
 def with_total(configuration: Configuration, generations: int | None) -> Configuration:
@@ -223,12 +213,6 @@ def with_total(configuration: Configuration, generations: int | None) -> Configu
         return configuration
     budget = replace(configuration.budget, generations=generations)
     return replace(configuration, budget=budget)
-
-
-def _shown_runs_dir(folder: RunFolder) -> str:
-    """Return the folder of a run's folder as a command names it: short for the default one."""
-    runs_dir = folder.path.parent
-    return RUNS_DIR if runs_dir.resolve() == Path(RUNS_DIR).resolve() else str(runs_dir)
 
 
 def _is_driven(folder: RunFolder) -> bool:

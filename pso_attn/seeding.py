@@ -1,7 +1,8 @@
 """Where randomness comes from: counter-based generators keyed by what they are for.
 
-Nothing in this package draws from a global generator. The same key gives the same draws in any
-process, in any order, which is what lets a run resume to the same trajectory.
+A global generator is only drawn from inside blocks that put it back, by code of somebody's own, by
+pyswarms and by plain modules that are timed. The same key gives the same draws in any process, in
+any order, which is what lets a run resume to the same trajectory.
 """
 
 import zlib

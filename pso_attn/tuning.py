@@ -14,8 +14,9 @@ from pso_attn.config import Configuration, Execution, configured, read_configura
 from pso_attn.driving import DrivenRun, begin_run, new_name, prepare, resume_run
 from pso_attn.errors import ConfigurationError, NotBegunError, RunError
 from pso_attn.imports import GIVEN
-from pso_attn.runs import RUNS_DIR, LoadedRun, load_run
-from pso_attn.store import is_run
+from pso_attn.runs import LoadedRun, load_run
+from pso_attn.store import RUNS_DIR, is_run
+from pso_attn.store.connection import redacted
 from pso_attn.types import Settings
 
 if TYPE_CHECKING:  # pandas and matplotlib are loaded where they are asked for
@@ -233,9 +234,10 @@ def _refuse_other(run: LoadedRun, wanted: Configuration) -> None:
     began, now = (_comparable(one) for one in (replace(run.started, model=model), wanted))
     for key in (*now, *began):
         if began.get(key) != now.get(key):
+            then, wants = (redacted(str(one.get(key))) for one in (began, now))
             raise RunError(
-                f"run {run.name} began with {key} = {began.get(key)}, and now it is "
-                f"{now.get(key)}; give another run name, or what it began with"
+                f"run {run.name} began with {key} = {then}, and now it is {wants}; give another "
+                "run name, or what it began with"
             )
 
 

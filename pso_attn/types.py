@@ -195,6 +195,12 @@ class History:
         """All trials, ordered by number."""
         return tuple(trial for generation in self.generations for trial in generation)
 
+    @cached_property
+    def ranked(self) -> tuple[Trial, ...]:
+        """The completed trials of a finite loss, the lowest first, ties to the earlier."""
+        finite = [t for t in self.trials if t.is_full and self.loss(t) < float("inf")]
+        return tuple(sorted(finite, key=lambda trial: (self.loss(trial), trial.number)))
+
     def loss(self, trial: Trial) -> float:
         """Return the trial's first objective as a loss; infinity unless it has a finite value."""
         values = trial.outcome.values
@@ -226,6 +232,7 @@ class Evaluator(Protocol):
     ) -> Iterator[Event]:
         """Yield an outcome for each unfinished candidate, and a new plan where one is needed.
 
+        A chunk whose training moves its particles yields a `Moved` before their outcomes.
         `stop` is asked before each chunk; once it says yes the rest is left for a resume.
         """
         ...

@@ -56,7 +56,7 @@ def verify_run(
 
     History reads each generation's plan; that its trials say the same is looked at as well.
     """
-    parts = run.assembled_on(device or "auto", allow_import)
+    parts = run.assembled(device or "auto", allow_import)
     difference = verify(parts.space, parts.sampler(), parts.evaluator(), history)
     return difference or _unlike_their_plans(run, history)
 

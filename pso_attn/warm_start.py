@@ -51,8 +51,7 @@ def warm_started(configuration: Configuration, reference: str, runs_dir: Path) -
     and ConfigurationError where no value of it is searched here.
     """
     history, reference = _history(reference, runs_dir), redacted(reference)
-    full = [t for t in history.trials if t.is_full and history.loss(t) < float("inf")]
-    if not full:
+    if not history.ranked:
         within = any(trial.candidate.violations for trial in history.trials)
         finite = any(trial.is_full for trial in history.trials)
         raise RunError(
@@ -66,8 +65,7 @@ def warm_started(configuration: Configuration, reference: str, runs_dir: Path) -
             "weights alone; start from weights by --set weights.start=FILE, such as a run's "
             "checkpoints/best.safetensors"
         )
-    best_first = sorted(full, key=lambda trial: (history.loss(trial), trial.number))
-    mapped = [_mapped(space, trial.candidate) for trial in best_first]
+    mapped = [_mapped(space, trial.candidate) for trial in history.ranked]
     picked = _picked(space, mapped, most=max(1, configuration.budget.particles // 2))
     if not any(table for table, _ in mapped):
         if picked.passed:
@@ -83,7 +81,7 @@ def warm_started(configuration: Configuration, reference: str, runs_dir: Path) -
         f"warm start from {reference}: {note}"
         for note in (
             *_judged(history),
-            *_tried(picked, len(full)),
+            *_tried(picked, len(history.ranked)),
             *_elsewhere(_names(history), _searched(space)),
         )
     ]

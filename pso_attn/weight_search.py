@@ -105,11 +105,15 @@ class WeightSearch:
         """
         if checkpoints is None or not self.start.needs_training:
             return
+        from pso_attn.evaluate.device import give_freed_memory_back
         from pso_attn.evaluate.weights import train_first
 
         if load_checkpoint(checkpoints / FIRST) is None:
             settings, steps = self.start.settings, self.configuration.budget.steps
-            parts = train_first(self.task, settings, self.start.seed, steps, device)
+            try:
+                parts = train_first(self.task, settings, self.start.seed, steps, device)
+            finally:
+                give_freed_memory_back()  # to those who train the search
             save_checkpoint(checkpoints / FIRST, parts, {"settings": dict(settings)})
 
 

@@ -48,8 +48,7 @@ class BlockLowRank:
         bias = torch.zeros_like(unseen, dtype=like.dtype).masked_fill(unseen, float("-inf"))
         self._bias = bias.to(like.device)[None, None, None]  # (1, 1, 1, T, T + blocks · r)
         is_plain = self._products.are_plain and self._normalise.is_off
-        everybodys = Mask(self._bias.expand(len(members), 1, first.heads, -1, -1), False)
-        self._mask = everybodys if is_plain and length >= FUSED_TOKENS else None
+        self._mask = Mask(self._bias, False) if is_plain and length >= FUSED_TOKENS else None
         self._is_plain = is_plain and like.device.type == "cpu"
 
     def __call__(

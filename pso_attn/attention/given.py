@@ -22,4 +22,6 @@ class Given:
     def each(self, name: str, heads: int, default: Any = None) -> tuple[Any, ...]:
         """Return a knob's value in each head of this layer."""
         value = self.one(name, default)
-        return tuple(value) if isinstance(value, list | tuple) else (value,) * heads
+        if not isinstance(value, list | tuple):
+            return (value,) * heads
+        return tuple(default if entry is None else entry for entry in value)

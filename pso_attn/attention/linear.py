@@ -89,7 +89,8 @@ class _Positive(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
-        features = in_vectors(elu, x) + 1
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))  # 1 + elu cancels in bf16
+        features = (in_vectors(elu, wide) + 1).to(x.dtype)
         ctx.save_for_backward(features)
         return features
 

@@ -25,7 +25,10 @@ from pso_attn.attention.span import Fading
 
 @dataclass(frozen=True, eq=False)
 class Mask:
-    """What is added to scores: bias (P, 1, H, T, T) or None; or −inf on later keys alone."""
+    """What is added to scores: bias (P, 1, H, T, keys), or −inf on later keys alone, or nothing.
+
+    P and H are 1 where it is everybody's.
+    """
 
     bias: torch.Tensor | None
     is_causal: bool

@@ -8,20 +8,19 @@ rounded and clipped, of any other (a start, a repair) where it was trained.
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pso_attn.baselines.options import FOR_WEIGHTS, refuse_options
+from pso_attn.baselines.options import FOR_WEIGHTS, Baseline
 from pso_attn.errors import ConfigurationError
 from pso_attn.seeding import generator
 from pso_attn.space import Space
 from pso_attn.swarm.fold import Fold, folded
-from pso_attn.swarm.ranking import merit
+from pso_attn.swarm.ranking import Merit, merit
 from pso_attn.swarm.slots import slots
 from pso_attn.types import Array, History, Proposal
 
@@ -61,30 +60,19 @@ class _Search:
 
     axes: _Axes
     distribution: Distribution
-    pending: tuple[tuple[Solution, tuple[float, float]], ...] = ()
+    pending: tuple[tuple[Solution, Merit], ...] = ()
 
 
-class CovarianceAdaptation:
+class CovarianceAdaptation(Baseline):
     """CMA-ES with margin, for numbers, steps and labels (Hamano et al. 2025), by cmaes.
 
     The population is cmaes' own, rounded to whole batches. A generation is ranked by fidelity,
     then loss, failures last; one of failures only teaches nothing. Conditions are not looked at: a
-    knob that does not act drifts. Options are refused with ConfigurationError. The budget of
-    generations does not matter.
+    knob that does not act drifts.
     """
 
-    def __init__(
-        self,
-        seed: int,
-        particles: int,
-        batch: int,
-        generations: int,
-        options: Mapping[str, Any] = MappingProxyType({}),
-    ) -> None:
-        """Refuse options."""
-        refuse_options("cmaes", options)
-        self.seed, self.particles, self.batch = seed, particles, batch
-        self._fold: Fold[_Search] | None = None
+    name = "cmaes"
+    _fold: Fold[_Search] | None = None
 
     def check_space(self, space: Space) -> None:
         """Raise ConfigurationError where every proposal would decompose too large a matrix."""
@@ -129,7 +117,7 @@ class CovarianceAdaptation:
         size = search.distribution.population_size
         if len(pending) < size:
             return _Search(search.axes, search.distribution, tuple(pending))
-        distribution = _told(search.distribution, pending[:size])
+        distribution = told(search.distribution, pending[:size])
         return _Search(search.axes, distribution, tuple(pending[size:]))
 
     def _drawn(self, search: _Search, generation: int) -> list[Solution]:
@@ -146,6 +134,20 @@ def population(dimension: int, batch: int) -> int:
     """
     usual = 4 + math.floor(3 * math.log(dimension))
     return batch * max(round(usual / batch), math.ceil(4 / batch))
+
+
+def told(distribution: Any, results: Sequence[tuple[Any, Merit]]) -> Any:
+    """Return a distribution of cmaes after one generation of its own, told by ranks.
+
+    results: its draws with their merits. The same distribution where all of them failed.
+    """
+    if all(np.isinf(loss) for _, (_, loss) in results):
+        return distribution
+    ranked = sorted(results, key=lambda result: result[1])
+    after = copy.deepcopy(distribution)
+    with np.errstate(all="ignore"):  # cmaes divides by what vanishes when a distribution narrows
+        after.tell([(solution, float(rank)) for rank, (solution, _) in enumerate(ranked)])
+    return after
 
 
 def _positions(space: Space, axes: _Axes, solutions: Sequence[Solution]) -> Array:
@@ -187,16 +189,3 @@ def _trained(
         chosen = [_place(space, column, stored[column]) for column in axes.labels]
         choices = np.arange(choices.shape[1]) == np.array(chosen)[:, None]
     return replace(solution, c=choices, _v_raw=raw)
-
-
-def _told(
-    distribution: Distribution, results: Sequence[tuple[Solution, tuple[float, float]]]
-) -> Distribution:
-    """Return the distribution after one generation of its own, told by ranks."""
-    if all(np.isinf(merit[1]) for _, merit in results):
-        return distribution
-    ranked = sorted(results, key=lambda result: result[1])
-    after = copy.deepcopy(distribution)
-    with np.errstate(all="ignore"):  # cmaes divides by what vanishes when a distribution narrows
-        after.tell([(solution, float(rank)) for rank, (solution, _) in enumerate(ranked)])
-    return after

@@ -5,14 +5,11 @@ arXiv 1703.03864, algorithm 1 with what its section 2.1 adds; Adam as in Kingma 
 1412.6980, algorithm 1.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from types import MappingProxyType
-from typing import Any
 
 import numpy as np
 
-from pso_attn.baselines.options import refuse_options
+from pso_attn.baselines.options import Baseline
 from pso_attn.seeding import generator
 from pso_attn.space import Space
 from pso_attn.swarm.fold import Fold, folded
@@ -38,29 +35,22 @@ class _Centre:
     pending: tuple[Trial, ...] = ()
 
 
-class OpenStrategy:
+class OpenStrategy(Baseline):
     """OpenAI's evolution strategy over numbers; labels are drawn at random.
 
     A population is the least multiple of the batch that has as many trials as the swarm and is
     even. Its gradient is taken from the positions that were trained, so that nothing has to be
-    drawn again; failures rank last. Options are refused with ConfigurationError. The budget of
-    generations does not matter.
+    drawn again; failures rank last.
     """
 
-    def __init__(
-        self,
-        seed: int,
-        particles: int,
-        batch: int,
-        generations: int,
-        options: Mapping[str, Any] = MappingProxyType({}),
-    ) -> None:
-        """Refuse options."""
-        refuse_options("openes", options)
-        self.seed, self.particles, self.batch = seed, particles, batch
-        batches = -(-max(2, particles) // batch)
-        self._batches = batches + batches * batch % 2
-        self._fold: Fold[_Centre] | None = None
+    name = "openes"
+    _fold: Fold[_Centre] | None = None
+
+    @property
+    def _batches(self) -> int:
+        """How many batches make a population."""
+        batches = -(-max(2, self.particles) // self.batch)
+        return batches + batches * self.batch % 2
 
     def propose(self, space: Space, history: History) -> Proposal:
         """Return the next draws around the centre after that history."""

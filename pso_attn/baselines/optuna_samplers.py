@@ -1,14 +1,11 @@
 """Optuna's own samplers, asked for whole batches and made anew from history for each of them."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from types import MappingProxyType
-from typing import Any, ClassVar
 
 import numpy as np
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, TPESampler
 
-from pso_attn.baselines.options import FOR_WEIGHTS, refuse_options
+from pso_attn.baselines.options import FOR_WEIGHTS, Baseline
 from pso_attn.baselines.rebuilt_study import Attributes, asked, rebuilt_study
 from pso_attn.errors import ConfigurationError
 from pso_attn.seeding import generator
@@ -17,27 +14,12 @@ from pso_attn.swarm.slots import slots
 from pso_attn.types import History, Proposal
 
 
-class OptunaSampler(ABC):
+class OptunaSampler(Baseline, ABC):
     """A sampler of Optuna, seeded for each generation, on a study rebuilt from history.
 
     What it would remember beside the study (fitted kernels, its random state) begins anew with
-    each generation, so that a resumed search proposes what the uninterrupted one did. Options are
-    refused with ConfigurationError. The budget of generations does not matter.
+    each generation, so that a resumed search proposes what the uninterrupted one did.
     """
-
-    name: ClassVar[str]
-
-    def __init__(
-        self,
-        seed: int,
-        particles: int,
-        batch: int,
-        generations: int,
-        options: Mapping[str, Any] = MappingProxyType({}),
-    ) -> None:
-        """Refuse options."""
-        refuse_options(self.name, options)
-        self.seed, self.particles, self.batch = seed, particles, batch
 
     def check_space(self, space: Space) -> None:
         """Raise ConfigurationError where weights are searched: Optuna knows knobs by name."""

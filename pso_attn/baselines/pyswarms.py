@@ -1,14 +1,14 @@
 """The global-best swarm of pyswarms, asked for batches, its velocities replayed from history."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from types import MappingProxyType
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from pso_attn.baselines.options import refuse_options
+from pso_attn.baselines.options import Baseline
 from pso_attn.seeding import generator
 from pso_attn.space import Space
 from pso_attn.swarm.fold import Fold, folded
@@ -19,30 +19,23 @@ from pso_attn.types import Array, History, Proposal
 OPTIONS = {"c1": 0.5, "c2": 0.3, "w": 0.9}  # those of pyswarms' documentation
 
 
-class PySwarms:
+class PySwarms(Baseline):
     """Global-best particle swarm of the pyswarms package, by its own operators.
 
     As `pyswarms.single.GlobalBestPSO` with the options of its documentation and its default of
     periodic bounds. It knows numbers only: the bins of discrete knobs and of labels lie on a line.
-    Particles begin at uniform places and with uniform velocities. Options are refused with
-    ConfigurationError. The budget of generations does not matter.
+    Particles begin at uniform places and with uniform velocities.
     """
 
-    def __init__(
-        self,
-        seed: int,
-        particles: int,
-        batch: int,
-        generations: int,
-        options: Mapping[str, Any] = MappingProxyType({}),
-    ) -> None:
-        """Refuse options."""
-        refuse_options("pyswarms", options)
-        from pso_attn.swarm.pyswarms_bridge import Star  # slow: only once a swarm is made
+    name = "pyswarms"
+    _fold: Fold[SwarmState] | None = None
 
-        self.seed, self.particles, self.batch = seed, particles, batch
-        self._topology = Star()
-        self._fold: Fold[SwarmState] | None = None
+    @cached_property
+    def _topology(self) -> Any:  # pyswarms has no types
+        """Its star, in which everybody sees everybody."""
+        from pso_attn.swarm.pyswarms_bridge import Star  # slow: only once a swarm moves
+
+        return Star()
 
     def propose(self, space: Space, history: History) -> Proposal:
         """Return where the next particles go; pure in the seed, space and history."""

@@ -1,33 +1,16 @@
 """Quasi-Monte Carlo search: a design that fills the cube evenly."""
 
-from collections.abc import Mapping
-from types import MappingProxyType
-from typing import Any
-
-from pso_attn.baselines.options import refuse_options
+from pso_attn.baselines.options import Baseline
 from pso_attn.seeding import check_sobol, sobol
 from pso_attn.space import Space
 from pso_attn.swarm.slots import slots
 from pso_attn.types import History, Proposal
 
 
-class QuasiMonteCarlo:
-    """Scrambled Sobol sequence: trial n is its point n.
+class QuasiMonteCarlo(Baseline):
+    """Scrambled Sobol sequence: trial n is its point n."""
 
-    Options are refused with ConfigurationError. The budget of generations does not matter.
-    """
-
-    def __init__(
-        self,
-        seed: int,
-        particles: int,
-        batch: int,
-        generations: int,
-        options: Mapping[str, Any] = MappingProxyType({}),
-    ) -> None:
-        """Refuse options."""
-        refuse_options("qmc", options)
-        self.seed, self.particles, self.batch = seed, particles, batch
+    name = "qmc"
 
     def check_space(self, space: Space) -> None:
         """Raise ConfigurationError where the sequence has too few dimensions."""

@@ -1,35 +1,18 @@
 """Uniform random search (Bergstra & Bengio 2012): what any sampler has to beat."""
 
-from collections.abc import Mapping
-from types import MappingProxyType
-from typing import Any
-
 import numpy as np
 
-from pso_attn.baselines.options import refuse_options
+from pso_attn.baselines.options import Baseline
 from pso_attn.seeding import generator
 from pso_attn.space import Space
 from pso_attn.swarm.slots import slots
 from pso_attn.types import History, Proposal
 
 
-class RandomSearch:
-    """Uniform random search: every trial drawn on its own.
+class RandomSearch(Baseline):
+    """Uniform random search: every trial drawn on its own."""
 
-    Options are refused with ConfigurationError. The budget of generations does not matter.
-    """
-
-    def __init__(
-        self,
-        seed: int,
-        particles: int,
-        batch: int,
-        generations: int,
-        options: Mapping[str, Any] = MappingProxyType({}),
-    ) -> None:
-        """Refuse options."""
-        refuse_options("random", options)
-        self.seed, self.particles, self.batch = seed, particles, batch
+    name = "random"
 
     def propose(self, space: Space, history: History) -> Proposal:
         """Return uniform positions; of the history only its length matters."""

@@ -3,16 +3,13 @@
 Ros & Hansen (2008), A Simple Modification in CMA-ES Achieving Linear Time and Space Complexity.
 """
 
-import copy
-from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
-from pso_attn.baselines.cma_es import population
-from pso_attn.baselines.options import refuse_options
+from pso_attn.baselines.cma_es import population, told
+from pso_attn.baselines.options import Baseline
 from pso_attn.seeding import generator
 from pso_attn.space import Space
 from pso_attn.swarm.fold import Fold, folded
@@ -35,27 +32,16 @@ class _Search:
     pending: tuple[tuple[Array, Merit], ...] = ()
 
 
-class SeparableCovarianceAdaptation:
+class SeparableCovarianceAdaptation(Baseline):
     """Separable CMA-ES over numbers; labels are drawn at random.
 
     The population is cmaes' own, rounded to whole batches. The distribution is told the positions
     that were trained, clipped where they left the range; ranked by fidelity, then loss, failures
-    last. A population of failures only teaches nothing. Options are refused with
-    ConfigurationError. The budget of generations does not matter.
+    last. A population of failures only teaches nothing.
     """
 
-    def __init__(
-        self,
-        seed: int,
-        particles: int,
-        batch: int,
-        generations: int,
-        options: Mapping[str, Any] = MappingProxyType({}),
-    ) -> None:
-        """Refuse options."""
-        refuse_options("sepcmaes", options)
-        self.seed, self.particles, self.batch = seed, particles, batch
-        self._fold: Fold[_Search] | None = None
+    name = "sepcmaes"
+    _fold: Fold[_Search] | None = None
 
     def propose(self, space: Space, history: History) -> Proposal:
         """Return draws from the distribution after that history."""
@@ -79,20 +65,14 @@ class SeparableCovarianceAdaptation:
 
     def _after(self, space: Space, history: History, search: _Search, generation: int) -> _Search:
         """Return the search after one more generation."""
-        told = [
+        results = [
             (_padded(trial.position[~space.categorical]), merit(history, trial))
             for trial in history.generations[generation]
         ]
-        pending = (*search.pending, *told)
+        pending = (*search.pending, *results)
         if len(pending) < search.distribution.population_size:
             return _Search(search.distribution, pending)
-        if all(np.isinf(loss) for _, (_, loss) in pending):
-            return _Search(search.distribution)
-        ranked = sorted(pending, key=lambda result: result[1])
-        after = copy.deepcopy(search.distribution)
-        with np.errstate(all="ignore"):  # cmaes divides by what vanishes when it narrows
-            after.tell([(position, float(rank)) for rank, (position, _) in enumerate(ranked)])
-        return _Search(after)
+        return _Search(told(search.distribution, pending))
 
 
 def _padded(numbers: Array) -> Array:

@@ -26,7 +26,7 @@ from pso_attn.cli.options import (
     Workers,
     execution_flags,
 )
-from pso_attn.cli.output import emit, others_on_stderr, table
+from pso_attn.cli.output import emit, table
 
 if TYPE_CHECKING:  # what these load would slow down --help
     from pso_attn.comparing import Comparison
@@ -95,10 +95,9 @@ def compare(
         planned = plan_comparison(configuration, named, seeds, runs_dir, run, not no_import)
         said = list[str]()
         _say_notes(planned.notes, said, quiet)
-        with others_on_stderr():
-            contest = run_comparison(
-                planned, lambda held: _shown(planned, held, said, quiet), this_command()
-            )
+        contest = run_comparison(
+            planned, lambda held: _shown(planned, held, said, quiet), this_command()
+        )
         page = _written(contest, planned.folder / "report" if out is None else out)
     document = _document(contest, planned.folder, page)
     emit(

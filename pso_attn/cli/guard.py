@@ -7,13 +7,14 @@ import shlex
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from types import FrameType
 from typing import NoReturn, ParamSpec
 
 import typer
 
-from pso_attn.errors import PsoAttnError
+from pso_attn.cli.output import others_on_stderr
+from pso_attn.errors import PsoAttnError, is_interrupt
 
 P = ParamSpec("P")
 
@@ -49,26 +50,28 @@ def mend_streams() -> None:
 def guarded(command: Callable[P, None]) -> Callable[P, None]:
     """Return the command such that a person's mistake gives one sentence and an exit code.
 
-    Anything unforeseen gives one line, and its traceback where PSO_ATTN_TRACEBACK is set.
+    Anything unforeseen gives one line, and its traceback where PSO_ATTN_TRACEBACK is set. Stdout
+    has what the command emits, and nothing of what others print.
     """
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
-            command(*args, **kwargs)
+            with others_on_stderr():
+                command(*args, **kwargs)
             sys.stdout.flush()
-        except (typer.Exit, typer.Abort, typer.BadParameter):
+        except (typer.Exit, typer.BadParameter):
             raise
-        except PsoAttnError as error:
-            _fail(str(error), error.exit_code)
-        except KeyboardInterrupt:
-            _fail("interrupted", INTERRUPTED)
         except BrokenPipeError:  # whoever read the output has enough of it
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(0) from None
-        except Exception as error:
-            if is_interrupt(error):
+        except (Exception, KeyboardInterrupt) as error:
+            if is_interrupt(error):  # whatever a question or an import made of it
                 _fail("interrupted", INTERRUPTED)
+            if isinstance(error, typer.Abort):
+                raise
+            if isinstance(error, PsoAttnError):
+                _fail(str(error), error.exit_code)
             words = str(error).strip().splitlines()
             _fail(
                 f"{type(error).__name__}: {words[0] if words else 'no message'} "
@@ -77,17 +80,6 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
             )
 
     return run
-
-
-def is_interrupt(error: BaseException) -> bool:
-    """Tell whether a signal is behind an error.
-
-    An extension module that is interrupted while it loads makes an ImportError of it.
-    """
-    origin: BaseException | None = error
-    while origin is not None and not isinstance(origin, KeyboardInterrupt):
-        origin = origin.__cause__ or origin.__context__
-    return origin is not None
 
 
 @contextlib.contextmanager
@@ -105,9 +97,10 @@ def interruptible(command: Callable[[], str | None]) -> Iterator[None]:
         raise typer.Exit(INTERRUPTED) from None
 
 
-def this_command() -> str:
-    """Return the command line that this process was started with."""
-    return shlex.join(["pso-attn", *sys.argv[1:]])
+def this_command(renamed: Mapping[str, str] | None = None) -> str:
+    """Return the command line that this process was started with; renamed: words by new ones."""
+    new = renamed or {}
+    return shlex.join(["pso-attn", *(new.get(word, word) for word in sys.argv[1:])])
 
 
 def say(text: str) -> None:

@@ -3,18 +3,26 @@
 import json
 import math
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import redirect_stdout
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
+from contextvars import ContextVar
+from typing import Any, TextIO
 
 import typer
 
 SCHEMA = 1
+_stdout: ContextVar[TextIO | None] = ContextVar("stdout", default=None)  # kept for results
 
 
-def others_on_stderr() -> redirect_stdout[Any]:
-    """Keep stdout for results inside the block: what Ray has to say it prints."""
-    return redirect_stdout(sys.stderr)
+@contextmanager
+def others_on_stderr() -> Iterator[None]:
+    """Keep stdout for what `emit` prints inside the block; Ray and somebody's code print too."""
+    kept = _stdout.set(sys.stdout)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        _stdout.reset(kept)
 
 
 def emit(
@@ -31,14 +39,18 @@ def emit(
     become null.
     lines: text or rich renderables, for people. essence: one item per line, under --quiet.
     """
-    if as_json:
-        plain = _plain({"schema": SCHEMA, **document})
-        typer.echo(json.dumps(plain, indent=2, allow_nan=False))
-        return
-    if quiet:
-        for item in essence:
-            typer.echo(item)
-        return
+    with redirect_stdout(_stdout.get() or sys.stdout):
+        if as_json:
+            plain = _plain({"schema": SCHEMA, **document})
+            typer.echo(json.dumps(plain, indent=2, allow_nan=False))
+        elif quiet:
+            for item in essence:
+                typer.echo(item)
+        else:
+            _show(lines)
+
+
+def _show(lines: Iterable[Any]) -> None:
     from pso_attn.cli.consoles import Results
 
     console = Results(highlight=False)

@@ -83,7 +83,7 @@ def show(run: Run, runs_dir: RunsDir = RUNS, as_json: Json = False, quiet: Quiet
     document = {
         **overview,
         "folder": str(loaded.folder.path),
-        "configuration": configuration.document(),
+        "configuration": configuration.shown(),
         "best": best_document(loaded.name, best, configuration.weight_table),
     }
     emit(document, as_json=as_json, quiet=quiet, lines=lines, essence=[str(overview["state"])])

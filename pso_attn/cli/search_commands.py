@@ -1,14 +1,14 @@
 """Run a search, and go on with one."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pso_attn.cli.guard import guarded, interruptible, is_interrupt, say, this_command
+from pso_attn.cli.guard import guarded, interruptible, say, this_command
 from pso_attn.cli.options import (
     RUNS,
     Batch,
@@ -30,7 +30,8 @@ from pso_attn.cli.options import (
     Workers,
     execution_flags,
 )
-from pso_attn.cli.output import emit, others_on_stderr
+from pso_attn.cli.output import emit
+from pso_attn.errors import is_interrupt
 
 if TYPE_CHECKING:  # what these load would slow down --help
     from pso_attn.config import Configuration
@@ -110,7 +111,8 @@ def search(
     ):
         _say_notes(driven.parts, quiet)
         _say_data(driven.parts, quiet)
-        _drive(driven, _deadline(began_s, timeout), as_json, quiet)
+        deadline_s = _deadline(began_s, timeout)
+        _drive(driven, deadline_s, as_json, quiet, lambda: driven.again("resume"))
 
 
 @guarded
@@ -150,7 +152,9 @@ def resume(
                     f"run {driven.name} has finished its {driven.generations} generations; "
                     f"{driven.again('resume')} --generations {driven.generations * 2} goes on"
                 )
-            _drive(driven, _deadline(began_s, timeout), as_json, quiet)
+            by_name = {run: driven.name} if "://" in run else {}  # a URL may hold a password
+            deadline_s = _deadline(began_s, timeout)
+            _drive(driven, deadline_s, as_json, quiet, lambda: this_command(by_name))
 
 
 def _warmed(
@@ -165,19 +169,24 @@ def _warmed(
     return warmed.configuration
 
 
-def _drive(driven: "DrivenRun", deadline_s: float, as_json: bool, quiet: bool) -> None:
-    """Search until done, print what was found, and exit with the contract's code."""
+def _drive(
+    driven: "DrivenRun", deadline_s: float, as_json: bool, quiet: bool, again: Callable[[], str]
+) -> None:
+    """Search until done, print what was found, and exit with the contract's code.
+
+    again: the command that goes on, where something ends it.
+    """
     from pso_attn.cli.progress import SearchProgress, steps_shown
     from pso_attn.cli.summary import summary
 
     budget = driven.parts.configuration.budget
     for note in () if quiet else driven.executor.notes:
         say(f"note: {note}")
-    with interruptible(lambda: driven.again("resume")):
+    with interruptible(again):
         progress = SearchProgress(budget, driven.history(), deadline_s, quiet)
-        with _resumable(driven), progress.shown(), others_on_stderr():
+        with _resumable(again), progress.shown():
             driven.run(deadline_s, progress.training, progress.observe, progress.planned)
-        with _resumable(driven), steps_shown("gradient control", quiet) as shown:
+        with _resumable(again), steps_shown("gradient control", quiet) as shown:
             control = driven.hold_against(shown)
         document, lines = summary(driven, control)
         emit(document, as_json=as_json, quiet=quiet, lines=lines, essence=[driven.name])
@@ -186,22 +195,21 @@ def _drive(driven: "DrivenRun", deadline_s: float, as_json: bool, quiet: bool) -
 
 
 @contextmanager
-def _resumable(driven: "DrivenRun") -> Iterator[None]:
+def _resumable(again: Callable[[], str]) -> Iterator[None]:
     """Print the command that goes on where an error ends the block."""
     try:
         yield
     except Exception as error:
         if not is_interrupt(error):
-            say(f"stopped; go on with: {driven.again('resume')}")
+            say(f"stopped; go on with: {again()}")
         raise
 
 
 def _command_if_begun(path: Path) -> str | None:
     """Return the command that goes on with the run at that path, None where there is none."""
-    from pso_attn.runs import command_for
     from pso_attn.store import RunFolder, is_run
 
-    return command_for(RunFolder(path), "resume") if is_run(path) else None
+    return RunFolder(path).again("resume") if is_run(path) else None
 
 
 def _say_data(parts: "Parts", quiet: bool) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pso_attn.cli.guard import guarded
+from pso_attn.cli.guard import guarded, interruptible, this_command
 from pso_attn.cli.options import (
     RUNS,
     ChunkTimeout,
@@ -23,7 +23,7 @@ from pso_attn.cli.options import (
     Workers,
     execution_flags,
 )
-from pso_attn.cli.output import emit, others_on_stderr, table
+from pso_attn.cli.output import emit, table
 from pso_attn.errors import ConfigurationError
 
 if TYPE_CHECKING:  # pandas and matplotlib would slow down --help
@@ -138,7 +138,9 @@ def _read(run: str, runs_dir: Path) -> tuple["ReportInput", Path, str]:
 def confirm(
     run: Run,
     top: Annotated[int, typer.Option(min=1, metavar="K", help="How many finalists, at most.")] = 3,
-    seeds: Annotated[int, typer.Option(min=1, metavar="N", help="Fresh seeds each.")] = 5,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Fresh seeds each; default 5.")
+    ] = None,
     device: Device = None,
     executor: Executor = None,
     workers: Workers = None,
@@ -160,7 +162,7 @@ def confirm(
     loaded = load_run(run, runs_dir)
     unit = "steps" if loaded.started.objective is None else "trainings"
     where = execution_flags(executor, workers, ray_address, chunk_timeout)
-    with steps_shown("confirming", quiet, unit) as progress, others_on_stderr():
+    with interruptible(this_command), steps_shown("confirming", quiet, unit) as progress:
         document = confirm_run(loaded, top, seeds, device, not no_import, progress, where)
     emit(
         document,

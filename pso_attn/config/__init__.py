@@ -5,21 +5,13 @@ file or built-in name ──> --set ──> flags ──> Configuration ──> 
 
 from pso_attn.config.builtin import builtin_spaces, find_space
 from pso_attn.config.configuration import Configuration, Execution
-from pso_attn.config.reading import (
-    apply_overrides,
-    configured,
-    located_storage,
-    read_configuration,
-    read_toml,
-)
-from pso_attn.config.schema import check_document, configuration_from, execution_from
+from pso_attn.config.reading import configured, located_storage, read_configuration, read_toml
+from pso_attn.config.schema import configuration_from, execution_from
 
 __all__ = [
     "Configuration",
     "Execution",
-    "apply_overrides",
     "builtin_spaces",
-    "check_document",
     "configuration_from",
     "configured",
     "execution_from",

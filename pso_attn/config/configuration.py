@@ -164,6 +164,15 @@ class Configuration:
             "start": [_plain(start) for start in self.starts],
         }
 
+    def shown(self) -> dict[str, Any]:
+        """Return the document as it may be shown to anybody: without a database's password."""
+        from pso_attn.store.connection import redacted  # what loads optuna
+
+        document = self.document()
+        if self.storage is not None:
+            document["run"]["storage"] = redacted(self.storage)
+        return document
+
 
 def _plain(table: Mapping[str, Any]) -> dict[str, Any]:
     return {

@@ -1,6 +1,7 @@
 """From a file, `--set` and flags to one configuration; what comes later in that list wins."""
 
 import copy
+import os
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -74,7 +75,7 @@ def configured(
     if isinstance(run, dict):  # else what comes below says so
         if isinstance(run.get("storage"), str):
             run["storage"] = located_storage(run["storage"])
-        for fixed_by_the_run in ("fingerprint", "direction", "planned_generations", "code"):
+        for fixed_by_the_run in ("fingerprint", "direction", "planned_generations"):
             run.pop(fixed_by_the_run, None)
         run["source"] = where
     read = configuration_from(document, f"{where} with --set and flags" if overrides else where)
@@ -85,8 +86,10 @@ def configured(
             f'{nearest(name, read.objectives)}; say objectives = ["{name}"] to maximise that'
         )
     if not read.own_code or where in builtin_spaces():
-        return read
-    return replace(read, code=str(folder.resolve()))
+        return replace(read, code=None)
+    of_its_run = folder / (read.code or "")  # where the file is the configuration of one
+    code = of_its_run if os.path.isdir(of_its_run) else folder
+    return replace(read, code=str(code.resolve()))
 
 
 def read_toml(path: Path) -> dict[str, Any]:

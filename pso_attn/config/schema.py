@@ -1,7 +1,7 @@
 """What a space file may say: its keys, their types, and the sentences for what it may not."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from itertools import pairwise
 from typing import Any
 
@@ -15,23 +15,12 @@ Document = Mapping[str, Any]
 _COLUMNS = ("target", "group", "time")
 _TEXT_KEYS = ("task", "data", *_COLUMNS)
 _DATA_TABLES = ("columns", "split", "forecast")
-_TABLES = (
-    *(*_DATA_TABLES, "model", "search", "weights"),
-    *("constraints", "budget", "swarm", "run"),
-)
+_TABLES = (*_DATA_TABLES, "model", "search", "weights", "constraints", "budget", "swarm", "run")
 _OBJECTIVE = ("objective", "objective_batched", "maximize")
 _TOP = (*_TEXT_KEYS, *_OBJECTIVE, "objectives", *_TABLES, "start")
 _OUTER = ("layers", "d_model", "feedforward_ratio", "batch_size", "precision")
 _FAMILIES = ("transformer", "lstm")
-_BUDGET = (
-    "particles",
-    "batch",
-    "generations",
-    "steps",
-    "rungs",
-    "seeds",
-    "common_random_numbers",
-)
+_BUDGET = tuple(field.name for field in fields(Budget))
 _LARGEST = {"particles": MOST_PARTICLES, "generations": 10**9, "steps": 10**9, "seeds": 10_000}
 _RUN_TEXT = (
     *("source", "code", "sampler", "device", "storage", "fingerprint", "direction"),
@@ -45,7 +34,7 @@ _RUN = (
     "chunk_timeout_s",
     "weight_coordinates",
 )
-_EXECUTION = ("executor", "workers", "ray_address", "chunk_timeout_s")
+_EXECUTION = tuple(field.name for field in fields(Execution))
 _EXECUTORS = ("local", "processes", "ray")
 _EXECUTORS_WITH = {
     "workers": ("processes", "ray"),
@@ -248,6 +237,11 @@ def _check_weights(document: Document, where: str) -> None:
         raise ConfigurationError(
             f"{where}: [weights] needs a built-in transformer, and the model is your own code's; "
             "leave [weights] out"
+        )
+    if document.get("budget", {}).get("common_random_numbers") is False:
+        raise ConfigurationError(
+            f"{where}: budget.common_random_numbers is false, and in a search for weights all "
+            "particles of a generation are scored on the same examples; leave it out"
         )
 
 

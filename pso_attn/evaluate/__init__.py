@@ -14,7 +14,6 @@ from pso_attn.evaluate.own_factory import OwnFactory
 from pso_attn.evaluate.own_objective import ObjectiveEvaluator
 from pso_attn.evaluate.own_scoring import rehearse_objective, train_objective
 from pso_attn.evaluate.own_trainer import ObjectiveTrainer, OwnObjective
-from pso_attn.evaluate.planner import Forecast
 from pso_attn.evaluate.rehearsal import rehearse
 from pso_attn.evaluate.swarm_runs import Scored, train_swarm
 from pso_attn.evaluate.swarm_trainer import SwarmTrainer, cost
@@ -24,7 +23,6 @@ TRAINING_KNOBS = {knob.name: knob for knob in KNOBS}
 
 __all__ = [
     "TRAINING_KNOBS",
-    "Forecast",
     "LongTraining",
     "ModuleEvaluator",
     "ModuleMember",

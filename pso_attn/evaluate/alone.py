@@ -2,12 +2,12 @@
 
 import numpy as np
 import torch
-from torch.nn.functional import cross_entropy
 
 from pso_attn.counter import keys
 from pso_attn.evaluate.device import one_thread
 from pso_attn.evaluate.member import Member
 from pso_attn.evaluate.order import DataOrder
+from pso_attn.evaluate.own_code import task_loss
 from pso_attn.evaluate.precision import autocast, products_in
 from pso_attn.evaluate.scoring import scores_of
 from pso_attn.evaluate.training import on_device
@@ -63,13 +63,10 @@ class AloneTraining:
                 with autocast(recipe.precision, inputs.device):
                     logits = self.model(inputs, drawn)
                 logits = logits.to(parameters[0].dtype)
-                loss = self.task.loss(logits[None], targets[None])[0]
+                loss = task_loss(self.task, logits[None], targets[None])[0]
                 if recipe.label_smoothing:
-                    loss = cross_entropy(
-                        logits.flatten(0, -2),
-                        targets.flatten(),
-                        label_smoothing=recipe.label_smoothing,
-                    )
+                    even = -logits.log_softmax(-1).mean()
+                    loss = torch.lerp(loss, even, recipe.label_smoothing)
                 if self.model.penalty is not None:
                     loss = loss + self.model.penalty
                 self.optimiser.zero_grad()

@@ -1,5 +1,6 @@
 """One chunk from start to finish: advance, score, let the worst leave, compact, go on."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -8,13 +9,14 @@ from typing import Protocol
 
 import torch
 
+from pso_attn.evaluate.jobs import Job, Trained, record_index
 from pso_attn.evaluate.member import Member
 from pso_attn.evaluate.remote_tiles import Helpers
 from pso_attn.evaluate.rungs import Earlier, leavers, rung_steps, scored_steps
 from pso_attn.evaluate.tiles import Cut, TiledTraining, with_helpers
 from pso_attn.evaluate.training import divergence
 from pso_attn.tasks.task import Task
-from pso_attn.types import Budget, Candidate, Objective, Outcome, State
+from pso_attn.types import Budget, Objective, Outcome, Settings, State
 
 ONE_TILE = Cut()
 Report = Callable[..., None]
@@ -80,27 +82,6 @@ class ChunkResult:
     step: int = 0
     error: str | None = None
 
-    def outcome(
-        self,
-        candidate: Candidate,
-        costs: Mapping[str, float],
-        objective: Objective,
-        budget: Budget,
-        seconds: float,
-    ) -> Outcome:
-        """Return it as what is stored of a candidate; costs: metrics known without a training."""
-        failed = self.state is State.FAIL
-        return Outcome(
-            trial=candidate.trial,
-            state=self.state,
-            values=None if failed else (self.metrics[objective.name],),
-            curve=self.curve,
-            metrics={**costs, **self.metrics},
-            seconds=seconds,
-            fidelity=self.step / budget.steps,
-            error=self.error,
-        )
-
 
 def train_chunk(
     task: Task,
@@ -115,9 +96,9 @@ def train_chunk(
 ) -> list[ChunkResult]:
     """Return each candidate's result; candidates: their trainings, one per seed.
 
-    earlier: step of a rung -> what earlier generations lost there. report: called
-    with (step, candidates still training) a hundred times or less, and where they were scored with
-    the best's objective as well. cut: changes no result. helpers: for a cut that asks for them.
+    earlier: step of a rung -> what earlier generations lost there. report: called with (step,
+    candidates still training) less than two hundred times, and where they were scored with the
+    best's objective as well. cut: changes no result. helpers: for a cut that asks for them.
     """
     everyone = [member for members in candidates for member in members]
     sizes = [len(members) for members in candidates]
@@ -157,6 +138,36 @@ def run_chunk(
             training.keep([i for i, row in enumerate(training.rows) if owner[row] in staying])
     _take_weights(training, owner, results)
     return results
+
+
+def trained(
+    job: Job,
+    results: Sequence[ChunkResult],
+    costs: Callable[[Settings], Mapping[str, float]],
+    objective: Objective,
+    budget: Budget,
+    start_s: float,
+) -> Trained:
+    """Return what became of a chunk that was begun at `start_s` of `time.perf_counter`.
+
+    costs: metrics known without a training.
+    """
+    seconds = (time.perf_counter() - start_s) / len(results)
+    outcomes = [
+        Outcome(
+            trial=candidate.trial,
+            state=result.state,
+            values=None if result.state is State.FAIL else (result.metrics[objective.name],),
+            curve=result.curve,
+            metrics={**costs(candidate.settings), **result.metrics},
+            seconds=seconds,
+            fidelity=result.step / budget.steps,
+            error=result.error,
+        )
+        for candidate, result in zip(job.candidates, results, strict=True)
+    ]
+    best = record_index(outcomes, objective, job.record)
+    return Trained(outcomes, best, {} if best is None else results[best].weights)
 
 
 def _tick(report: Report, often: int, particles: int, step: int) -> None:

@@ -88,10 +88,11 @@ def keep_freed_memory() -> None:
 
 
 def give_freed_memory_back() -> None:
-    """Let others have what is free after all in the process, where the C library is glibc."""
+    """Let others have what the process has free after all: of GPUs, and of the host with glibc."""
     library = _glibc()
     if library is not None:
         library.malloc_trim(0)
+    torch.cuda.empty_cache()  # does nothing where CUDA has not begun
 
 
 def _glibc() -> ctypes.CDLL | None:
@@ -166,6 +167,26 @@ def wait_for(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
+def check_usable(error: Exception) -> None:
+    """Raise DeviceError where an error has cost this process a GPU on which it holds memory.
+
+    After an assertion in a kernel, an illegal access and the like, CUDA refuses all that the
+    process asks of it: what trains next would fail for no fault of its own.
+    """
+    if not torch.cuda.is_initialized():
+        return
+    for index in range(torch.cuda.device_count()):
+        try:
+            if torch.cuda.memory_reserved(index):  # to ask another would begin CUDA on it
+                torch.cuda.synchronize(index)
+        except RuntimeError as refusal:
+            words = str(refusal).partition("\n")[0]
+            raise DeviceError(
+                f"cuda:{index} answers nothing in this process any more: {words}; mend the line "
+                "that CUDA_LAUNCH_BLOCKING=1 shows, and resume in a new process"
+            ) from error
+
+
 def end_before_others() -> None:
     """Let Linux, where memory is short, end this process and not the one that waits for it."""
     with suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
@@ -178,6 +199,9 @@ _NO_MEMORY = (
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUBLAS_STATUS_NOT_INITIALIZED",  # its handle takes memory of its own
     "CUDNN_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
+    "CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED",
+    "CUDNN_STATUS_NOT_INITIALIZED",  # as above
 )
 
 

@@ -1,45 +1,23 @@
 """How good each particle is: plans a proposal, has its chunks trained, and yields outcomes."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
 from pso_attn.errors import ConfigurationError
 from pso_attn.evaluate.executors.executor import Executor
 from pso_attn.evaluate.executors.local import LocalExecutor
-from pso_attn.evaluate.generations import (
-    BestSink,
-    Chunks,
-    Listener,
-    Progress,
-    evaluate_chunks,
-    plan_generation,
-)
+from pso_attn.evaluate.generations import BestSink, ChunkEvaluator, Chunks, Listener, Progress
 from pso_attn.evaluate.member import read_member
 from pso_attn.evaluate.packing import pack, shared_out
 from pso_attn.evaluate.swarm_trainer import SwarmTrainer
-from pso_attn.evaluate.trainings import Trainings
 from pso_attn.space import Space
 from pso_attn.tasks.task import Task
-from pso_attn.types import (
-    Budget,
-    Candidate,
-    Event,
-    Generation,
-    History,
-    Objective,
-    Proposal,
-    Settings,
-)
+from pso_attn.types import Budget, Candidate, Objective, Settings
 
 
-class SwarmEvaluator:
-    """Has the particles of a chunk trained as one batched job.
-
-    seeds_by_generation: whether particles of a generation have the same seeds, new in each.
-    """
-
-    seeds_by_generation = False
+class SwarmEvaluator(ChunkEvaluator):
+    """Has the particles of a chunk trained as one batched job."""
 
     def __init__(
         self,
@@ -59,34 +37,11 @@ class SwarmEvaluator:
 
         executor: where chunks train, by default in this process. trainer: who trains them.
         """
-        self.space, self.task, self.budget, self.seed = space, task, budget, seed
-        self.device = device
-        self._trainer = trainer or SwarmTrainer(task, objectives[0], budget, device)
-        self._executor = executor or LocalExecutor(self._trainer, device)
-        self._listener = Listener(on_progress, on_best, on_forecast)
-        self._trainings = Trainings()
-
-    def plan(self, proposal: Proposal, history: History) -> Generation:
-        """Return the proposal with constraints repaired, settings, seeds and chunks."""
-        return plan_generation(
-            self.space,
-            self.budget,
-            self.seed,
-            proposal,
-            history,
-            self._impossible,
-            self._chunks,
-            self._trainings,
-            self.seeds_by_generation,
-        )
-
-    def evaluate(
-        self, generation: Generation, history: History, stop: Callable[[], bool]
-    ) -> Iterator[Event]:
-        """Yield an outcome for each unfinished candidate, and a new plan where one is needed."""
-        return evaluate_chunks(
-            generation, history, self.budget, stop, self._trainer, self._executor, self._listener
-        )
+        trainer = trainer or SwarmTrainer(task, objectives[0], budget, device)
+        executor = executor or LocalExecutor(trainer, device)
+        listener = Listener(on_progress, on_best, on_forecast)
+        super().__init__(space, budget, seed, trainer, executor, listener)
+        self.task, self.device = task, device
 
     def _impossible(self, settings: Settings) -> Mapping[str, float]:
         """Return a violation that says why no model of these settings exists, or none."""

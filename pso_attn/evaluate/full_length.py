@@ -13,13 +13,13 @@ from pso_attn.evaluate.module_runs import train_modules
 from pso_attn.evaluate.module_trainer import ModuleTrainer
 from pso_attn.evaluate.own_scoring import score_objective
 from pso_attn.evaluate.own_trainer import ObjectiveTrainer
-from pso_attn.evaluate.packing import pack, shared_out
+from pso_attn.evaluate.packing import by_memory, pack, shared_out
 from pso_attn.evaluate.swarm_runs import Scored, train_swarm
 from pso_attn.evaluate.swarm_trainer import SwarmTrainer
 from pso_attn.types import Candidate, Outcome, Settings, State
 
 Report = Callable[[int, int], None]
-Searched = SwarmTrainer | ModuleTrainer | ObjectiveTrainer
+SearchTrainer = SwarmTrainer | ModuleTrainer | ObjectiveTrainer
 
 
 class FullLengthTrainer:
@@ -28,7 +28,7 @@ class FullLengthTrainer:
     An outcome's metrics are those of the split; it has no value and no curve.
     """
 
-    def __init__(self, searched: Searched, split: str) -> None:
+    def __init__(self, searched: SearchTrainer, split: str) -> None:
         """searched: who trains in the search."""
         self.searched, self.split = searched, split
 
@@ -109,11 +109,14 @@ def score_apart(
     searched, together = trainer.searched, [list(range(len(candidates)))]
     if isinstance(searched, ObjectiveTrainer) and not searched.function.batched:
         together = [[k] for k in together[0]]
+    if isinstance(searched, ModuleTrainer):
+        needed_bytes = [searched.needed_bytes(candidate) for candidate in candidates]
+        together = by_memory(needed_bytes, executor.limit_bytes)
     chunks = shared_out(together, weights, executor.speeds)
     parts = [[candidates[k] for k in chunk] for chunk in chunks]
     if isinstance(searched, SwarmTrainer) and len(parts) > 1:  # one alone packs as it trains
-        limit_bytes = executor.limit_bytes
-        parts = [few for part in parts for few in _fitting(searched, part, limit_bytes)]
+        limit_bytes, split = executor.limit_bytes, trainer.split
+        parts = [few for part in parts for few in _fitting(searched, part, limit_bytes, split)]
     waiting = deque(tuple(part) for part in parts)
     done, found = dict[Job, int](), dict[int, Scored]()
 
@@ -151,7 +154,7 @@ def score_apart(
 
 
 def _fitting(
-    searched: SwarmTrainer, candidates: Sequence[Candidate], limit_bytes: int
+    searched: SwarmTrainer, candidates: Sequence[Candidate], limit_bytes: int, split: str
 ) -> list[list[Candidate]]:
     """Return candidates in parts of which each has one chunk, within the limit, of a bucket.
 
@@ -160,7 +163,7 @@ def _fitting(
     task, steps = searched.task, searched.budget.steps
     members = [[read_member(one.settings, one.seeds[0], task)] for one in candidates]
     parts, chunks = list[list[Candidate]](), Counter[tuple[int | str, ...]]()
-    for chunk in pack(members, task, steps, searched.device, limit_bytes):
+    for chunk in pack(members, task, steps, searched.device, limit_bytes, split):
         bucket = members[chunk[0]][0].bucket
         if chunks[bucket] == len(parts):
             parts.append([])

@@ -1,8 +1,10 @@
 """What all evaluators share: from a proposal to a plan, and from a plan's chunks to events."""
 
+import time
+from abc import ABC, abstractmethod
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 
@@ -71,6 +73,68 @@ class Listener:
     on_forecast: Callable[[str], None] | None = None
 
 
+class ChunkEvaluator(ABC):
+    """Has what it plans trained by a trainer, chunk by chunk.
+
+    seeds_by_generation: as `plan_generation` has it.
+    """
+
+    seeds_by_generation = False
+
+    def __init__(
+        self,
+        space: Space,
+        budget: Budget,
+        seed: int,
+        trainer: Trainer,
+        executor: Executor,
+        listener: Listener,
+        folder: Path | None = None,
+    ) -> None:
+        """executor: where chunks train. folder: where trials may keep files."""
+        self.space, self.budget, self.seed = space, budget, seed
+        self._trainer, self._executor, self._listener = trainer, executor, listener
+        self._folder = None if folder is None else folder.absolute()
+        self._trainings = Trainings()
+
+    def plan(self, proposal: Proposal, history: History) -> Generation:
+        """Return the proposal with constraints repaired, settings, seeds and chunks."""
+        return plan_generation(
+            self.space,
+            self.budget,
+            self.seed,
+            proposal,
+            history,
+            self._impossible,
+            self._chunks,
+            self._trainings,
+            self.seeds_by_generation,
+        )
+
+    def evaluate(
+        self, generation: Generation, history: History, stop: Callable[[], bool]
+    ) -> Iterator[Event]:
+        """Yield an outcome for each unfinished candidate, and a new plan where one is needed."""
+        return evaluate_chunks(
+            generation,
+            history,
+            self.budget,
+            stop,
+            self._trainer,
+            self._executor,
+            self._listener,
+            self._folder,
+        )
+
+    def _impossible(self, settings: Settings) -> Mapping[str, float]:
+        """Return what settings that meet all constraints violate nevertheless."""
+        return {}
+
+    @abstractmethod
+    def _chunks(self, trained: Sequence[Candidate]) -> Chunks:
+        """Return the trials that share a job, of those that are trained."""
+
+
 def plan_generation(
     space: Space,
     budget: Budget,
@@ -86,8 +150,8 @@ def plan_generation(
 
     impossible: what settings that meet all constraints violate nevertheless. chunks: the trials,
     of those that are trained, that share a job. trainings: the evaluator's, of whatever history
-    it saw before. seeds_by_generation: whether the particles of a
-    generation have the same seeds, new in each, rather than the k-th training of settings seed k.
+    it saw before. seeds_by_generation: whether the particles of a generation have the same seeds,
+    new in each, rather than the k-th training of settings seed k.
     """
     number, before, now = len(history), trainings.of(history), Counter[Identity]()
     seeded = cache(partial(training_seed, seed))  # most are the first of their settings
@@ -146,6 +210,7 @@ def evaluate_chunks(
     before = (*(trial.outcome for trial in history.trials), *known.values())
     record = min((record_of(outcome, objective) for outcome in before), default=NO_RECORD)
     places: dict[Job, int] = {}  # of those that train now
+    began_s: dict[Job, float] = {}
 
     def take() -> Job | None:
         if not waiting or stop():
@@ -155,7 +220,7 @@ def evaluate_chunks(
         work = sum(trainer.work(candidate) for candidate in candidates)
         earlier = {rung: Earlier.of(losses, len(chunk)) for rung, losses in past.items()}
         job = Job(generation.number, candidates, earlier, record, folder, work)
-        places[job] = plan.index(chunk)
+        places[job], began_s[job] = plan.index(chunk), time.monotonic()
         return job
 
     def hear(job: Job, said: Said) -> None:
@@ -169,6 +234,7 @@ def evaluate_chunks(
     for job, answer in executor.run(take, hear):
         chunk = tuple(candidate.trial for candidate in job.candidates)
         hear(job, Step(0, 0))
+        took_s = time.monotonic() - began_s.pop(job)
         del places[job]
         if isinstance(answer, TooMuch):
             half, place = len(chunk) // 2, plan.index(chunk)
@@ -181,7 +247,8 @@ def evaluate_chunks(
                 (c, answer.told(trainer.room(c)), trainer.costs(c.settings))
                 for c in job.candidates
             ]
-            answer = Trained([failed(*one) for one in each])
+            seconds = took_s / len(chunk)  # all its tries together
+            answer = Trained([replace(failed(*one), seconds=seconds) for one in each])
         if answer.best is not None:
             outcome = answer.outcomes[answer.best]
             if record_of(outcome, objective) < record:

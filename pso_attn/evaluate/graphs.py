@@ -6,11 +6,15 @@ told its number, so it reads it from a tensor on the device, which it raises by 
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from pso_attn.errors import PsoAttnError
+from pso_attn.evaluate.device import is_out_of_memory
 
 Step = int | Tensor  # from 0; a tensor is int64 (1,) and lies on the device
 
@@ -39,6 +43,7 @@ class StepGraph:
     """Trains step by step on a CUDA device: the first steps as they are, then from the record.
 
     A step that cannot be recorded is trained as it is to the end; a warning says why, once.
+    can_record: False once another reason than memory was in the way, as it is of later layouts.
     """
 
     def __init__(self, first: int, device: torch.device) -> None:
@@ -47,7 +52,7 @@ class StepGraph:
         with torch.cuda.device(device):
             self._index = torch.tensor([first], device=device)
             self._stream, self._pool = _shared(device)
-        self._warm, self._refused = 0, False
+        self._warm, self._refused, self.can_record = 0, False, True
         self._graph: torch.cuda.CUDAGraph | None = None
 
     def advance(self, train: Callable[[Step], None]) -> None:
@@ -68,9 +73,11 @@ class StepGraph:
         """Train one step on a stream of its own, as recording wants it; record after the last."""
         here = torch.cuda.current_stream()
         self._stream.wait_stream(here)
-        with torch.cuda.stream(self._stream):
-            self._step(train)
-        here.wait_stream(self._stream)
+        try:
+            with torch.cuda.stream(self._stream):
+                self._step(train)
+        finally:  # what a step that raised has begun may still use memory that is freed here
+            here.wait_stream(self._stream)
         self._warm += 1
         if self._warm == WARM_UP:
             self._record(train, here)
@@ -84,10 +91,12 @@ class StepGraph:
         try:
             with torch.cuda.graph(graph, self._pool, self._stream):  # computes nothing
                 self._step(train)
-        except RuntimeError as error:  # whatever an operation of anybody's raises meanwhile
+        except (PsoAttnError, RuntimeError) as error:  # whatever an operation of anybody's raises
             torch.cuda.set_stream(here)  # torch leaves its own where ending the record fails
-            self._refused = True
-            _warn(str(error.__context__ or error).partition("\n")[0])
+            _end_record(self._pool)
+            reason = error.__context__ or error
+            self._refused, self.can_record = True, is_out_of_memory(reason)
+            _warn(str(reason).partition("\n")[0])
         else:
             self._graph = graph
 
@@ -96,9 +105,24 @@ class StepGraph:
 def _shared(device: torch.device) -> tuple[torch.cuda.Stream, Any]:
     """Return the stream and the memory of all records on a device.
 
-    No replay needs what another has left there, and a record that fails never gives its own back.
+    No replay needs what another has left there, and a record that fails may give nothing back.
     """
     return torch.cuda.Stream(device), torch.cuda.graph_pool_handle()
+
+
+def _end_record(pool: Any) -> None:
+    """End a record that failed, so that others can begin.
+
+    PyTorch does so since 2.13. Before, such a record keeps the memory, and who shares it is
+    refused: there it is given back, and others get new.
+    """
+    names = "_cuda_endAllocateToPool", "_cuda_endAllocateCurrentStreamToPool"  # the second to 2.7
+    end = next(getattr(torch._C, name) for name in names if hasattr(torch._C, name))
+    device = torch.cuda.current_device()
+    with suppress(RuntimeError):  # there is nothing to end
+        end(device, pool)
+        _shared.cache_clear()
+        torch._C._cuda_releasePool(device, pool)
 
 
 @cache

@@ -9,6 +9,7 @@ from typing import Protocol, Self
 
 import torch
 
+from pso_attn.evaluate.device import check_usable
 from pso_attn.evaluate.rungs import Earlier
 from pso_attn.types import Array, Candidate, Objective, Outcome, Settings, State
 
@@ -127,6 +128,7 @@ def attempt(trainer: Trainer, job: Job, hear: Hear) -> Trained | TooMuch:
     """Return what a trainer makes of a chunk, where its failures are described too.
 
     Weights come in the host's memory: who hears of them may have no such device.
+    Raises DeviceError where an error has cost this process its GPU, whoever made it.
     """
     began_s = time.perf_counter()
     try:
@@ -134,6 +136,7 @@ def attempt(trainer: Trainer, job: Job, hear: Hear) -> Trained | TooMuch:
         weights = {name: tensor.cpu() for name, tensor in trained.weights.items()}
         return replace(trained, weights=weights)
     except Exception as error:
+        check_usable(error)
         if not trainer.asks_for_less(error):
             raise
         if len(job.candidates) > 1:  # a fresh attempt on two halves; nothing was recorded yet

@@ -1,39 +1,27 @@
 """Modules of a user's own as an evaluator: our trainer, their model."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
 from pso_attn.errors import ConfigurationError
 from pso_attn.evaluate.executors.executor import Executor
 from pso_attn.evaluate.executors.local import LocalExecutor
-from pso_attn.evaluate.generations import (
-    BestSink,
-    Chunks,
-    Listener,
-    Progress,
-    evaluate_chunks,
-    plan_generation,
-)
+from pso_attn.evaluate.generations import BestSink, ChunkEvaluator, Chunks, Listener, Progress
 from pso_attn.evaluate.module_trainer import ModuleTrainer
 from pso_attn.evaluate.own_factory import OwnFactory
-from pso_attn.evaluate.packing import shared_out
-from pso_attn.evaluate.trainings import Trainings
+from pso_attn.evaluate.packing import by_memory, shared_out
 from pso_attn.space import Space
-from pso_attn.types import (
-    Budget,
-    Candidate,
-    Event,
-    Generation,
-    History,
-    Objective,
-    Proposal,
-    Settings,
-)
+from pso_attn.types import Budget, Candidate, Objective, Settings
 
 
-class ModuleEvaluator:
-    """Has the modules trained that a user's factory makes of each particle's settings."""
+class ModuleEvaluator(ChunkEvaluator):
+    """Has the modules trained that a user's factory makes of each particle's settings.
+
+    A chunk in which a module raises is halved until that one is alone, as one too large is.
+    """
+
+    _trainer: ModuleTrainer
 
     def __init__(
         self,
@@ -49,35 +37,11 @@ class ModuleEvaluator:
         executor: Executor | None = None,
     ) -> None:
         """on_progress, on_best, on_forecast, executor: as `SwarmEvaluator` has them."""
-        self.space, self.factory, self.budget, self.seed = space, factory, budget, seed
-        self._trainer = ModuleTrainer(factory, objectives[0], budget, device)
-        self._executor = executor or LocalExecutor(self._trainer, device)
-        self._listener = Listener(on_progress, on_best, on_forecast)
-        self._trainings = Trainings()
-
-    def plan(self, proposal: Proposal, history: History) -> Generation:
-        """Return the proposal with constraints repaired, settings, seeds and chunks."""
-        return plan_generation(
-            self.space,
-            self.budget,
-            self.seed,
-            proposal,
-            history,
-            self._impossible,
-            self._chunks,
-            self._trainings,
-        )
-
-    def evaluate(
-        self, generation: Generation, history: History, stop: Callable[[], bool]
-    ) -> Iterator[Event]:
-        """Yield an outcome for each unfinished candidate, and a new plan where one is needed.
-
-        A chunk in which a module raises is halved until that one is alone, as one too large is.
-        """
-        return evaluate_chunks(
-            generation, history, self.budget, stop, self._trainer, self._executor, self._listener
-        )
+        trainer = ModuleTrainer(factory, objectives[0], budget, device)
+        executor = executor or LocalExecutor(trainer, device)
+        listener = Listener(on_progress, on_best, on_forecast)
+        super().__init__(space, budget, seed, trainer, executor, listener)
+        self.factory = factory
 
     def _impossible(self, settings: Settings) -> Mapping[str, float]:
         """Return a violation that says why there is no module of these settings, or none."""
@@ -93,14 +57,8 @@ class ModuleEvaluator:
         As many chunks as there are workers, if there are as many trials; larger ones for quicker
         workers.
         """
-        limit, room, chunks = self._executor.limit_bytes, 0, list[list[int]]()
-        for index, candidate in enumerate(trained):
-            needed = self.factory.cost(candidate.settings)["memory_bytes"] * len(candidate.seeds)
-            if needed > room:
-                chunks.append([])
-                room = limit
-            room -= needed
-            chunks[-1].append(index)
+        needed_bytes = [self._trainer.needed_bytes(candidate) for candidate in trained]
+        chunks = by_memory(needed_bytes, self._executor.limit_bytes)
         weights = [self._trainer.work(candidate) for candidate in trained]
         shared = shared_out(chunks, weights, self._executor.speeds)
         return tuple(tuple(trained[index].trial for index in chunk) for chunk in shared)

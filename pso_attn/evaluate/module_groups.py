@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from pso_attn.evaluate.device import is_out_of_memory
 from pso_attn.evaluate.module_stack import ModuleStack
-from pso_attn.evaluate.own_code import own_code
+from pso_attn.evaluate.own_code import host_generators, own_code
 from pso_attn.evaluate.own_factory import names_of
 from pso_attn.evaluate.precision import products_in
 from pso_attn.seeding import training_seed
@@ -71,9 +71,12 @@ def _refusal(
         return None
     data = Split(train.inputs[:SCORED], train.targets[:SCORED])
     try:
-        together = _step(make(copy.deepcopy(list(modules)), row), data)
+        stack = make(copy.deepcopy(list(modules)), row)
+        together, is_drawn_once = _step(stack, data)
+        if is_drawn_once and len(set(stack.seeds)) > 1:
+            return "it draws from Python's or NumPy's generator, and the trainings' seeds differ"
         for index in sorted({0, len(row) // 2, len(row) - 1}):
-            alone = _step(make([copy.deepcopy(modules[index])], [row[index]]), data)
+            alone, _ = _step(make([copy.deepcopy(modules[index])], [row[index]]), data)
             pairs = zip(together, alone, strict=True)
             if not all(_near(mine[index], its[0]) for mine, its in pairs):
                 return "in a batch it gives other results than by itself"
@@ -85,9 +88,10 @@ def _refusal(
     return None
 
 
-def _step(stack: ModuleStack, data: Split) -> list[Tensor]:
+def _step(stack: ModuleStack, data: Split) -> tuple[list[Tensor], bool]:
     """Return the first step's losses, gradients and buffers, and the scores before it, in rows.
 
+    Beside them whether it drew from a generator that is no tensor's, so once for the whole batch.
     All in float32, whatever trains them: else a batch would round otherwise than each by itself.
     """
     scores = stack.score(data)
@@ -98,14 +102,17 @@ def _step(stack: ModuleStack, data: Split) -> list[Tensor]:
         own_code(training_seed(stack.seeds[0], 0), device),
         products_in(stack.precision, device),
     ):
+        before = host_generators()
         losses = stack.losses(0)
         stack.differentiate(losses.sum())
-    return [
+        is_drawn_once = host_generators() != before
+    results = [
         losses.detach(),
         stack.gradients,
         torch.tensor([list(score.values()) for score in scores]),
         *(held[None] if stack.is_alone else held for held in stack.held.values()),
     ]
+    return results, is_drawn_once
 
 
 def _near(one: Tensor, other: Tensor) -> bool:

@@ -6,9 +6,7 @@ from typing import Any
 
 import torch
 
-from pso_attn.errors import ConfigurationError
 from pso_attn.evaluate.module_training import ModuleMember, ModuleTraining
-from pso_attn.evaluate.own_code import is_of_own_code, why
 from pso_attn.evaluate.own_factory import OwnFactory
 from pso_attn.evaluate.rehearsal import STEPS, told, whole_seconds
 from pso_attn.evaluate.swarm_runs import Scored
@@ -27,34 +25,10 @@ def train_modules(
 ) -> list[Scored]:
     """Return the result of each (settings, seed) pair at full length, as `train_swarm` does.
 
-    Where one raises, all are trained by themselves, and that one's result is why.
+    Raises what a module raises.
     """
-    members = [ModuleMember.of(s, seed) for s, seed in zip(settings, seeds, strict=True)]
-    try:
-        return _trained(factory, members, steps, device, split, report)
-    except Exception as error:
-        if not is_of_own_code(error):
-            raise
-        if len(members) == 1:
-            known = isinstance(error, ConfigurationError)
-            said = str(error) if known else why(f"{factory.name}'s module", error)
-            return [Scored(None, said, 0.0)]
-    return [
-        scored
-        for s, seed in zip(settings, seeds, strict=True)
-        for scored in train_modules(factory, [s], [seed], steps, device, split, report)
-    ]
-
-
-def _trained(
-    factory: OwnFactory,
-    members: Sequence[ModuleMember],
-    steps: int,
-    device: torch.device,
-    split: str,
-    report: Callable[[int, int], None] | None,
-) -> list[Scored]:
     start = time.perf_counter()
+    members = [ModuleMember.of(s, seed) for s, seed in zip(settings, seeds, strict=True)]
     training = ModuleTraining(factory, members, steps, device)
     for until in sorted({max(1, steps * part // 20) for part in range(1, 21)}):
         training.advance(until)

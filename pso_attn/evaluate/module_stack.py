@@ -14,11 +14,12 @@ from torch.func import functional_call, vmap
 
 from pso_attn.evaluate.optimiser import Recipe, SwarmAdamW
 from pso_attn.evaluate.order import DataOrder
-from pso_attn.evaluate.own_code import draw_from, own_code
+from pso_attn.evaluate.own_code import draw_from, own_code, task_loss
 from pso_attn.evaluate.own_factory import OwnFactory, names_of, state_of
 from pso_attn.evaluate.precision import autocast, check_precision, products_in
-from pso_attn.evaluate.scoring import scores_of
+from pso_attn.evaluate.scoring import by_particle, scores_of
 from pso_attn.evaluate.smoothing import Smoothing
+from pso_attn.evaluate.training import first_bad_steps
 from pso_attn.models.storage import gathered
 from pso_attn.seeding import training_seed
 from pso_attn.tasks.task import Split
@@ -102,7 +103,7 @@ class ModuleStack:
         with autocast(self.precision, self.weights.device):
             logits = self.forward(inputs)
         logits = logits.to(self.weights.dtype)
-        return self._smooth(self.factory.task.loss(logits, targets), logits)
+        return self._smooth(task_loss(self.factory.task, logits, targets), logits)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return logits (N, B, …) for inputs (N or 1, B, …).
@@ -133,14 +134,11 @@ class ModuleStack:
         device, dtype = self.weights.device, self.weights.dtype
         with own_code(self.seeds[0], device), products_in("float32", device):
             scores = scores_of(self.forward, self.factory.task, data, dtype)
-        rows = torch.stack([value.double() for value in scores.values()]).T.tolist()
-        return [dict(zip(scores, row, strict=True)) for row in rows]
+        return by_particle(scores)
 
     def first_bad_steps(self) -> list[int | None]:
         """Return for each row the first step, from 1, whose training loss was not finite."""
-        bad = ~self._losses[: self.step].isfinite()
-        first = torch.where(bad.any(0), bad.int().argmax(0) + 1, 0).tolist()
-        return [step or None for step in first]
+        return first_bad_steps(self._losses[: self.step])
 
     @property
     def state(self) -> dict[str, Tensor]:

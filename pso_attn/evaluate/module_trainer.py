@@ -5,9 +5,9 @@ import time
 import torch
 
 from pso_attn.errors import ConfigurationError
-from pso_attn.evaluate.chunk import run_chunk
+from pso_attn.evaluate.chunk import run_chunk, trained
 from pso_attn.evaluate.device import is_out_of_memory
-from pso_attn.evaluate.jobs import Hear, Job, Step, Trained, failed, record_index
+from pso_attn.evaluate.jobs import Hear, Job, Step, Trained, failed
 from pso_attn.evaluate.module_training import ModuleMember, ModuleTraining
 from pso_attn.evaluate.own_code import is_of_own_code, why
 from pso_attn.evaluate.own_factory import OwnFactory
@@ -32,7 +32,7 @@ class ModuleTrainer:
 
     def train(self, job: Job, hear: Hear) -> Trained:
         """Return what became of a chunk; raises what a module raises."""
-        start = time.perf_counter()
+        start_s = time.perf_counter()
         members = [ModuleMember.of(c.settings, seed) for c in job.candidates for seed in c.seeds]
         training = ModuleTraining(self.factory, members, self.budget.steps, self.device)
         hear(str(training))
@@ -44,13 +44,7 @@ class ModuleTrainer:
             job.earlier,
             lambda *how_far: hear(Step(*how_far)),
         )
-        seconds = (time.perf_counter() - start) / len(results)
-        outcomes = [
-            result.outcome(c, self.costs(c.settings), self.objective, self.budget, seconds)
-            for c, result in zip(job.candidates, results, strict=True)
-        ]
-        best = record_index(outcomes, self.objective, job.record)
-        return Trained(outcomes, best, {} if best is None else results[best].weights)
+        return trained(job, results, self.costs, self.objective, self.budget, start_s)
 
     def asks_for_less(self, error: Exception) -> bool:
         """Tell whether a module raised, or memory ran out: it is looked for in halves."""
@@ -72,8 +66,11 @@ class ModuleTrainer:
 
     def room(self, candidate: Candidate) -> str:
         """Return what all of a candidate's trainings take of memory."""
-        needed = self.costs(candidate.settings)["memory_bytes"] * len(candidate.seeds)
-        return f"about {needed / 2**20:.0f} MiB"
+        return f"about {self.needed_bytes(candidate) / 2**20:.0f} MiB"
+
+    def needed_bytes(self, candidate: Candidate) -> int:
+        """Return about how much memory all of a candidate's trainings need."""
+        return self.costs(candidate.settings)["memory_bytes"] * len(candidate.seeds)
 
     def work(self, candidate: Candidate) -> float:
         """Return the operations of one input in all of a candidate's trainings."""

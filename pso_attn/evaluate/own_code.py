@@ -12,8 +12,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from pso_attn.errors import ConfigurationError, PsoAttnError
+from pso_attn.errors import ConfigurationError, PsoAttnError, is_interrupt
+from pso_attn.evaluate.device import is_out_of_memory
+from pso_attn.tasks.task import Task
 
 LONGEST = 300  # characters of somebody's message that are kept
 
@@ -43,11 +46,52 @@ def draw_from(seed: int) -> None:
     np.random.seed(seed)  # noqa: NPY002 - for code that draws from the global generator
 
 
+def host_generators() -> tuple[Any, ...]:
+    """Return where Python's and NumPy's global generators stand, to be compared."""
+    drawn: Any = np.random.get_state()  # noqa: NPY002 - what somebody's code draws from
+    name, keys, *rest = drawn
+    return random.getstate(), name, keys.tobytes(), *rest
+
+
 @contextlib.contextmanager
 def own_code(seed: int, device: torch.device) -> Iterator[None]:
-    """Run a user's code on its seed; what it prints goes to stderr, for stdout holds results."""
+    """Run a user's code on its seed; what it prints goes to stderr, for stdout holds results.
+
+    An interrupt is raised as that, and not as the failure that it is made into on its way.
+    """
     with random_numbers(seed, device), contextlib.redirect_stdout(sys.stderr):
+        try:
+            yield
+        except Exception as error:
+            if is_interrupt(error):
+                raise KeyboardInterrupt from error
+            raise
+
+
+@contextlib.contextmanager
+def in_one_sentence(name: str) -> Iterator[None]:
+    """Say in one sentence, as OwnCodeError, what the code of that name raises within the block.
+
+    What is raised on purpose, what memory did not hold and an interrupt are raised as they are.
+    """
+    try:
         yield
+    except (Exception, SystemExit) as error:  # a user's code may raise anything
+        if isinstance(error, PsoAttnError) or is_out_of_memory(error) or is_interrupt(error):
+            raise
+        raise OwnCodeError(why(name, error)) from error
+
+
+def task_loss(task: Task, logits: Tensor, targets: Tensor) -> Tensor:
+    """Return what `Task.loss` gives; OwnCodeError where a task of a user's own raises."""
+    with _asked(task):
+        return task.loss(logits, targets)
+
+
+def task_score(task: Task, logits: Tensor, targets: Tensor) -> dict[str, Tensor]:
+    """Return what `Task.score` gives; OwnCodeError where a task of a user's own raises."""
+    with _asked(task):
+        return task.score(logits, targets)
 
 
 def is_of_own_code(error: Exception) -> bool:
@@ -72,11 +116,19 @@ def why(name: str, error: BaseException) -> str:
 
 def read_number(value: Any) -> float | None:
     """Return a number as a float, a tensor or array of one element as well; None for no number."""
-    if isinstance(value, torch.Tensor | np.ndarray | np.generic):
-        size = value.numel() if isinstance(value, torch.Tensor) else value.size
+    if isinstance(value, Tensor | np.ndarray | np.generic):
+        size = value.numel() if isinstance(value, Tensor) else value.size
         value = value.item() if size == 1 else None
     is_number = isinstance(value, Real) and not isinstance(value, bool)
     return float(value) if is_number else None
+
+
+def _asked(task: Task) -> contextlib.AbstractContextManager[None]:
+    """Return a block to ask a task in; one of this package's raises what nobody foresaw."""
+    kind = type(task)
+    is_ours = kind.__module__.partition(".")[0] == __name__.partition(".")[0]
+    name = getattr(task, "name", kind.__name__)
+    return contextlib.nullcontext() if is_ours else in_one_sentence(f"task {name}")
 
 
 def _is_ours(filename: str) -> bool:

@@ -4,9 +4,9 @@ Before anything trains, each module is looked at: whether it can be made, what i
 examples, and what that costs. What is wrong is one sentence.
 """
 
-import contextlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -15,17 +15,16 @@ from torch.nn.parameter import UninitializedParameter
 from torch.utils.flop_counter import FlopCounterMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from pso_attn.errors import ConfigurationError, PsoAttnError
-from pso_attn.evaluate.device import is_out_of_memory
+from pso_attn.errors import ConfigurationError
 from pso_attn.evaluate.optimiser import KNOBS, check_batch, read_recipe
-from pso_attn.evaluate.own_code import OwnCodeError, own_code, why
+from pso_attn.evaluate.own_code import in_one_sentence, own_code, why
 from pso_attn.evaluate.smoothing import check_smoothing
+from pso_attn.models.footprint import BYTES, HELD
 from pso_attn.tasks.task import Task
 from pso_attn.types import Settings
 
 _CHANGES_NO_MODULE = {knob.name for knob in KNOBS} - {"batch_size"}  # which changes its memory
 LOOKED_AT = 2  # examples; one alone has no variance for a batch norm
-BYTES = 4  # float32
 _RETURNED = WeakTensorKeyDictionary()  # trained parameters, as long as they live
 
 
@@ -74,21 +73,12 @@ class OwnFactory:
         _RETURNED.update((p, True) for p in trained)
         return module
 
-    @contextlib.contextmanager
-    def running(self) -> Iterator[None]:
-        """Say in one sentence, as OwnCodeError, what a module raises within the block.
-
-        What is raised on purpose, and what memory did not hold, is raised as it is.
-        """
-        try:
-            yield
-        except (Exception, SystemExit) as error:  # a user's module may raise anything
-            if isinstance(error, PsoAttnError) or is_out_of_memory(error):
-                raise
-            raise OwnCodeError(why(f"{self.name}'s module", error)) from error
+    def running(self) -> AbstractContextManager[None]:
+        """Return a block in which what a module raises is said in one sentence."""
+        return in_one_sentence(f"{self.name}'s module")
 
     def cost(self, settings: Settings) -> dict[str, int]:
-        """Return `parameters`, `flops` and `memory_bytes`, as `models.transformer_cost` does.
+        """Return `parameters`, `flops` and `memory_bytes`, as `models.model_cost` does.
 
         flops: as PyTorch counts them of the forward pass, and twice as many for the backward.
         memory_bytes: weights, gradients, two moments, and what autograd keeps for a batch.
@@ -158,7 +148,7 @@ class OwnFactory:
         return {
             "parameters": parameters,
             "flops": 3 * counter.get_total_flops() // len(inputs),
-            "memory_bytes": BYTES * 4 * parameters + activations,
+            "memory_bytes": HELD * BYTES * parameters + activations,
         }
 
 

@@ -10,10 +10,11 @@ from typing import Any
 
 import torch
 
+from pso_attn.evaluate.device import check_usable
 from pso_attn.evaluate.jobs import Hear, Job, Step, Trained, failed
 from pso_attn.evaluate.own_answers import mean_metrics, read_answer
 from pso_attn.evaluate.own_code import OwnCodeError, is_of_own_code, own_code, why
-from pso_attn.evaluate.own_trial import Ladder, OwnTrial, curve_of
+from pso_attn.evaluate.own_trial import Ladder, OwnTrial, Run, curve_of
 from pso_attn.types import Budget, Candidate, Objective, Outcome, Settings, State
 
 
@@ -91,7 +92,15 @@ class ObjectiveTrainer:
                     for row, seed in batch
                 ]
                 settings = [candidates[row].settings for row, _ in batch]
-                for (row, _), answer in zip(batch, self.function(settings, trials), strict=True):
+                try:
+                    given = self.function(settings, trials)
+                except Exception as error:
+                    check_usable(error)
+                    if len(candidates) > 1 or not self.asks_for_less(error):
+                        raise  # halves are tried, until what fails is alone
+                    seconds = time.perf_counter() - start
+                    return Trained([self._failed(candidates[0], ladder.runs, error, seconds)])
+                for (row, _), answer in zip(batch, given, strict=True):
                     answers[row].append(answer)
                 hear(Step(self.budget.steps, len(candidates)))
         seconds = (time.perf_counter() - start) / len(candidates)
@@ -134,7 +143,7 @@ class ObjectiveTrainer:
             try:
                 read = [read_answer(one, objective, self.function.name) for one in answers]
             except OwnCodeError as error:
-                return replace(failed(candidate, str(error)), seconds=seconds)
+                return self._failed(candidate, runs, error, seconds)
             metrics, state, step = mean_metrics(read), State.COMPLETE, steps
             curve = {**curve, steps: metrics[objective]}
         return Outcome(
@@ -146,6 +155,15 @@ class ObjectiveTrainer:
             seconds=seconds,
             fidelity=step / steps,
         )
+
+    def _failed(
+        self, candidate: Candidate, runs: Sequence[Run], error: Exception, seconds: float
+    ) -> Outcome:
+        """Return the outcome of a candidate that failed: what its trainings reported is kept."""
+        curve = curve_of(runs)
+        reached = max(curve, default=0) / self.budget.steps
+        nothing = self.failed(candidate, error)
+        return replace(nothing, curve=curve, seconds=seconds, fidelity=reached)
 
     @staticmethod
     def _has_left(ladder: Ladder, row: int) -> bool:

@@ -26,19 +26,20 @@ def pack(
     steps: int,
     device: torch.device,
     limit_bytes: int | None = None,
+    split: str = "validation",
 ) -> list[list[int]]:
     """Return chunks of indices into `candidates`, in their order; all seeds stay together.
 
     Memory is estimated; where it may be short, the largest training of a bucket that is within the
     limit is probed, and the estimates of all are scaled by what it took. steps: of each training.
     limit_bytes: of one chunk, by default the device's share. A candidate that alone is above the
-    limit gets a chunk of its own.
+    limit gets a chunk of its own. split: that they are scored on, whose answers are held.
     """
     limit = memory_budget_bytes(device) if limit_bytes is None else limit_bytes
     buckets: dict[tuple[int | str, ...], list[int]] = {}
     for index, members in enumerate(candidates):
         buckets.setdefault(members[0].bucket, []).append(index)
-    examples = len(task.validation)
+    examples = len(getattr(task, split))
     chunks: list[list[int]] = []
     for bucket in buckets.values():
         trainings = [member for index in bucket for member in candidates[index]]
@@ -56,6 +57,21 @@ def pack(
             together = joined
             chunks[-1].append(index)
     return chunks
+
+
+def by_memory(needed_bytes: Sequence[int], limit_bytes: int) -> list[list[int]]:
+    """Return indices in their order, in runs that need no more than the limit each.
+
+    What alone needs more gets a run of its own.
+    """
+    room, runs = 0, list[list[int]]()
+    for index, needed in enumerate(needed_bytes):
+        if needed > room:
+            runs.append([])
+            room = limit_bytes
+        room -= needed
+        runs[-1].append(index)
+    return runs
 
 
 def shared_out(

@@ -1,9 +1,10 @@
 """How a chunk is cut: predicted from a short calibration, which each machine keeps.
 
 The calibration trains the chunk in several cuts, and some of its trainings alone as plain modules,
-for a few steps. Beyond the first of them it takes a twentieth of what the chunk will take. Helpers
-are tried where threads lose so much to each other that starting helpers pays. Others may use the
-cores meanwhile: the first processes to need a calibration each take it, and the quickest counts.
+for a few steps. Beyond the first of them it takes a twentieth of what such chunks will take.
+Helpers are tried where threads lose so much to each other that starting helpers pays. Others may
+use the cores meanwhile: the first processes to need a calibration each take it, and the quickest
+counts.
 """
 
 import json
@@ -31,7 +32,7 @@ TIMED_S, MOST_STEPS = 0.01, 5  # of a timing on several threads, each of which i
 CALIBRATED = WARM_UP + 1 + TIMINGS * MOST_STEPS  # steps that a training is begun for
 LEAST, MOST, ALONE = 3, 8, "alone"  # how many trainings are timed alone; their key in the cache
 ENOUGH, LOOKS = 3, "looks"  # processes that take a calibration; their number's key in the cache
-SHARE = 0.05  # of a chunk's whole time that its calibration may take, but for what decides most
+SHARE = 0.05  # of the chunks' whole time that a calibration may take, but for what decides most
 START_S = 2.0  # that helpers take to start, nearly all of it to load PyTorch
 WORTHWHILE_STEPS = 50  # shorter trainings are cut by cores alone
 CACHE = "pso-attn/calibration.json"
@@ -106,13 +107,15 @@ class Planner:
         if steps < WORTHWHILE_STEPS:
             return Forecast(count, Cut(threads, threads), 0.0, 0.0)
         key = _signature(members, self._task, threads)
-        known, needed = self._of(key), {ALONE, str(_cuts(count, threads)[0])}
+        cuts, known = _cuts(count, threads), self._of(key)
+        leaves_time = SHARE * steps * times > (1 + TIMINGS) * len(cuts)  # to try every one
+        needed = {ALONE, *map(str, cuts if leaves_time else cuts[:1])}
         is_enough = known.get(LOOKS, 0) >= ENOUGH and needed <= known.keys()
         takes = key not in self._taken and not is_enough
         if takes:
-            known = self._note(key, self._measured(members, steps, threads), looks=1)
+            known = self._note(key, self._measured(members, steps * times, threads), looks=1)
             self._taken.add(key)
-        cuts, apart = _cuts(count, threads), Cut(threads, threads, apart=True)
+        apart = Cut(threads, threads, apart=True)
         if self._is_worth_helpers(known, cuts, apart, steps * times):
             with suppress(HelperLost):
                 if takes or str(apart) not in known:
@@ -186,12 +189,16 @@ class Planner:
         return _quickest_step(training, device, TIMED_S if cut.threads > 1 else 0.0)
 
     def _alone_seconds(self, members: Sequence[Member], within_s: float) -> float:
-        """Return the mean of as many as can be timed in so long."""
+        """Return the mean of as many as can be timed in so long.
+
+        Plain modules draw from torch's generator, which is left as it was.
+        """
 
         def each(timed: Sequence[Member]) -> list[float]:
             task, device = self._task, self._device
             trainings = (AloneTraining(task, member, CALIBRATED, device) for member in timed)
-            return [_quickest_step(training, device, 0.0) for training in trainings]
+            with torch.random.fork_rng([]):
+                return [_quickest_step(training, device, 0.0) for training in trainings]
 
         began = time.perf_counter()
         times = each(sample(members, LEAST))
@@ -287,7 +294,7 @@ def _read(file: Path | None) -> Known:
         read = json.loads(file.read_text(encoding="utf-8"))
         return {
             str(machine): {
-                str(key): {str(size): float(seconds) for size, seconds in times.items()}
+                str(key): {str(size): s for size, s in times.items() if 0 < float(s) < inf}
                 for key, times in known.items()
                 if len(times) > 1
             }
@@ -304,5 +311,8 @@ def _write(file: Path | None, known: Known) -> None:
     with suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
         draft = file.with_name(f"{file.name}.{os.getpid()}")
-        draft.write_text(json.dumps(known, indent=1), encoding="utf-8")
-        draft.replace(file)
+        try:
+            draft.write_text(json.dumps(known, indent=1), encoding="utf-8")
+            draft.replace(file)
+        finally:
+            draft.unlink(missing_ok=True)

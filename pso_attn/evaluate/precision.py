@@ -1,7 +1,8 @@
 """In which numbers a training step computes; weights, moments, losses and scores are float32."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from functools import partial
 from typing import Any
 
 import torch
@@ -23,14 +24,13 @@ KNOBS = (
     ),
 )
 
-# what says how float32 products round: since torch 2.9 each kind of product has its own
+# what says how float32 products round: since torch 2.9 each kind of product has its own switch,
+# which older ones set as well; torch.compile asks both, and refuses a mix
 _NEWER = "fp32_precision"
+_MATMUL = torch.backends.cuda.matmul
 _CUDNN: Any = torch.backends.cudnn
-_SWITCHES: list[tuple[Any, str]] = [(_CUDNN, "allow_tf32")]
-if hasattr(torch.backends.cuda.matmul, _NEWER):
-    _SWITCHES += [(kind, _NEWER) for kind in (torch.backends.cuda.matmul, _CUDNN.conv, _CUDNN.rnn)]
-else:
-    _SWITCHES += [(torch.backends.cuda.matmul, "allow_tf32")]
+_ON_A_CPU: Any = torch.backends.mkldnn
+_KINDS: list[Any] = [_MATMUL, _CUDNN.conv, _CUDNN.rnn] if hasattr(_MATMUL, _NEWER) else []
 
 
 def check_precision(precision: str, device: torch.device) -> None:
@@ -55,23 +55,31 @@ def products_in(precision: str, device: torch.device) -> Iterator[None]:
         yield
         return
     before, is_asked = _rounding(), precision == "tf32"
-    newer = "tf32" if is_asked else "ieee"
-    for owner, name in _SWITCHES:
-        setattr(owner, name, newer if name == _NEWER else is_asked)
+    torch.set_float32_matmul_precision("high" if is_asked else "highest")
+    _CUDNN.allow_tf32 = is_asked
+    for kind in _KINDS:
+        setattr(kind, _NEWER, "tf32" if is_asked else "ieee")
     try:
         yield
     finally:
-        for owner, name, value in before:
-            setattr(owner, name, value)
+        for put_back in before:
+            put_back()
 
 
-def _rounding() -> list[tuple[Any, str, Any]]:
-    """Return the switches with their values, but for what newer ones have made unreadable."""
-    known = []
-    for owner, name in _SWITCHES:
+def _rounding() -> list[Callable[[], object]]:
+    """Return what puts the switches back, older ones first, and what these set beside the newer.
+
+    Where newer ones have made an older one unreadable, that of products is as PyTorch begins.
+    """
+    products = "highest"
+    with suppress(RuntimeError):
+        products = torch.get_float32_matmul_precision()
+    found: list[Callable[[], object]] = [partial(torch.set_float32_matmul_precision, products)]
+    newer = [*_KINDS, _ON_A_CPU.matmul] if _KINDS else []
+    for owner, name in [(_CUDNN, "allow_tf32"), *((kind, _NEWER) for kind in newer)]:
         with suppress(RuntimeError):
-            known.append((owner, name, getattr(owner, name)))
-    return known
+            found.append(partial(setattr, owner, name, getattr(owner, name)))
+    return found
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:

@@ -1,10 +1,11 @@
 """How well the particles of a swarm do on a split."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import Tensor
 
+from pso_attn.evaluate.own_code import task_score
 from pso_attn.evaluate.precision import autocast, products_in
 from pso_attn.models import Swarm
 from pso_attn.models.footprint import SCORED_TOGETHER
@@ -43,9 +44,15 @@ def scores_of(
     for batch in batches:
         targets = data.targets[None, batch]
         # no name holds the logits, else they would last until there are the next
-        for name, value in task.score(answers(batch), targets).items():
+        for name, value in task_score(task, answers(batch), targets).items():
             sums[name] = sums.get(name, 0) + value.double() * targets.shape[1]
     return {name: value / len(data) for name, value in sums.items()}
+
+
+def by_particle(scores: Mapping[str, Tensor]) -> list[dict[str, float]]:
+    """Return metrics (N,) by name as one table for each particle."""
+    table = torch.stack([values.double() for values in scores.values()]).T.tolist()
+    return [dict(zip(scores, row, strict=True)) for row in table]
 
 
 def _joined(answers: Iterable[Tensor], examples: int) -> Tensor:
@@ -62,5 +69,5 @@ def _joined(answers: Iterable[Tensor], examples: int) -> Tensor:
 def _of_all_examples(task: Task, logits: Tensor, targets: Tensor) -> dict[str, Tensor]:
     """Return every metric (N,) of logits (N, B, outputs), a few particles at a time."""
     few = max(1, AT_ONCE // logits[0].numel())
-    found = [task.score(some, targets) for some in logits.split(few)]
+    found = [task_score(task, some, targets) for some in logits.split(few)]
     return {name: torch.cat([one[name] for one in found]) for name in found[0]}

@@ -38,7 +38,7 @@ def train_swarm(
     settings, seeds: of equal length. report: called with (steps done, steps in all).
     """
     members = [[read_member(s, seed, task)] for s, seed in zip(settings, seeds, strict=True)]
-    chunks = pack(members, task, steps, device)
+    chunks = pack(members, task, steps, device, split=split)
     results: dict[int, Scored] = {}
     planner = Planner(task, device)
     for number, chunk in enumerate(chunks):

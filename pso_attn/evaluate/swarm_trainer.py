@@ -4,11 +4,12 @@ import time
 
 import torch
 
-from pso_attn.evaluate.chunk import train_chunk
+from pso_attn.evaluate.chunk import train_chunk, trained
 from pso_attn.evaluate.device import is_out_of_memory, memory_budget_bytes
-from pso_attn.evaluate.jobs import Hear, Job, Step, Trained, failed, record_index
+from pso_attn.evaluate.jobs import Hear, Job, Step, Trained, failed
 from pso_attn.evaluate.member import Member, read_member
 from pso_attn.evaluate.optimiser import read_recipe
+from pso_attn.evaluate.own_code import OwnCodeError
 from pso_attn.evaluate.planner import Planner
 from pso_attn.evaluate.room import check_machine, chunk_bytes, in_words
 from pso_attn.evaluate.smoothing import check_smoothing
@@ -49,7 +50,7 @@ class SwarmTrainer:
 
     def train(self, job: Job, hear: Hear) -> Trained:
         """Return what became of a chunk; MemoryError where it is too large for this machine."""
-        start = time.perf_counter()
+        start_s = time.perf_counter()
         members = [
             [read_member(c.settings, seed, self.task) for seed in c.seeds] for c in job.candidates
         ]
@@ -74,26 +75,19 @@ class SwarmTrainer:
             forecast.cut,
             self._planner.helpers,
         )
-        seconds = (time.perf_counter() - start) / len(members)
-        outcomes = [
-            result.outcome(c, self.costs(c.settings), self.objective, self.budget, seconds)
-            for c, result in zip(job.candidates, results, strict=True)
-        ]
-        best = record_index(outcomes, self.objective, job.record)
-        return Trained(outcomes, best, {} if best is None else results[best].weights)
+        return trained(job, results, self.costs, self.objective, self.budget, start_s)
 
     def asks_for_less(self, error: Exception) -> bool:
-        """Tell whether memory ran out."""
-        return is_out_of_memory(error)
+        """Tell whether memory ran out or a task of one's own raised: halves are tried."""
+        return is_out_of_memory(error) or isinstance(error, OwnCodeError)
 
     def failed(self, candidate: Candidate, error: Exception) -> Outcome:
-        """Return the outcome of a candidate that alone does not fit."""
-        return failed(
-            candidate,
-            f"one particle alone does not fit into memory: {self.room(candidate)} are needed on "
-            f"{self.device} ({error})",
-            self.costs(candidate.settings),
-        )
+        """Return the outcome of a candidate whose task raised, or that alone does not fit."""
+        costs = self.costs(candidate.settings)
+        if isinstance(error, OwnCodeError):
+            return failed(candidate, str(error), costs)
+        said = f"one particle alone does not fit into memory: {self.room(candidate)}"
+        return failed(candidate, f"{said} are needed on {self.device} ({error})", costs)
 
     def room(self, candidate: Candidate) -> str:
         """Return what all of a candidate's trainings take of memory."""

@@ -15,9 +15,10 @@ from pso_attn.evaluate.graphs import Step, StepGraph, at, put
 from pso_attn.evaluate.member import Member
 from pso_attn.evaluate.optimiser import SwarmAdamW
 from pso_attn.evaluate.order import DataOrder
+from pso_attn.evaluate.own_code import task_loss
 from pso_attn.evaluate.precision import autocast, check_precision, products_in
 from pso_attn.evaluate.room import check_machine
-from pso_attn.evaluate.scoring import score_split
+from pso_attn.evaluate.scoring import by_particle, score_split
 from pso_attn.evaluate.smoothing import Smoothing
 from pso_attn.models import Layout, swarm_type
 from pso_attn.models.storage import gathered
@@ -71,7 +72,7 @@ class SwarmTraining:
         batch = placed[0].recipe.batch_size
         self._order = DataOrder(seeds, len(self._train), steps, batch, device)
         self._losses = torch.zeros(steps, len(placed), dtype=dtype, device=device)
-        self.records = True  # whether steps on a CUDA device become a graph
+        self.records = not self.swarm.waits  # whether steps on a CUDA device become a graph
         self._graph: StepGraph | None = None  # of the present layout
 
     @one_thread()
@@ -88,6 +89,8 @@ class SwarmTraining:
                     self._graph.advance(self.train_step)
                 if on_step is not None:
                     on_step(step + 1)
+        if self._graph is not None:
+            self.records = self._graph.can_record
         self.step = until
 
     def train_step(self, step: Step) -> None:
@@ -99,7 +102,7 @@ class SwarmTraining:
         with autocast(self.precision, weights.device):
             logits = self.swarm.forward(inputs, at(self._keys, step))
         logits = logits.to(weights.dtype)
-        losses = self._smooth(self.task.loss(logits, targets), logits)
+        losses = self._smooth(task_loss(self.task, logits, targets), logits)
         if self.swarm.penalty is not None:
             losses = losses + self.swarm.penalty
         put(self._losses, step, losses.detach())
@@ -116,15 +119,11 @@ class SwarmTraining:
                 getattr(self.task, split), weights.device, weights.dtype
             )
         data = self._splits[split]
-        scores = score_split(self.swarm, self.task, data)
-        table = torch.stack([scores[name].double() for name in scores]).T.tolist()
-        return [dict(zip(scores, row, strict=True)) for row in table]
+        return by_particle(score_split(self.swarm, self.task, data))
 
     def first_bad_steps(self) -> list[int | None]:
         """Return for each row the first step, from 1, whose training loss was not finite."""
-        bad = ~self._losses[: self.step].isfinite()
-        first = torch.where(bad.any(0), bad.int().argmax(0) + 1, 0).tolist()
-        return [step or None for step in first]
+        return first_bad_steps(self._losses[: self.step])
 
     @property
     def state(self) -> dict[str, Tensor]:
@@ -159,6 +158,13 @@ class SwarmTraining:
         self.rows = [self.rows[i] for i in positions]
         self._keys, self._losses = self._keys[:, :, kept], self._losses[:, kept]
         self._order.keep(positions)
+
+
+def first_bad_steps(losses: Tensor) -> list[int | None]:
+    """Return for each row the first step, from 1, whose loss was not finite; losses: (S, N)."""
+    bad = ~losses.isfinite()
+    first = torch.where(bad.any(0), bad.int().argmax(0) + 1, 0).tolist()
+    return [step or None for step in first]
 
 
 def divergence(bad: int | None, metrics: Mapping[str, float], step: int) -> str | None:

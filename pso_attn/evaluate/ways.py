@@ -9,7 +9,7 @@ from collections.abc import Collection
 import torch
 
 from pso_attn.errors import ConfigurationError
-from pso_attn.evaluate.device import is_out_of_memory, memory_budget_bytes
+from pso_attn.evaluate.device import give_freed_memory_back, is_out_of_memory, memory_budget_bytes
 from pso_attn.evaluate.member import read_member
 from pso_attn.evaluate.planner import CALIBRATED, Planner
 from pso_attn.evaluate.room import chunk_bytes
@@ -55,3 +55,5 @@ def quickest_way(
         if not is_out_of_memory(error):
             raise
         return {}  # trainings will say what they needed
+    finally:
+        give_freed_memory_back()  # to workers, if those train and not this process

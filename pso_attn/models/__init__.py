@@ -4,7 +4,6 @@ from pso_attn.models.families import (
     DEFAULT_FAMILY,
     FAMILIES,
     FAMILY_KNOB,
-    Family,
     family_of,
     model_cost,
     parameters_of,
@@ -12,9 +11,9 @@ from pso_attn.models.families import (
     swarm_type,
 )
 from pso_attn.models.info import TaskInfo
-from pso_attn.models.lstm import AttentiveLstm, LstmSettings, SwarmLstm, read_lstm
+from pso_attn.models.lstm import SwarmLstm, read_lstm
 from pso_attn.models.plain import PlainModel
-from pso_attn.models.settings import TransformerSettings, read_transformer, transformer_cost
+from pso_attn.models.settings import read_transformer, transformer_cost
 from pso_attn.models.storage import Layout
 from pso_attn.models.swarm import ModelSettings, Swarm
 from pso_attn.models.swarm_transformer import SwarmTransformer
@@ -27,10 +26,7 @@ __all__ = [
     "FAMILIES",
     "FAMILY_KNOB",
     "MODEL_KNOBS",
-    "AttentiveLstm",
-    "Family",
     "Layout",
-    "LstmSettings",
     "ModelSettings",
     "PlainModel",
     "Swarm",
@@ -38,7 +34,6 @@ __all__ = [
     "SwarmTransformer",
     "TaskInfo",
     "Transformer",
-    "TransformerSettings",
     "family_of",
     "model_cost",
     "parameters_of",

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from torch import Tensor
+
 
 @dataclass(frozen=True)
 class TaskInfo:
@@ -30,3 +32,13 @@ class TaskInfo:
     weighted: bool = False
     padded: bool = False
     horizon: int = 0
+
+
+def real_tokens(inputs: Tensor, info: TaskInfo) -> Tensor | None:
+    """Return which tokens are no padding, (…, B, T), None on tasks without any.
+
+    inputs: (…, B, T) ids or (…, B, T, features).
+    """
+    if not info.padded:
+        return None
+    return inputs != 0 if info.tokens is not None else inputs[..., -1] != 0

@@ -21,10 +21,12 @@ from safetensors.torch import load_file
 from torch.nn.functional import cross_entropy, mse_loss
 
 HERE = Path(__file__).resolve().parent
+BROKEN_CODE = (SyntaxError, NameError, AttributeError)  # of a model.py that is torn
 
 
-def load_model(folder: Path = HERE) -> torch.nn.Module:
+def load_model(folder: str | Path = HERE) -> torch.nn.Module:
     """Return the model as trained, on the CPU and in evaluation mode."""
+    folder = Path(folder)
     code = _code(folder / "model.py")
     settings = tomllib.loads((folder / "settings.toml").read_text(encoding="utf-8"))
     described = json.loads((folder / "preprocessing.json").read_text(encoding="utf-8"))
@@ -34,9 +36,9 @@ def load_model(folder: Path = HERE) -> torch.nn.Module:
     return model.eval()
 
 
-def check(folder: Path = HERE) -> dict[str, float]:
+def check(folder: str | Path = HERE) -> dict[str, float]:
     """Return the loss on the stored sample, and what the search's model had."""
-    sample = _tensors(folder / "sample.safetensors")
+    sample = _tensors(Path(folder) / "sample.safetensors")
     with torch.no_grad():
         logits = load_model(folder)(sample["inputs"])
     loss = loss_of(logits, sample["targets"])
@@ -60,8 +62,12 @@ def _tensors(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _code(path: Path) -> ModuleType:
-    """Return the module at a path, known by that path: several models may be loaded together."""
-    module = sys.modules[str(path)] = ModuleType(str(path))
+    """Return the module at a path, known by that path: several models may be loaded together.
+
+    Without dots, for pickle would take what stands before one for a package.
+    """
+    name = str(path).replace(".", "_")
+    module = sys.modules[name] = ModuleType(name)
     exec(compile(path.read_text(encoding="utf-8"), str(path), "exec"), module.__dict__)
     return module
 
@@ -69,6 +75,6 @@ def _code(path: Path) -> ModuleType:
 if __name__ == "__main__":
     try:
         print(json.dumps(check()))
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, RuntimeError, *BROKEN_CODE) as error:
         words = " ".join(str(error).split())
         sys.exit(f"error: {HERE} holds no whole export: {words}; export the run again")

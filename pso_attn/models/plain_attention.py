@@ -72,9 +72,10 @@ class Attention(nn.Module):
         self._learn(info.length, d_model)
         temperature = torch.tensor(layer.sharpness.temperature, dtype=torch.float64)[:, None, None]
         self.register_buffer("temperature", temperature, persistent=False)
+        self.is_whole = layer.sight.is_whole(info.length)
         if layer.mechanism in PAIRING:
-            bias = layer.sight.bias(info.length, info.causal)  # (H, T, T)
-            self.register_buffer("bias", bias, persistent=False)
+            bias = layer.sight.bias(info.length, info.causal)[None]  # (1, H, T, T): torch's fused
+            self.register_buffer("bias", bias, persistent=False)  # kernels take no (H, T, T)
         if layer.rope_base is not None:
             turns = _turns(info.length, layer.head_dim, layer.rope_base)
             self.register_buffer("turns", turns, persistent=False)
@@ -115,7 +116,9 @@ class Attention(nn.Module):
             heads = self._by_block(x, q, k, v, noise, real)
         else:
             q, k = self._sharpened(x, q, k)
-            heads = self._weighted(q, k, v, _hiding(self.bias.to(q), real, real), noise)
+            is_known = self.is_whole and real is None  # to SDPA, whose kernels need no mask then
+            bias = None if is_known and not self.causal else _hiding(self.bias.to(q), real, real)
+            heads = self._weighted(q, k, v, bias, noise, is_causal=is_known and self.causal)
         heads = self._without_dropped(heads, noise)
         joined: Tensor = self.output(heads.transpose(1, 2).flatten(-2))
         return joined
@@ -152,15 +155,23 @@ class Attention(nn.Module):
         return q / self.temperature.to(q), k
 
     def _weighted(
-        self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, noise: BlockNoise | None
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        bias: Tensor | None,
+        noise: BlockNoise | None,
+        is_causal: bool = False,
     ) -> Tensor:
+        """Return heads' outputs (B, H, T, d); is_causal: the bias hides later keys, no more."""
         cap, sink = self.layer.sharpness.softcap, self.layer.sink.kind
         scale = 1.0 if self.layer.sharpness.qk_norm else self.layer.head_dim**-0.5
         is_plain = self.layer.mechanism in ("softmax", "low_rank", "block_low_rank")
         is_plain = is_plain and isinf(cap) and sink == "none" and not self.layer.span.learned
         if noise is None and is_plain:
             rate = self.layer.drops.weights if self.training else 0.0
-            return scaled_dot_product_attention(q, k, v, bias, dropout_p=rate, scale=scale)
+            mask = None if is_causal else bias
+            return scaled_dot_product_attention(q, k, v, mask, rate, is_causal, scale=scale)
         scores = q @ k.transpose(-1, -2) * scale
         if not isinf(cap):
             scores = cap * torch.tanh(scores / cap)
@@ -236,11 +247,17 @@ class Attention(nn.Module):
         return out
 
     def _linear(self, q: Tensor, k: Tensor, v: Tensor, real: Tensor | None) -> Tensor:
-        q, k = elu(q) + 1, _real_ones(elu(k) + 1, real)
+        q, k = _positive(q), _real_ones(_positive(k), real)
         products = q @ k.transpose(-1, -2)
         if self.causal:
             products = products.tril()
         return products @ v / (products.sum(-1, keepdim=True) + 1e-6)
+
+
+def _positive(x: Tensor) -> Tensor:
+    """Return elu(x) + 1, taken in float32 at least: in bf16 it cancels."""
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    return (elu(wide) + 1).to(x.dtype)
 
 
 def _real_ones(x: Tensor, real: Tensor | None) -> Tensor:

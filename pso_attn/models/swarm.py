@@ -41,10 +41,12 @@ class Swarm(ABC):
     """N particles with flat storage, which agree on `outer_shape` and are sorted by `group`.
 
     penalty: what the last forward pass adds to the training losses, (N,), or None.
+    waits: whether a forward pass waits for the device, as no recorded step can.
     """
 
     plain: ClassVar[type[PlainModel]]
     penalty: Tensor | None = None
+    waits = False
 
     def __init__(
         self, settings: Sequence[Any], info: TaskInfo, weights: Tensor, layout: Layout

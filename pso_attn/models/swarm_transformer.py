@@ -27,7 +27,7 @@ from pso_attn.attention.positions import sinusoids
 from pso_attn.attention.projected import by_heads, by_tokens
 from pso_attn.counter import DropRates, dropout_scale
 from pso_attn.models.feedforward import fed_forward
-from pso_attn.models.info import TaskInfo
+from pso_attn.models.info import TaskInfo, real_tokens
 from pso_attn.models.norm import normed
 from pso_attn.models.parameters import parameters_of
 from pso_attn.models.settings import TransformerSettings
@@ -130,7 +130,7 @@ class SwarmTransformer(Swarm):
         return logits.unflatten(1, (batch, -1)) if self.info.per_token else logits
 
     def _embedded(self, inputs: Tensor) -> Tensor:
-        """Return (N, B, T, C)."""
+        """Return (N, B, T, C) in the weights' own numbers, whatever products are taken in."""
         table, count = self.storage.whole("embedding"), len(self)
         shape = (count, *inputs.shape[1:3], table.shape[-1])
         if self.info.tokens is not None:
@@ -138,14 +138,13 @@ class SwarmTransformer(Swarm):
             ids = named.flatten(1, 2) + self._first_token  # (N, B·T), rows of all tables
             rows = embedding(ids, table.flatten(0, 1)).view(shape)
             return rows * inputs[..., 1:] if self.info.weighted else rows
-        return torch.bmm(inputs.flatten(1, 2).expand(count, -1, -1), table).view(shape)
+        rows = torch.bmm(inputs.flatten(1, 2).expand(count, -1, -1), table)
+        return rows.view(shape).to(table.dtype)
 
     def _padding(self, inputs: Tensor) -> Padding | None:
         """Return which tokens are padding, None on tasks without any."""
-        if not self.info.padded:
-            return None
-        ids = self.info.tokens is not None
-        return Padding.of((inputs != 0 if ids else inputs[..., -1]).to(self.storage.weights))
+        real = real_tokens(inputs, self.info)
+        return None if real is None else Padding.of(real.to(self.storage.weights))
 
     def _placed(self) -> Blend | None:
         """Return what is added to embeddings, (N, T, C), or None where nothing is."""

@@ -12,7 +12,7 @@ from torch.nn.functional import dropout, gelu
 from pso_attn.attention import Noise
 from pso_attn.attention.positions import sinusoids
 from pso_attn.counter import DropRates
-from pso_attn.models.info import TaskInfo
+from pso_attn.models.info import TaskInfo, real_tokens
 from pso_attn.models.plain import PlainModel
 from pso_attn.models.plain_attention import BY_HEAD, Attention, BlockNoise
 from pso_attn.models.settings import TransformerSettings
@@ -79,7 +79,7 @@ class Transformer(PlainModel):
         inputs: as `TaskInfo` says. keys: int32 (sites, 1), to drop what a swarm drops
         for the same seed and step; None for torch's own dropout, while in training mode.
         """
-        x, real = self._embedded(inputs), self._real(inputs)
+        x, real = self._embedded(inputs), real_tokens(inputs, self.info)
         if self.positions is not None:
             x = x + self.positions.to(x)
         for index, block in enumerate(self.blocks):
@@ -92,19 +92,13 @@ class Transformer(PlainModel):
         logits: Tensor = self.head(x)
         return logits
 
-    def _real(self, inputs: Tensor) -> Tensor | None:
-        """Return which tokens are no padding, (B, T), None on tasks without any."""
-        if not self.info.padded:
-            return None
-        return inputs != 0 if self.info.tokens is not None else inputs[..., -1] != 0
-
     def _embedded(self, inputs: Tensor) -> Tensor:
-        """Return (B, T, C)."""
+        """Return (B, T, C) in the weights' own numbers, whatever products are taken in."""
         if self.info.weighted:
             rows: Tensor = self.embedding(inputs[..., 0].long())
             return rows * inputs[..., 1:]
         embedded: Tensor = self.embedding(inputs)
-        return embedded
+        return embedded.to(self.head.weight.dtype)
 
     def _place(self, settings: TransformerSettings) -> None:
         """Make what is added to embeddings: a parameter, a constant, or nothing."""

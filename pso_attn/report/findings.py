@@ -80,10 +80,18 @@ def confirm_command(run: ReportInput) -> str:
 
 
 def repeat_command(run: ReportInput) -> str:
-    """Return the command that runs the same search again, under another name."""
+    """Return the command that runs the same search again, under another name.
+
+    The run's file has the total that the search began with; a resume may have given another.
+    """
     source = f"{run.runs_dir}/{run.name}/config.toml"
     again = f"{run.name}-again"
-    return shlex.join(["pso-attn", "search", source, "--run", again, *_runs_dir(run)])
+    began, total = (
+        run.configuration.get(table, {}).get(name)
+        for table, name in (("run", "planned_generations"), ("budget", "generations"))
+    )
+    resumed = [] if began in (None, total) else ["--generations", str(total)]
+    return shlex.join(["pso-attn", "search", source, "--run", again, *resumed, *_runs_dir(run)])
 
 
 def finalist(confirmation: Mapping[str, Any], rank: int) -> Mapping[str, Any] | None:

@@ -7,7 +7,6 @@ from pso_attn.space.codec import Coordinate
 from pso_attn.space.knob import Knob
 from pso_attn.space.own import own_knobs
 from pso_attn.space.reading import read_settings, read_space
-from pso_attn.space.repair import Repaired
 from pso_attn.space.space import LARGEST_DOUBLE, Space
 from pso_attn.space.weights import FIRST, FITNESS, WeightTable, read_weights
 
@@ -17,7 +16,6 @@ __all__ = [
     "LARGEST_DOUBLE",
     "Coordinate",
     "Knob",
-    "Repaired",
     "Space",
     "WeightTable",
     "own_knobs",

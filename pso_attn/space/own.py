@@ -65,8 +65,7 @@ def _searched(name: str, stated: Any, label: str) -> Knob:
     choices = stated if isinstance(stated, list) else table.get("choices")
     if isinstance(choices, list) and choices:
         return _of_choices(name, choices, table.get("ordered"), label)
-    ends = [table.get(key) for key in ("low", "high", "default")]
-    whole = all(isinstance(end, int) for end in ends[:2]) and not isinstance(ends[2], float)
+    whole = all(isinstance(table.get(end), int) for end in ("low", "high"))
     return _knob(name, "int" if whole else "float")
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
+from math import inf
 from typing import Any
 
 from pso_attn.errors import ConfigurationError, ConstraintError, nearest
@@ -126,8 +127,9 @@ def _held_list(knob: Knob, rows: list[Any], held: Mapping[str, Any], label: str)
             )
     heads: Any = held.get("heads")
     width = (lambda layer: heads[layer]) if isinstance(heads, list) else (lambda _: heads)
+    absent = (None,) if knob.default is not None else (None, inf)  # the latter in exports
     for item in unnest(rows, held["layers"], width, label).values():
-        if item is not None:  # as settings have it of a layer in which the knob does not act
+        if item not in absent:  # as settings have it of a layer in which the knob does not act
             admit(knob, item, label)
     return rows
 

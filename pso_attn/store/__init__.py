@@ -5,8 +5,7 @@ runs/<name>   one study       what run_search asks for
 """
 
 from pso_attn.store.environment import describe_environment
-from pso_attn.store.folder import RunFolder, free_name, is_run
-from pso_attn.store.lock import RunLock
+from pso_attn.store.folder import RUNS_DIR, RunFolder, free_name, is_run
 from pso_attn.store.optuna_store import OptunaStore
 from pso_attn.store.studies import (
     check_new_study,
@@ -16,9 +15,9 @@ from pso_attn.store.studies import (
 )
 
 __all__ = [
+    "RUNS_DIR",
     "OptunaStore",
     "RunFolder",
-    "RunLock",
     "check_new_study",
     "delete_study",
     "describe_environment",

@@ -10,7 +10,7 @@ import re
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,9 +27,20 @@ from pso_attn.store.records import RunningTrial
 
 _CONNECT_TIMEOUT_S = 5.0
 _CREATIONS, _CREATION_S = 10, 0.5  # tries to make tables that another makes, seconds between
+# what a missing driver is installed by, and how a URL then names it
+_DRIVERS = {
+    "postgresql": ("postgresql", "postgresql+psycopg"),
+    "mysql": ("mysql", "mysql+pymysql"),
+    "mariadb": ("mysql", "mysql+pymysql"),
+}
 _PORTS = {"postgresql": 5432, "mysql": 3306, "mariadb": 3306}
 _SQLITE = b"SQLite format 3\0"  # how such a file begins
 _EXPECTED = "expected an Optuna URL such as sqlite:///runs.db or postgresql://user@host/name"
+_NARROW = """
+SELECT table_name, column_name FROM information_schema.columns
+WHERE table_schema = DATABASE() AND data_type = 'text'
+AND table_name IN ('study_user_attributes', 'trial_user_attributes', 'trial_params')
+"""  # what MySQL gives 65,535 bytes and a plan, many seeds or many choices take more of
 
 
 @dataclass(frozen=True)
@@ -40,7 +51,8 @@ class Connection:
     when it does not answer. together: a block whose writes may be made durable at its end;
     reads inside it may not see them yet. others: a number that changes when anybody else may have
     written; a database's always does. add_trials: adds trials to a study, and returns their ids,
-    or none where these must be asked for. close: lets go of connections.
+    or none where these must be asked for. widen: makes room for long texts, for whoever writes.
+    close: lets go of connections.
     """
 
     storage: BaseStorage
@@ -49,6 +61,7 @@ class Connection:
     together: Callable[[], AbstractContextManager[None]]
     others: Callable[[], int]
     add_trials: Callable[[int, Sequence[RunningTrial]], list[int]]
+    widen: Callable[[], None]
     close: Callable[[], None]
 
     @contextmanager
@@ -58,10 +71,10 @@ class Connection:
             with _quiet():
                 yield
         except self.failures as error:
-            raise StorageError(
-                f"the storage {self.where} failed: {_reason(error)}; "
-                "the run can be resumed once it answers"
-            ) from error
+            reason, remedy = _reason(error), "the run can be resumed once it answers"
+            if "Data too long" in reason:
+                remedy = "resume the run as a user of the database who may alter its tables"
+            raise StorageError(f"the storage {self.where} failed: {reason}; {remedy}") from error
 
 
 def connect(url: str | None, journal: Path | None, create: bool) -> Connection:
@@ -79,9 +92,7 @@ def connect(url: str | None, journal: Path | None, create: bool) -> Connection:
 
 def _open_journal(path: Path, create: bool) -> Connection:
     if not create and not path.exists():
-        raise StorageError(
-            f"the journal {path} is missing: the run has not begun; start it with pso-attn resume"
-        )
+        raise StorageError(f"the journal {path} is missing; restore it from a copy")
     try:
         backend = BatchingJournal(path)
         storage = JournalStorage(backend)
@@ -98,6 +109,7 @@ def _open_journal(path: Path, create: bool) -> Connection:
         backend.together,
         backend.others,
         add_trials,
+        widen=lambda: None,
         close=lambda: None,
     )
 
@@ -127,8 +139,7 @@ def _open_database(url: str, create: bool) -> Connection:
     except ImportError as error:
         raise StorageError(
             f"the storage {where} needs a database driver that is not installed: "
-            f"{_reason(error.__cause__ or error)}"
-            + ('; run pip install "pso-attn[postgresql]"' if "postgresql" in where else "")
+            f"{_reason(error.__cause__ or error)}{_driver_hint(where)}"
         ) from error
     except (*failures, ValueError, RuntimeError) as error:
         raise StorageError(f"the storage {where} does not answer: {_reason(error)}") from error
@@ -154,7 +165,8 @@ def _open_database(url: str, create: bool) -> Connection:
     storage = optuna.storages.get_storage(backend)
     changes = itertools.count().__next__  # nobody says whether others have written
     add_trials = partial(add_to_database, storage, together)
-    return Connection(storage, where, failures, together, changes, add_trials, close)
+    widen = partial(_widen, backend)
+    return Connection(storage, where, failures, together, changes, add_trials, widen, close)
 
 
 def _opened(url: str, create: bool = False) -> optuna.storages.RDBStorage:
@@ -169,15 +181,39 @@ def _created(url: str) -> optuna.storages.RDBStorage:
         try:
             return _opened(url, create=True)
         except DBAPIError as error:
-            if not any(sign in str(error) for sign in ("already exists", "duplicate", "UNIQUE")):
+            said = str(error).lower()
+            if not any(sign in said for sign in ("already exists", "duplicate", "unique")):
                 raise
             time.sleep(_CREATION_S)
     return _opened(url, create=True)
 
 
+def _widen(storage: optuna.storages.RDBStorage) -> None:
+    """Let a database hold texts of any length, where Optuna's columns do not."""
+    from sqlalchemy import text
+    from sqlalchemy.exc import DBAPIError
+
+    if storage.engine.dialect.name not in ("mysql", "mariadb"):
+        return
+    with suppress(DBAPIError), storage.engine.begin() as connection:
+        # without the right to alter tables a small swarm does, and `guard` tells a large one
+        for table, column in connection.execute(text(_NARROW)).all():
+            connection.execute(text(f"ALTER TABLE {table} MODIFY {column} LONGTEXT"))
+
+
+def _driver_hint(where: str) -> str:
+    """Return how the driver of a URL is had, empty where that is not known."""
+    backend = where.partition("://")[0].partition("+")[0]
+    if backend not in _DRIVERS:
+        return ""
+    extra, scheme = _DRIVERS[backend]
+    return f'; run pip install "pso-attn[{extra}]" and begin the URL with {scheme}://'
+
+
 def redacted(url: str) -> str:
     """Return the URL as it may be shown: without its password."""
-    return re.sub(r"(://[^:/@]*):.*@", r"\1:***@", url)
+    url = re.sub(r"(://[^:/@]*):.*@", r"\1:***@", url)
+    return re.sub(r"([?&]passw(?:or)?d=)[^&#]*", r"\1***", url)
 
 
 def database_of(url: str) -> tuple[Any, ...]:

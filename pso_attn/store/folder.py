@@ -22,6 +22,7 @@ from pso_attn.errors import ConfigurationError, RunError, StorageError, nearest
 from pso_attn.store.atomic import sync_folder, write_atomically
 from pso_attn.store.lock import RunLock
 
+RUNS_DIR = "runs"  # where runs lie unless somebody says otherwise
 CONFIGURATION = "config.toml"
 ENVIRONMENT = "environment.json"
 STUDY = "study"  # a text: which study on a database is the run's
@@ -48,7 +49,7 @@ class RunFolder:
         can be written; nothing is left behind then.
         """
         path = runs_dir / checked_name(name)
-        _refuse_taken(path)
+        refuse_taken(path)
         building = runs_dir / f".{name}.{uuid.uuid4().hex}"
         try:
             building.mkdir(parents=True)
@@ -58,7 +59,7 @@ class RunFolder:
             sync_folder(runs_dir)
         except (OSError, UnicodeEncodeError) as error:
             shutil.rmtree(building, ignore_errors=True)
-            _refuse_taken(path)  # somebody else was faster
+            refuse_taken(path)  # somebody else was faster
             if isinstance(error, UnicodeEncodeError):
                 raise ConfigurationError(
                     f"run {name}: {error.object!r} cannot be written as UTF-8; rename that file"
@@ -108,6 +109,17 @@ class RunFolder:
     def name(self) -> str:
         """The run's name, and its study's."""
         return self.path.name
+
+    @property
+    def runs_dir(self) -> str:
+        """The folder of runs that it lies in, as a command names it: short for the default one."""
+        runs_dir = self.path.parent
+        return RUNS_DIR if runs_dir.resolve() == Path(RUNS_DIR).resolve() else str(runs_dir)
+
+    def again(self, command: str) -> str:
+        """Return the shell command that does something with this run, from the current folder."""
+        elsewhere = [] if self.runs_dir == RUNS_DIR else ["--runs-dir", self.runs_dir]
+        return shlex.join(["pso-attn", command, self.name, *elsewhere])
 
     @property
     def journal(self) -> Path:
@@ -229,13 +241,12 @@ def free_name(runs_dir: Path, stem: str) -> str:
     return checked_name(name)
 
 
-def _refuse_taken(path: Path) -> None:
+def refuse_taken(path: Path) -> None:
     """Raise RunError where something of that name exists."""
     if not os.path.lexists(path):
         return
     if is_run(path):
-        elsewhere = [] if str(path.parent) == "runs" else ["--runs-dir", str(path.parent)]
-        resume = shlex.join(["pso-attn", "resume", path.name, *elsewhere])
+        resume = RunFolder(path).again("resume")
         raise RunError(
             f"run {path.name} exists already; continue it with `{resume}` or choose another --run"
         )

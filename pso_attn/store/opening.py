@@ -84,7 +84,7 @@ def open_for_reading(
 ) -> OpenStudy:
     """Return a run's study as it is; NotBegunError where there is none."""
     not_begun = NotBegunError(
-        f"run {folder.name} has not begun; start it with `pso-attn resume {folder.name}`"
+        f"run {folder.name} has not begun; start it with `{folder.again('resume')}`"
     )
     if url is None and not folder.journal.exists():
         raise not_begun
@@ -122,6 +122,7 @@ def _lock_and_connect(stack: ExitStack, url: str | None, folder: RunFolder) -> C
             _log.warning("%s had a torn last line; the file as it was is %s", folder.name, backup)
     connection = connect(url, folder.journal, create=folder.study is None)
     stack.callback(connection.close)
+    connection.widen()
     return connection
 
 

@@ -2,7 +2,8 @@
 
 Thousands of coordinates would swamp the study's attributes, so the plan names the file and its
 SHA-256 instead. The file is written before the plan that names it. It holds float32: positions of
-so many coordinates are rounded to that before anything is done with them.
+so many coordinates are rounded to that before anything is done with them. A hybrid adds a
+`<generation>-moved-<trial>.npy` for each chunk: where training left its particles.
 """
 
 import hashlib

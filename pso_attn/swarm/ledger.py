@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pso_attn.space import Space
-from pso_attn.swarm.ranking import fidelity
-from pso_attn.types import Array, History, State, Trial
+from pso_attn.swarm.ranking import fidelity, merit
+from pso_attn.types import Array, History, Trial
 
 Counts = NDArray[np.int64]
 Flags = NDArray[np.bool_]
@@ -59,7 +59,7 @@ class Ledger:
         for key in keys(points):
             again.append(key in known)
             known.add(key)
-        losses = [_loss(trial, history) for trial in trials]
+        losses = [merit(history, trial)[1] for trial in trials]
         violations = [_violation(trial) for trial in trials]
         begins = _tells(losses, violations) and not _tells(self.losses, self.violations)
         return Ledger(
@@ -109,11 +109,6 @@ def keys(points: Array) -> list[bytes]:
 def _tells(losses: ArrayLike, violations: ArrayLike) -> bool:
     """Tell whether any of some trials had a loss, or violated a constraint."""
     return bool(np.isfinite(losses).any() or np.greater(violations, 0.0).any())
-
-
-def _loss(trial: Trial, history: History) -> float:
-    """Return the trial's loss; infinity for one that failed."""
-    return float("inf") if trial.outcome.state is State.FAIL else history.loss(trial)
 
 
 def _violation(trial: Trial) -> float:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 from pso_attn.errors import ConfigurationError, nearest
 from pso_attn.swarm.wide import SPREAD
@@ -132,10 +132,6 @@ def _is_share(value: Any) -> bool:
     return _is_number(value) and 0 <= value <= 1
 
 
-_WORDS = {
-    "rule": ("constriction", "inertia"),
-    "topology": ("ring", "star", "von_neumann", "random", "pyramid"),
-}
 A_COUNT = (f"an integer from 1 to {MOST}", lambda value: _is_count(value) and value >= 1)
 A_SHARE = ("a number from 0 to 1", _is_share)
 _A_WEIGHT = (
@@ -143,10 +139,10 @@ _A_WEIGHT = (
     lambda value: _is_number(value) and 0 <= value <= HEAVIEST,
 )
 _EXPECTED: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
-    "rule": ('"constriction" or "inertia"', lambda value: value in _WORDS["rule"]),
+    "rule": ('"constriction" or "inertia"', lambda value: value in get_args(Rule)),
     "topology": (
         '"ring", "star", "von_neumann", "random" or "pyramid"',
-        lambda value: value in _WORDS["topology"],
+        lambda value: value in get_args(TopologyName),
     ),
     "neighbours": A_COUNT,
     "informed": A_COUNT,

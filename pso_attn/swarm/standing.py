@@ -17,26 +17,22 @@ Indices = NDArray[np.intp]
 NOISE_TRUSTED = 0.05  # share of the spread that is noise from which on only the model counts
 POINTS = 400  # that the surrogate is fitted to at most,
 ENTRIES = 4_000_000  # and what their pairs may take, times D: less than 400 points from D = 50 on
-
-MANY, SLIGHT = (
-    5_000,
-    0.1,
-)  # trials for all of which the model is not asked where it counts so little
+MANY = 5_000  # trials, beyond which the model is not asked at all of them
+SLIGHT = 0.1  # where it counts so little
 
 
 @dataclass(frozen=True, eq=False)
 class Standing:
     """What the swarm makes of its ledger; P particles.
 
-    targets: (n,), what the surrogate was told of the trials. merits: (n,), the targets, the less
-    trusted the noisier they are. ranks: (n,), from 0; infinity for a failure. best: what is to be
+    targets: (n,), what the surrogate was told of the trials. ranks: (n,), from 0, by the
+    targets, the less trusted the noisier they are; infinity for a failure. best: what is to be
     improved on, the least that the surrogate expects where a full trial was, or any. bests: (P,),
     each particle's best trial. costs: (P,), its rank; infinity without one.
     """
 
     surrogate: Surrogate
     targets: Array
-    merits: Array
     ranks: Array
     best: float
     bests: Indices
@@ -76,7 +72,7 @@ def standing_of(ledger: Ledger, labels: Flags, particles: int, points: int = POI
     worst_first = order[::-1]  # of those of one particle the last that is written stays
     bests[ledger.particles[worst_first]] = worst_first
     costs[ledger.particles[worst_first]] = ranks[worst_first]
-    return Standing(surrogate, targets, merits, ranks, best, bests, costs)
+    return Standing(surrogate, targets, ranks, best, bests, costs)
 
 
 def _kept(seen: Array, dimension: int, points: int) -> Indices:

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from pso_attn.errors import ConfigurationError
 from pso_attn.seeding import generator
-from pso_attn.swarm.ranking import fidelity
-from pso_attn.types import Array, History, State, Trial
+from pso_attn.swarm.ranking import merit
+from pso_attn.types import Array, History, Trial
 
 Flags = NDArray[np.bool_]
 Counts = NDArray[np.int64]
@@ -105,10 +105,10 @@ def advance(
         after.velocity[i] = np.where(categorical, 0.0, velocity)
         after.position[i] = position
         after.evaluated[i] = True
-        loss, fidelity = _merit(trial, history)
-        if np.isfinite(loss) and (-fidelity, loss) < (-after.best_fidelity[i], after.best_loss[i]):
+        own = merit(history, trial)
+        if own < (-after.best_fidelity[i], after.best_loss[i]):
             after.best_position[i] = position
-            after.best_loss[i], after.best_fidelity[i], after.idle[i] = loss, fidelity, 0
+            after.best_fidelity[i], after.best_loss[i], after.idle[i] = -own[0], own[1], 0
         else:
             after.idle[i] += 1
     return after
@@ -123,13 +123,6 @@ def _first_velocity(trial: Trial, seed: int, begun: Callable[[Array], Array]) ->
     candidate = trial.candidate
     rng = generator(seed, trial.generation, candidate.particle, "first velocity")
     return 0.5 * (begun(rng.random(candidate.position.size)) - candidate.position)
-
-
-def _merit(trial: Trial, history: History) -> tuple[float, float]:
-    """Return (loss, fidelity); the loss is infinity for a trial that failed."""
-    if trial.outcome.state is State.FAIL:
-        return float("inf"), 0.0
-    return history.loss(trial), fidelity(trial)
 
 
 def _check_fits(trial: Trial, state: SwarmState) -> None:

@@ -25,9 +25,7 @@ from pso_attn.tasks.text_labels import make_text_labels, read_new_texts, show_wo
 
 __all__ = [
     "TASKS",
-    "BuiltIn",
     "LoaderTask",
-    "Shown",
     "Split",
     "Task",
     "TaskInfo",

@@ -56,11 +56,11 @@ def read_table(data: str) -> Table:
 
 def check_file(path: Path) -> None:
     """Raise DataError unless the path is a file that can be read, not empty and not too large."""
-    if path.is_dir():
+    if os.path.isdir(path):
         raise DataError(f"{path} is a directory; name one file in it")
-    if not path.exists():
+    if not os.path.exists(path):  # a Path raises where the name is too long
         raise DataError(f"{path} does not exist; data names a file")
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise DataError(f"{path} is not an ordinary file; copy its contents into one")
     if not os.access(path, os.R_OK):
         raise DataError(f"{path} cannot be read; check its rights")

@@ -1,6 +1,7 @@
 """Examples with a target each, read from a file: split, and encoded as the training rows have it.
 
-Every file task is one of these; what differs is how its examples become inputs, `Prepared`.
+Tables, series, images and labelled texts are of this kind; what differs is how their examples
+become inputs, `Prepared`.
 """
 
 import hashlib

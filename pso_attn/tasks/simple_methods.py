@@ -13,8 +13,6 @@ from pso_attn.tasks.targets import Target
 
 MOST_FITTED = 20_000  # training rows; of more, an even choice at random
 Features = Any  # (n, F), whatever an estimator takes
-
-
 # name -> a new estimator, and its features of the training and of the test rows
 Methods = Mapping[str, tuple[Callable[[], Any], Features, Features]]
 

@@ -87,7 +87,6 @@ def _prepared(table: Table, train: Rows, options: ColumnOptions) -> Prepared:
         raise DataError(f"{table.source} has no column to predict the target from; {said}")
     encoded = encode_columns(table.frame, columns, table.source)
     rows = sum(column.rows for column in columns)
-
     return Prepared(
         inputs=torch.from_numpy(encoded.astype(np.float32)),
         info=TaskInfo(

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from pso_attn.attention.layer import FUSED_TOKENS
 from pso_attn.attention.scores import Scores
@@ -145,7 +146,7 @@ def test_a_loss_that_reads_a_value_trains_as_it_is_after_a_warning(
         losses = task.loss(logits, targets)
         return losses if float(losses.detach().sum()) > 0 else losses * 2
 
-    reader = SimpleNamespace(info=task.info, train=task.train, loss=reading)
+    reader = SimpleNamespace(name="reads", info=task.info, train=task.train, loss=reading)
     refused, eager = begun(reader), begun(reader, records=False)
     with caplog.at_level(logging.WARNING):
         refused.advance(STEPS)
@@ -182,16 +183,20 @@ def test_lower_precision_stays_near_float32(task: Task, precision: str, toleranc
 
 
 @pytest.mark.parametrize("causal", [False, True])
-def test_fused_attention_is_explicit_attention(causal: bool) -> None:
+@pytest.mark.parametrize("width", [8, 6])
+def test_fused_attention_is_explicit_attention(causal: bool, width: int) -> None:
+    """By kernels that never hold all weights."""
     length = FUSED_TOKENS + 2
     members = [
-        make_layer("softmax", heads=2, head_dim=8, length=length, causal=causal, **knobs)
+        make_layer("softmax", heads=2, head_dim=width, length=length, causal=causal, **knobs)
         for knobs in ({"decay": 0.3}, {"window_tokens": 5, "temperature": 0.7}, {})
     ]
     like = torch.zeros((), device=CUDA)
-    q, k, v = (torch.randn(3, 4, 2, length, 8, device=CUDA, requires_grad=True) for _ in range(3))
+    shape = (3, 4, 2, length, width)
+    q, k, v = (torch.randn(shape, device=CUDA, requires_grad=True) for _ in range(3))
     kernel, scores = Softmax(members, length, causal, like), Scores(members, length, causal, like)
-    found = kernel(scaled(kernel, q), k, v, None)
+    with sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION]):
+        found = kernel(scaled(kernel, q), k, v, None)
     expected = scores(scaled(scores, q), k, {}).softmax(-1) @ v
     pull = torch.randn_like(found)
     gradients = (torch.autograd.grad(out, (q, k, v), pull) for out in (found, expected))

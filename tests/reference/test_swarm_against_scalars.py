@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -116,7 +117,26 @@ def test_swarm_equals_the_scalar_transformer_in_logits_and_gradients(
     task: str, train: bool
 ) -> None:
     info = TASKS[task]
-    settings = placed(particles_of(info), info)
+    check_against_scalars(particles_of(info), info, train)
+
+
+@pytest.mark.parametrize("info", [VECTORS, LETTERS], ids=["bidirectional", "causal"])
+def test_blocks_of_several_tokens_and_rows_equal_the_scalar_transformer(info: TaskInfo) -> None:
+    """Of 7 tokens blocks of 2 leave one of a single token at the end, and those of 3 too."""
+    kind = {**OUTER, "mechanism": "block_low_rank", "heads": 2}
+    settings = [
+        {**kind, "block_tokens": 2, "rank": 2},
+        {**kind, "block_tokens": 2, "rank": 1, "kv_heads": 1, "attention_dropout": 0.2},
+        {**kind, "block_tokens": [3, 1], "rank": [2, 1], "temperature": 0.6},
+    ]
+    check_against_scalars(settings, replace(info, length=7), train=True)
+
+
+def check_against_scalars(
+    particles: Sequence[dict[str, Any]], info: TaskInfo, train: bool
+) -> None:
+    """Check the logits and gradients of a swarm of such particles."""
+    settings = placed(particles, info)
     swarm, inputs, drawn = started(settings, info)
     found = swarm.forward(inputs, drawn if train else None)
     pull = pulls(found)

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, scaled_dot_product_attention
 
 from pso_attn.attention import MECHANISMS, LayerSettings, Noise, read_layer
+from pso_attn.attention.linear import _positive
 from pso_attn.attention.positions import Turn
 from pso_attn.attention.scores import Scores
 from pso_attn.counter import DropRates, keys
@@ -18,6 +19,7 @@ from pso_attn.evaluate.optimiser import SwarmAdamW, read_recipe
 from pso_attn.evaluate.precision import autocast, products_in
 from pso_attn.evaluate.smoothing import Smoothing
 from pso_attn.models import MODEL_KNOBS, SwarmTransformer, TaskInfo, read_transformer
+from pso_attn.models.plain_attention import _positive as plain_positive
 from pso_attn.tasks.classification import cross_entropy as task_loss
 from pso_attn.testing.mechanisms import make_layer, scaled
 
@@ -221,6 +223,24 @@ def test_heads_that_mix_by_the_identity_are_softmax(causal: bool) -> None:
     assert_same(found, scaled_dot_product_attention(q, k, v, is_causal=causal), q, k, v)
     for own in layer.learned(LENGTH, 16):
         assert own.mean == tuple(identity[0].flatten().tolist())
+
+
+def test_heads_that_a_condition_leaves_out_forget_as_by_default() -> None:
+    stated = {"mechanism": "retention", "d_model": 16, "heads": 2}
+    left_out = read_layer({**stated, "forgetting": [[None, 9.0]]}, 0, LENGTH, causal=True)
+    assert left_out.forgetting == (1.0, 9.0)
+
+
+def test_positive_features_keep_their_digits_in_bf16() -> None:
+    x = torch.tensor([[-9.0, -5.0, -2.0, 0.0, 3.0, *[0.0] * 11]])
+    rounded = x.bfloat16().requires_grad_()
+    features = _positive(rounded)
+    torch.autograd.backward(features.sum())
+    truth = torch.where(x > 0, x + 1, x.exp())
+    torch.testing.assert_close(features.float(), truth, rtol=2**-8, atol=0)
+    assert rounded.grad is not None
+    torch.testing.assert_close(rounded.grad.float(), truth.clamp(max=1), rtol=2**-8, atol=0)
+    torch.testing.assert_close(plain_positive(x.bfloat16()).float(), truth, rtol=2**-8, atol=0)
 
 
 def test_retention_that_forgets_nothing_is_linear_attention_without_feature_maps() -> None:

@@ -1,6 +1,7 @@
 """Real tiny comparisons through the command line."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -177,3 +178,17 @@ def test_the_searches_of_a_comparison_train_in_processes_and_go_on_there(tmp_pat
     elsewhere = cli(*command, "--seeds", "1")
     assert elsewhere.exit_code == 2
     assert "begun with run.executor = processes, and now it is local" in elsewhere.stderr
+
+
+def test_the_page_shows_no_password(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = "run.storage=postgresql://ann:se cret@host/db"
+    monkeypatch.setattr(sys, "argv", ["pso-attn", "compare", "digits", "--set", url, "--quiet"])
+    result = cli(
+        *("compare", "digits", "--samplers", "pso,random", "--seeds", "1", *TINY),
+        *("--runs-dir", runs),
+    )
+    assert result.exit_code == 0, result.stderr
+    page = (runs / "digits-compare" / "report" / "index.html").read_text()
+    assert "ann:***@host/db" in page
+    assert "se cret" not in page
+    assert "--quiet" in page

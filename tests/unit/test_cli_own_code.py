@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -16,6 +17,7 @@ from typer.testing import CliRunner
 from pso_attn import load_run
 from pso_attn.cli.app import app
 from pso_attn.full_training import train_run
+from pso_attn.report.findings import repeat_command
 
 MINE = """
 from torch import nn
@@ -142,6 +144,20 @@ def test_a_report_of_an_objective_needs_nothing_of_its_code(module: str, tmp_pat
     report = cli("report", "o", "--quiet")
     assert report.exit_code == 0, report.stderr
     assert f"objective {module}:loss" in Path(report.stdout.strip()).read_text()
+
+
+def test_the_same_again_finds_the_code_and_the_total_of_a_run(
+    module: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert cli("search", OWN, "--run", "o", "--generations", "1").exit_code == 0
+    assert cli("resume", "o", "--generations", "2").exit_code == 0
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if "there" not in path])
+    sys.modules.pop(module, None)
+    program, *again = shlex.split(repeat_command(load_run("o").report_input()))
+    repeated = cli(*again)
+    assert (program, repeated.exit_code) == ("pso-attn", 0), repeated.stderr
+    one, other = (load_run(name).history.trials for name in ("o", "o-again"))
+    assert len(one) == len(other) == 8
 
 
 def test_a_metric_is_maximised_where_the_file_says_so(module: str) -> None:
@@ -396,6 +412,19 @@ def test_a_module_that_raises_while_it_is_trained_leaves_the_best_and_goes_on_on
     assert mended["steps_done"] == 40
     ten = {step: value for step, value in mended["curve"].items() if int(step) <= 10}
     assert ten == trained["curve"]
+    Path(trained["checkpoint"]).unlink()  # as who finds it damaged is told to
+    assert json.loads(cli("train", "n", "--steps", "40", "--json").stdout) == mended
+
+
+def test_what_a_module_that_raised_left_is_not_taken_for_the_whole_training(
+    module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searched(module, tmp_path, "worn", 10)
+    assert json.loads(cli("train", "n", "--steps", "40", "--json").stdout)["steps_done"] == 10
+    for path in Path("runs/n/checkpoints").glob("training-*"):
+        path.unlink()  # as who changed the shapes is told to
+    monkeypatch.setattr(sys.modules[module], "worn", sys.modules[module].net)
+    assert json.loads(cli("train", "n", "--steps", "40", "--json").stdout)["steps_done"] == 40
 
 
 def test_a_training_that_another_model_left_is_not_gone_on_with(

@@ -133,7 +133,8 @@ def test_a_run_that_was_stopped_before_its_study_is_not_begun_and_can_be(tmp_pat
         assert [run["state"] for run in listed] == ["not begun"]
         shown = cli("show", "early", "--runs-dir", tmp_path)
         assert shown.exit_code == 2
-        assert "run early has not begun; start it with `pso-attn resume early`" in shown.stderr
+        start = f"pso-attn resume early --runs-dir {tmp_path.resolve()}"
+        assert f"run early has not begun; start it with `{start}`" in shown.stderr
         assert cli("resume", "early", "--timeout", "0", "--runs-dir", tmp_path).exit_code == 0
         assert document("show", "early", "--runs-dir", tmp_path)["state"] == "interrupted"
 
@@ -311,6 +312,12 @@ def test_deleting_asks_and_removes_only_a_run_that_nobody_drives(tmp_path: Path)
         (["digits", "--set", "swarm.topologie=ring"], 2, 'did you mean "topology"'),
         (["digits", "--set", "data=a.csv"], 2, "digits"),
         (["text", "--set", "data=gone.txt"], 2, "gone.txt"),
+        (["text", "--set", f"data={'a' * 300}.txt"], 2, "aaa.txt does not exist; data names"),
+        (
+            ["digits-weights", "--set", f"weights.start={'a' * 300}.safetensors"],
+            2,
+            "aaa.safetensors does not exist; check weights.start",
+        ),
         (["digits", "--device", "tpu"], 2, "tpu"),
         (["digits", "--device", "cpu", "--precision", "tf32"], 2, "only CUDA devices have it"),
         (["digits", "--precision", "fp8"], 2, 'model.precision is "fp8"; choose one of'),

@@ -31,12 +31,40 @@ class Hopeless:
         return self._digits.loss(logits, targets) * float("nan")
 
 
+LAST = 1000  # of what a worn task is asked
+
+
+class Worn(Hopeless):
+    "The digits, with a loss that raises once it was asked too often."
+
+    asked = 0
+
+    def loss(self, logits, targets):
+        self.asked += 1
+        if self.asked > LAST:
+            raise ValueError("worn out")
+        return self._digits.loss(logits, targets)
+
+
+class Talking:
+    "The digits, with something to say of all that is asked of them."
+
+    def __init__(self):
+        self._digits = make_task("digits")
+
+    def __getattr__(self, name):
+        print("asked for", name)
+        return getattr(self._digits, name)
+
+
 class Nothing:
     pass
 
 
 class Sampler(RandomSearch):
-    pass
+    def propose(self, space, history):
+        print("asked for a proposal")
+        return super().propose(space, history)
 """
 
 
@@ -69,6 +97,46 @@ def test_a_sampler_of_ones_own_runs_from_the_current_folder(mine: str) -> None:
     assert load_run("s").configuration.sampler == f"{mine}:Sampler"
     assert cli("verify", "s", "--no-import").exit_code == 2
     assert cli("verify", "s").exit_code == 0
+
+
+def test_what_own_code_prints_is_not_among_the_results(mine: str) -> None:
+    own = ("--set", f"task={mine}:Talking")
+    sampler = ("--sampler", f"{mine}:Sampler")
+    commands = (
+        ("search", "digits", *TINY, *own, *sampler, "--dry-run"),
+        ("search", "digits", *TINY, *own, *sampler, "--run", "t"),
+        ("resume", "t", "--generations", "2"),
+        ("report", "t"),
+        ("confirm", "t", "--seeds", "1"),
+        ("train", "t", "--steps", "8"),
+        ("export", "t", "--out", "model"),
+        ("verify", "t"),
+        ("compare", "digits", *TINY, *own, "--samplers", f"{mine}:Sampler,pso", "--seeds", "1"),
+    )
+    for command in commands:
+        result = cli(*command, "--json")
+        assert result.exit_code == 0, (command, result.stderr)
+        assert json.loads(result.stdout)["schema"] == 1, command
+        assert "asked for" in result.stderr, command
+
+
+def test_a_task_that_raises_fails_its_particles_and_ends_a_training_with_the_best_so_far(
+    mine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search = ("search", "digits", *TINY, "--set", f"task={mine}:Worn", "--run")
+    assert cli(*search, "fine").exit_code == 0
+    said = f"task digits raised ValueError: worn out ({mine}.py, line "
+    monkeypatch.setattr(sys.modules[mine], "LAST", 0)
+    hopeless = cli(*search, "none")
+    assert hopeless.exit_code == 3, hopeless.stderr
+    assert f"4 trials: {said}" in " ".join(hopeless.stdout.split())
+    at_once = cli("train", "fine")
+    assert (at_once.exit_code, f"error: {said}" in at_once.stderr) == (1, True)
+    monkeypatch.setattr(sys.modules[mine], "LAST", 10)
+    trained = json.loads(cli("train", "fine", "--json").stdout)
+    assert trained["stopped"].startswith(said)
+    assert trained["steps_done"] == 10
+    assert trained["loss"] == min(trained["curve"].values())
 
 
 def test_a_task_that_is_none_is_one_sentence(mine: str) -> None:

@@ -93,6 +93,24 @@ def test_a_new_search_from_a_runs_configuration_forgets_that_runs_data_and_plan(
     assert (read.fingerprint, read.planned_generations) == (None, 3)
 
 
+def test_a_new_search_from_a_runs_configuration_looks_for_code_where_that_run_did(
+    space: Path, tmp_path: Path
+) -> None:
+    code, again = tmp_path / "code", tmp_path / "runs" / "a" / "config.toml"
+    for folder in (code, again.parent):
+        folder.mkdir(parents=True)
+    begun = code / "own.toml"
+    begun.write_text(SPACE.replace('"digits"', '"mine:Task"'))
+    document = read_configuration(str(begun)).document()
+    assert document["run"]["code"] == str(code)
+    again.write_text(tomli_w.dumps(document))
+    assert read_configuration(str(again)).code == str(code)
+    begun.unlink()
+    code.rmdir()
+    assert read_configuration(str(again)).code == str(again.parent)
+    assert read_configuration(str(again), ["task=digits"]).code is None
+
+
 def test_data_is_found_beside_the_file_or_in_the_current_folder_and_made_absolute(
     space: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -199,3 +217,12 @@ def test_an_sqlite_file_is_named_in_full(monkeypatch: pytest.MonkeyPatch, tmp_pa
         ("postgresql:///a", "postgresql:///a"),
     ):
         assert read_configuration("digits", flags={"storage": given}).storage == kept
+
+
+def test_what_is_shown_lacks_the_password_and_what_is_kept_has_it() -> None:
+    url = "postgresql://ann:secret@host/db"
+    read = read_configuration("digits", flags={"storage": url})
+    assert read.shown()["run"]["storage"] == "postgresql://ann:***@host/db"
+    assert read.document()["run"]["storage"] == url
+    unnamed = read_configuration("digits")
+    assert unnamed.shown() == unnamed.document()

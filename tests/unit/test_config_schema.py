@@ -95,6 +95,13 @@ def test_common_random_numbers_is_true_or_false() -> None:
         read(budget={"common_random_numbers": 0})
 
 
+def test_a_search_for_weights_has_no_random_numbers_but_common_ones() -> None:
+    weights = {"mode": "weights"}
+    assert read(weights=weights, budget={"common_random_numbers": True}).weights == weights
+    with pytest.raises(ConfigurationError, match=r"common_random_numbers is false, and in a sear"):
+        read(weights=weights, budget={"common_random_numbers": False})
+
+
 def test_batch_is_the_swarm_by_default_and_never_more() -> None:
     assert read(budget={"particles": 5}).budget.batch == 5
     assert read(budget={"particles": 5, "batch": 1}).budget.batch == 1

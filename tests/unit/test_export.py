@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -317,18 +318,53 @@ def test_an_export_says_that_the_searchs_own_model_is_not_of_its_best(
     assert exported.newer == better.number
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "sample.safetensors", "settings.toml"])
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("model.safetensors", "torn"),
+        ("sample.safetensors", "torn"),
+        ("settings.toml", "torn"),
+        ("model.py", "torn"),
+        ("model.py", "class Model(:"),
+        ("model.py", ""),
+    ],
+)
 def test_load_py_of_a_damaged_export_is_one_sentence(
-    runs: Path, tmp_path: Path, name: str
+    runs: Path, tmp_path: Path, name: str, content: str
 ) -> None:
     folder = export_run(load_run("digits", runs), tmp_path / "out").folder
-    (folder / name).write_bytes(b"torn")
+    (folder / name).write_text(content, encoding="utf-8")
     command = [sys.executable, "-I", str(folder / "load.py")]
     said = subprocess.run(command, capture_output=True, text=True, cwd="/")
     assert (said.returncode, said.stdout) == (1, "")
     assert said.stderr.startswith(f"error: {folder} holds no whole export: ")
     assert said.stderr.endswith("; export the run again\n")
     assert said.stderr.count("\n") == 1
+
+
+def test_an_exported_model_can_be_pickled_and_its_folder_named_by_text(
+    runs: Path, tmp_path: Path
+) -> None:
+    folder = export_run(load_run("digits", runs), tmp_path / "v1.0").folder
+    code = (
+        f"import io, sys, torch; sys.path.insert(0, {str(folder)!r}); import load; "
+        f"model = load.load_model({str(folder)!r}); torch.save(model, io.BytesIO()); "
+        f"print(load.check({str(folder)!r}))"
+    )
+    subprocess.run([sys.executable, "-I", "-c", code], check=True, cwd="/")
+
+
+def test_a_task_of_doubles_is_exported_as_it_is_trained() -> None:
+    settings, task = {"layers": 1, "d_model": 16, "heads": 2}, make_task("digits")
+    weights = weights_of(task, settings)
+    doubles: Any = SimpleNamespace(
+        name="doubles",
+        info=task.info,
+        preprocessing=task.preprocessing,
+        validation=Split(task.validation.inputs.double(), task.validation.targets),
+    )
+    expected, _ = exported_files(doubles, settings, weights)
+    assert expected == exported_files(task, settings, weights)[0]
 
 
 def test_load_py_run_as_a_script_prints_both_losses(runs: Path, tmp_path: Path) -> None:
@@ -419,11 +455,14 @@ def test_a_knob_that_acts_in_some_layers_is_exported_and_trained_again(
     folders = []
     alike = {"layers": 1, "heads": 4, "mechanism": "softmax", "window_tokens": [[3, 5, 7, 9]]}
     mixed = {"window_tokens": [[3, 4], None]}
-    for number, more in enumerate((gaps, by_head, alike, mixed)):
+    ranked = {"mechanism": ["softmax", "block_low_rank"], "rank": [None, 4], "block_tokens": 16}
+    for number, more in enumerate((gaps, by_head, alike, mixed, ranked)):
         settings = {**base, **more}
         _, written = exported_files(text, settings, weights_of(text, settings))
         folders.append(tmp_path / str(number))
         write_folder_atomically(folders[-1], written)
         assert read_settings(settings, MODEL_KNOBS) == settings
+        exported = tomllib.loads(written["settings.toml"].decode())
+        assert read_settings(exported, MODEL_KNOBS) == exported
     for found in checked(*folders):
         assert found["loss"] == pytest.approx(found["expected"], abs=1e-5)

@@ -1,6 +1,7 @@
 """Training at full length: the winner of a real tiny run, and settings of one's own."""
 
 import json
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from pso_attn.checkpoints import TRAINED, load_checkpoint, save_checkpoint
 from pso_attn.cli.app import app
 from pso_attn.courses import Course, Plan
 from pso_attn.errors import StorageError, TrainingError
-from pso_attn.evaluate import cost
+from pso_attn.evaluate import SwarmTraining, cost
 from pso_attn.full_training import train_run
 from pso_attn.types import Objective
 
@@ -111,6 +112,28 @@ def test_an_interrupted_training_goes_on_to_the_same_floats(
     assert found.keys() == weights.keys()
     assert all(torch.equal(found[name], weights[name]) for name in weights)
     assert sorted(p.name for p in checkpoints.iterdir()) == ["best.safetensors", TRAINED]
+
+
+def test_a_loss_that_was_no_number_is_not_forgotten_between_scorings(
+    runs: Path, checkpoints: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take = SwarmTraining.train_step
+
+    def poisoned(training: SwarmTraining, step: Any) -> None:
+        if step == 24:
+            training.swarm.storage.weights[:] = nan
+        take(training, step)
+
+    monkeypatch.setattr(SwarmTraining, "train_step", poisoned)
+    monkeypatch.setattr(full_training, "SAVE_EVERY_S", 0.0)
+    run = load_run("digits", runs)
+    expected = train_run(run, steps=400)  # scored after every tenth
+    assert expected["stopped"].startswith("diverged: the training loss at step 25 ")
+    (checkpoints / TRAINED).unlink()
+    interrupted(runs, 28, steps=400)
+    steps: list[int] = []
+    assert train_run(run, steps=400, report=lambda done, *_: steps.append(done)) == expected
+    assert min(steps) > 20
 
 
 def test_the_same_command_after_the_end_trains_nothing(runs: Path, checkpoints: Path) -> None:

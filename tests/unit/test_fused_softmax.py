@@ -6,14 +6,17 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from pso_attn.attention import LayerSettings, Noise
+from pso_attn.attention import LayerSettings, Noise, plain
 from pso_attn.attention.block_low_rank import BlockLowRank
 from pso_attn.attention.layer import FUSED_TOKENS
-from pso_attn.attention.scores import Scores
+from pso_attn.attention.plain import fused
+from pso_attn.attention.scores import Mask, Scores
 from pso_attn.attention.softmax import Softmax
 from pso_attn.counter import DropRates, keys
+from pso_attn.models import TaskInfo, Transformer, read_transformer
 from pso_attn.testing.mechanisms import assert_alike, learned_apart, make_layer, scaled
 
 LENGTH, HEADS, WIDTH = FUSED_TOKENS + 2, 2, 4
@@ -112,6 +115,62 @@ def test_short_sequences_and_dropped_weights_are_not_fused(length: int, drops: b
     with Operations() as operations:
         Softmax(members, length, False, like)(*operands(1, length), noise if drops else None)
     assert not operations.are_fused
+
+
+@pytest.fixture
+def handed(monkeypatch: pytest.MonkeyPatch) -> list[list[Any]]:
+    """Return the queries, keys, values and masks that the fused kernel will be handed."""
+    calls = list[list[Any]]()
+
+    def kernel(*given: Any, **more: Any) -> Tensor:
+        calls.append(list(given[:4]))
+        return torch.zeros_like(given[2])
+
+    monkeypatch.setattr(plain, "scaled_dot_product_attention", kernel)
+    return calls
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("width", [2, 4, 6, 8])
+def test_elsewhere_than_on_a_cpu_heads_are_as_wide_as_kernels_want_them(
+    handed: list[list[Any]], width: int, dtype: torch.dtype
+) -> None:
+    """In float32 multiples of 4, in bf16 of 8: of others PyTorch computes all weights at once."""
+    x = torch.randn(2, 3, HEADS, LENGTH, width, dtype=dtype, device="meta")
+    assert fused(x, x, x, Mask(None, is_causal=True)).shape == x.shape
+    ((*operands, _),) = handed
+    multiple = 4 if dtype == torch.float32 else 8
+    assert {one.shape[-1] for one in operands} == {-(-width // multiple) * multiple}
+
+
+def test_a_mask_that_is_everybodys_is_rounded_and_filled_up_once_for_all(
+    handed: list[list[Any]],
+) -> None:
+    shape = {"heads": HEADS, "head_dim": 8, "length": LENGTH, "causal": True}
+    member = make_layer("block_low_rank", **shape, block_tokens=20)
+    kernel = BlockLowRank([member] * 3, LENGTH, True, torch.zeros((), device="meta"))
+    rows = torch.zeros(3, member.rank, 20, dtype=torch.bfloat16, device="meta")
+    x = torch.zeros(3, 2, HEADS, LENGTH, 8, dtype=torch.bfloat16, device="meta")
+    kernel(x, x, x, None, {"project_keys": [rows], "project_values": [rows]})
+    ((_, k, _, mask),) = handed
+    assert mask.dtype == torch.bfloat16
+    assert mask.shape == (1, 3 * HEADS, LENGTH, k.shape[2])
+    assert mask.stride(1) == 0
+    assert mask.stride(2) % 8 == 0, "else PyTorch copies it for each particle and head"
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("own", [{}, {"window_tokens": 3, "decay": 0.5}], ids=["whole", "masked"])
+def test_a_plain_module_lets_torch_use_its_fused_kernel(causal: bool, own: dict[str, Any]) -> None:
+    info = TaskInfo(None, 3, LENGTH, outputs=2, causal=causal, per_token=causal)
+    model = Transformer(
+        read_transformer({"layers": 1, "d_model": 8, "heads": 2, **own}, info), info
+    )
+    inputs = torch.randn(2, LENGTH, 3)
+    with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
+        fused = model.eval()(inputs)
+    with sdpa_kernel(SDPBackend.MATH):
+        torch.testing.assert_close(model(inputs), fused)
 
 
 @pytest.mark.parametrize("length", [1, 2, 5])

@@ -199,6 +199,20 @@ def test_where_memory_is_short_a_probe_corrects_the_estimate(
     assert pack(members, task, 0, CPU, limit) == chunks
 
 
+def test_what_a_probe_took_of_a_gpu_is_free_for_workers(
+    task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def probe(*_: Any) -> int:
+        raise MemoryError
+
+    given = list[str]()
+    monkeypatch.setattr("pso_attn.evaluate.packing.probed_bytes", probe)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: given.append("back"))
+    members = [[read_member({"heads": 4}, seed, task)] for seed in range(2)]
+    pack(members, task, 0, CPU, taken([members[0][0]], task.info, 0).model_bytes)
+    assert given == ["back"]
+
+
 def test_only_what_is_within_the_limit_is_probed(
     task: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -373,6 +387,9 @@ def test_a_training_alone_is_scored_in_batches_as_a_swarm_is(task: Task) -> None
         ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", True),
         ("CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`", True),
         ("cuDNN error: CUDNN_STATUS_ALLOC_FAILED", True),
+        ("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED", True),
+        ("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED", True),
+        ("cuDNN error: CUDNN_STATUS_NOT_INITIALIZED", True),
         ("CUDA error: invalid configuration argument", False),
     ],
 )

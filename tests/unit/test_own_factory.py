@@ -486,6 +486,24 @@ def test_pythons_own_random_numbers_are_of_the_step(task: Task) -> None:
     assert again.score() == whole.score()
 
 
+@pytest.mark.parametrize("draw", [random.random, np.random.rand])
+def test_trainings_of_other_seeds_draw_other_numbers_of_python_and_numpy(
+    task: Task, draw: Callable[[], float]
+) -> None:
+    class Noisy(Net):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x) * (0.5 + draw() if self.training else 1.0)
+
+    def made(settings: Any, info: Any) -> nn.Module:
+        return Noisy(settings["width"])
+
+    rows = [{"width": 8, "lr": 0.01}, {"width": 8, "lr": 0.02}]
+    together, apart = (trained(task, made, rows, is_batched) for is_batched in (True, False))
+    assert together.groups == [[0], [1]]
+    assert "draws from Python's or NumPy's generator" in str(together.reason)
+    assert by_row(together) == by_row(apart)
+
+
 def test_parameters_that_a_factory_returned_before_are_refused(task: Task) -> None:
     backbone = nn.Linear(64, 8).requires_grad_(False)
 

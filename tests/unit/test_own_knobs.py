@@ -24,6 +24,7 @@ def test_a_range_is_whole_where_both_ends_are_and_begins_in_its_middle() -> None
     assert defaults({"lr": {"low": 1e-4, "high": 1e-2, "log": True}}) == {"lr": 1e-3}
     kinds = {c.name: c.knob.kind for c in read({"n": {"low": 1, "high": 2}}).coordinates}
     assert kinds == {"n": "int"}
+    assert defaults({"n": {"low": 0, "high": 10, "default": 2}}) == {"n": 2}
 
 
 def test_a_list_of_numbers_is_ordered_and_any_other_is_of_labels() -> None:
@@ -80,6 +81,10 @@ def test_the_order_of_the_file_changes_no_coordinate() -> None:
         ({"x": 3}, r"search.x is 3; expected a list of choices or a table"),
         ({"x": [[1], [2]]}, r"search.x\[0\] is \[1\]; expected a number, text, true or false"),
         ({"x": ["a"]}, 'has one choice alone, "a"; fix it under'),
+        (
+            {"x": {"low": 0, "high": 10, "default": 2.5}},
+            "search.x.default is 2.5; expected a whole number",
+        ),
         ({"x": {"low": 2, "high": 1}}, "is empty: low = 2 is above high = 1"),
         ({"x": {"choices": [1, 2], "ordered": 3}}, "ordered is 3; expected true or false"),
         ({"x.y": [1, 2]}, "has a dot in its name"),

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,10 @@ import pytest
 import torch
 
 from pso_attn.baselines import RandomSearch
+from pso_attn.errors import DeviceError
 from pso_attn.evaluate import ObjectiveEvaluator, OwnObjective
+from pso_attn.evaluate.jobs import Lost
+from pso_attn.evaluate.own_code import OwnCodeError
 from pso_attn.evaluate.own_trial import Run, curve_of
 from pso_attn.space import own_knobs, read_space
 from pso_attn.types import (
@@ -312,6 +316,104 @@ def test_a_failure_has_taken_its_time() -> None:
     for outcome in run(evaluator(late), generation([0.1, 0.9]), History((LOSS,))):
         assert outcome.state is State.FAIL
         assert outcome.seconds >= 0.02
+
+
+@pytest.mark.parametrize("batched", [False, True])
+@pytest.mark.parametrize("ends", [lambda: _raise(ValueError("worn out")), lambda: math.nan])
+def test_a_failure_keeps_what_it_reported(batched: bool, ends: Callable[[], Any]) -> None:
+    def breaks(settings: Any, trials: Any) -> Any:
+        for trial in trials if batched else [trials]:
+            for step in (1, 3, 5):
+                trial.report(step, 1.0 / step)
+        return [ends()] if batched else ends()
+
+    planned = generation([0.5], joint=batched)
+    (outcome,) = run(evaluator(breaks, batched), planned, History((LOSS,)))
+    assert outcome.state is State.FAIL
+    assert outcome.curve == {1: 1.0, 2: 1.0 / 3, 4: 1.0 / 5}
+    assert outcome.fidelity == 0.5
+
+
+def test_a_failure_of_one_seed_reached_what_all_its_seeds_did() -> None:
+    def breaks(settings: Any, trial: Any) -> float:
+        for step in range(1, trial.steps + 1):
+            trial.report(step, float(trial.seed))
+            if step == 2 and trial.seed > 100:
+                raise ValueError("worn out")
+        return 0.5
+
+    (outcome,) = run(evaluator(breaks), generation([0.5], seeds=2), History((LOSS,)))
+    assert outcome.curve == {1: 100.5, 2: 100.5}
+    assert outcome.fidelity == 0.25
+
+
+def test_what_is_lost_with_its_worker_has_taken_its_time() -> None:
+    class Losing:
+        workers, notes = 1, ()
+
+        def run(self, take: Any, hear: Any) -> Any:
+            job = take()
+            time.sleep(0.04)
+            yield job, Lost("its worker fell")
+
+    own = OwnObjective(curved_lists, "mine:f", True, CPU)
+    ours = ObjectiveEvaluator(SPACE, own, (LOSS,), BUDGET, 3, executor=Losing())  # type: ignore[arg-type]  # no more is asked of it
+    for outcome in run(ours, generation([0.1, 0.9], joint=True), History((LOSS,))):
+        assert outcome.error == "its worker fell"
+        assert 0.02 <= outcome.seconds < 0.04
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """A stand-in for CUDA, of whose two devices this process uses the second."""
+    ours = SimpleNamespace(is_lost=False)
+
+    def synchronize(index: int) -> None:
+        assert index == 1, "to ask a GPU for which there is no use takes memory of it"
+        if ours.is_lost:
+            raise RuntimeError("CUDA error: device-side assert triggered\nCompile with …")
+
+    for name, stands in {
+        "is_initialized": lambda: True,
+        "device_count": lambda: 2,
+        "memory_reserved": lambda index: 2**20 * index,
+        "synchronize": synchronize,
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, stands)
+    return ours
+
+
+@pytest.mark.parametrize("batched", [False, True])
+def test_who_costs_the_process_its_gpu_ends_the_run_and_fails_nobody(
+    gpu: SimpleNamespace, batched: bool
+) -> None:
+    """CUDA refuses all that comes after, so that the innocent would fail as well."""
+
+    def asserts(settings: Any, trials: Any) -> Any:
+        xs = [one["x"] for one in (settings if batched else [settings])]
+        gpu.is_lost = gpu.is_lost or 0.3 in xs
+        if gpu.is_lost:
+            cause = RuntimeError("CUDA error: device-side assert triggered")
+            raise OwnCodeError("my module raised it") from cause
+        return xs if batched else xs[0]
+
+    ours, planned = evaluator(asserts, batched), generation([0.1, 0.3, 0.2, 0.4], joint=batched)
+    told, found = list[Any](), "^cuda:1 answers nothing .*: CUDA error: .* triggered; mend the"
+    with pytest.raises(DeviceError, match=found):
+        told.extend(ours.evaluate(planned, History((LOSS,)), lambda: False))
+    assert [one.values for one in told if isinstance(one, Outcome)] == [(0.1,)] * (not batched)
+
+
+def test_a_cuda_error_after_which_the_gpu_answers_fails_its_particle_alone(
+    gpu: SimpleNamespace,
+) -> None:
+    def launches(settings: Any, trial: Any) -> Any:
+        if settings["x"] == 0.3:
+            raise RuntimeError("CUDA error: invalid configuration argument")
+        return settings["x"]
+
+    outcomes = run(evaluator(launches), generation([0.1, 0.3, 0.2]), History((LOSS,)))
+    assert [one.state for one in outcomes] == [State.COMPLETE, State.FAIL, State.COMPLETE]
 
 
 def test_who_leaves_before_its_first_report_has_the_curve_of_its_other_seed() -> None:

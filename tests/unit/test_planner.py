@@ -51,6 +51,7 @@ TIMES = {
     "4 on 2": 6.0,
     "alone": 0.5,
 }  # ms
+SLOWER = {"4 on 2": 9.0, "8 on 2": 9.0}  # the cuts on two threads that nobody chooses
 
 
 @pytest.mark.parametrize(
@@ -86,7 +87,7 @@ def test_helpers_are_tried_where_all_that_they_gain_outweighs_their_start(
     tmp_path: Path, task: Task, members: list[Member]
 ) -> None:
     """Two threads gain a quarter, two cores could gain a half: 1 ms of each step."""
-    times = {"1 on 1": 4e-3, "2 on 2": 3e-3, "alone": 0.5}
+    times = {**SLOWER, "1 on 1": 4e-3, "2 on 2": 3e-3, "alone": 0.5}
     planner = knowing(tmp_path / "known.json", task, members, times)
     longest = round(START_S / 1e-3)
     assert planner.forecast(members, longest // 10, 2, times=9).cut == Cut(2, 2)
@@ -103,7 +104,7 @@ def test_helpers_are_tried_where_all_that_they_gain_outweighs_their_start(
 def test_helpers_train_where_they_were_measured_to_be_quicker(
     tmp_path: Path, task: Task, members: list[Member], seconds: float, is_chosen: bool
 ) -> None:
-    times = {"1 on 1": 4e-3, "2 on 2": 3e-3, "2 on 2 apart": seconds, "alone": 0.5}
+    times = {**SLOWER, "1 on 1": 4e-3, "2 on 2": 3e-3, "2 on 2 apart": seconds, "alone": 0.5}
     planner = knowing(tmp_path / "known.json", task, members, times)
     for steps in (5_000, 50):  # and where they run already, for whatever they gain
         forecast = planner.forecast(members, steps, 2)
@@ -185,6 +186,36 @@ def test_a_short_search_is_calibrated_shortly(
     assert "8 on 1" not in known
 
 
+def test_many_short_trainings_leave_time_for_a_whole_calibration(
+    tmp_path: Path, task: Task, members: list[Member], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pso_attn.evaluate.planner._quickest_step", lambda *_: 0.1)
+    file = tmp_path / "known.json"
+    Planner(task, CPU, file).forecast(members, 60, 1, times=10_000)
+    known = json.loads(file.read_text(encoding="utf-8"))[_machine(CPU)]
+    assert "8 on 1" in known[_signature(members, task, 1)]
+
+
+def test_a_long_search_tries_what_short_ones_left_out(
+    tmp_path: Path, task: Task, members: list[Member], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pso_attn.evaluate.planner._quickest_step", lambda *_: 0.1)
+    file = tmp_path / "known.json"
+    knowing(file, task, members, {"1 on 1": 0.2, "alone": 0.5})
+    Planner(task, CPU, file).forecast(members, 100_000, 1)
+    known = json.loads(file.read_text(encoding="utf-8"))[_machine(CPU)]
+    assert {"1 on 1", "2 on 1", "4 on 1", "8 on 1"} <= known[_signature(members, task, 1)].keys()
+
+
+def test_calibrating_leaves_torchs_generator_as_it_was(
+    tmp_path: Path, task: Task, members: list[Member]
+) -> None:
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    Planner(task, CPU, tmp_path / "known.json").forecast(members, 60, 1)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_trainings_of_few_steps_are_cut_by_cores_and_not_measured(
     tmp_path: Path, task: Task, members: list[Member]
 ) -> None:
@@ -199,6 +230,7 @@ def test_trainings_of_few_steps_are_cut_by_cores_and_not_measured(
     "content",
     [
         *("", "{", "[1]", '{"a": {"b": {"c": "d"}}}', '{"a": {"b": {}}}'),
+        '{"a": {"b": {"c": [1], "d": 1}}}',
         pytest.param(f'{{"a": {{"b": {{"c": 1{400 * "0"}, "d": 1}}}}}}', id="beyond floats"),
         pytest.param(100_000 * "[", id="deep"),
     ],
@@ -212,7 +244,18 @@ def test_a_damaged_cache_is_measured_anew(
     assert _machine(CPU) in json.loads(file.read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("times", [{"x": 1.0}, {"alone": 1.0}, {"1 on 1": 1.0, "x": 1.0}], ids=str)
+@pytest.mark.parametrize(
+    "times",
+    [
+        {"x": 1.0},
+        {"alone": 1.0},
+        {"1 on 1": 1.0, "x": 1.0},
+        {"1 on 1": 0.0, "alone": 0.5},
+        {"1 on 1": -1.0, "alone": 0.5},
+        {"1 on 1": float("nan"), "alone": 0.5},
+    ],
+    ids=str,
+)
 def test_a_calibration_that_lacks_what_a_choice_needs_is_taken_again(
     tmp_path: Path, task: Task, members: list[Member], times: dict[str, float]
 ) -> None:
@@ -229,6 +272,9 @@ def test_a_cache_that_cannot_be_written_stops_nothing(
     (tmp_path / "file").write_text("in the way", encoding="utf-8")
     planner = Planner(task, CPU, tmp_path / "file" / "known.json")
     assert planner.forecast(members, 60, 1).gain is not None
+    (tmp_path / "known.json").mkdir()  # so that nothing can take its place
+    assert Planner(task, CPU, tmp_path / "known.json").forecast(members, 60, 1).gain is not None
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "known.json"]
 
 
 def test_who_has_no_home_has_no_cache(

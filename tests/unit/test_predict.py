@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+from pso_attn.checkpoints import load_checkpoint
 from pso_attn.cli.app import app
 from pso_attn.seeding import generator
 
@@ -146,7 +148,12 @@ def test_a_folder_that_is_no_export_of_a_file_task_is_one_sentence(
     none = cli("predict", tmp_path, path)
     assert none.exit_code == 2
     assert "has no preprocessing.json; give the folder that `pso-attn export` wrote" in none.stderr
-    for folder, said in ((tmp_path / "none", "does not exist"), (path, "is a file")):
+    long = Path("a" * 300)
+    for folder, said in (
+        (tmp_path / "none", "does not exist"),
+        (long, "does not exist"),
+        (path, "is a file"),
+    ):
         assert f"{folder} {said}; give the folder" in cli("predict", folder, path).stderr
     shutil.copytree(exports / "kind", tmp_path / "cut")
     weights = tmp_path / "cut" / "model.safetensors"
@@ -159,6 +166,45 @@ def test_a_folder_that_is_no_export_of_a_file_task_is_one_sentence(
     other = cli("predict", tmp_path / "cut", path)
     assert other.exit_code == 2
     assert 'is of task "digits"; predict reads new rows for' in other.stderr
+
+
+@pytest.mark.parametrize("lacking", ["inputs", "inputs.target", "inputs.columns", "all of inputs"])
+def test_an_export_that_somebody_edited_is_one_sentence(
+    exports: Path, tmp_path: Path, lacking: str
+) -> None:
+    path, edited = tmp_path / "new.csv", tmp_path / "edited"
+    rows(5, "new").to_csv(path, index=False)
+    shutil.copytree(exports / "kind", edited)
+    described = json.loads((edited / "preprocessing.json").read_text())
+    if lacking == "all of inputs":
+        described["inputs"] = None
+    elif lacking == "inputs":
+        del described["inputs"]
+    else:
+        del described["inputs"][lacking.removeprefix("inputs.")]
+    (edited / "preprocessing.json").write_text(json.dumps(described))
+    result = cli("predict", edited, path)
+    assert result.exit_code == 2
+    assert "preprocessing.json is not as `pso-attn export` writes it; export" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_folder_that_nobody_may_look_into_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Root may, so that the refusal is made up."""
+    look = os.stat
+
+    def refused(path: Any, **more: Any) -> os.stat_result:
+        if str(path).startswith(f"{tmp_path}{os.sep}"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return look(path, **more)
+
+    monkeypatch.setattr(os, "stat", refused)
+    result = cli("predict", tmp_path, "new.csv")
+    assert result.exit_code == 2
+    assert "has no preprocessing.json; give the folder" in result.stderr
+    assert load_checkpoint(tmp_path / "best.safetensors") is None
 
 
 def test_a_dry_run_says_what_it_found_before_it_trains() -> None:

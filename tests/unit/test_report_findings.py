@@ -70,6 +70,15 @@ def test_commands_quote_names_and_say_where_other_runs_lie(run):
     )
 
 
+def test_the_same_again_has_the_total_that_a_resume_gave(run):
+    began = {**run.configuration["run"], "planned_generations": 8}
+    budget = {**run.configuration["budget"], "generations": 12}
+    raised = replace(run, configuration={**run.configuration, "run": began, "budget": budget})
+    assert found.repeat_command(raised).endswith("--run sample-again --generations 12")
+    budget["generations"] = 8
+    assert found.repeat_command(raised) == found.repeat_command(run)
+
+
 @pytest.mark.parametrize(
     ("gain", "standing"), [(0.2, "confirmed"), (0.04, "undecided"), (-0.2, "no gain")]
 )

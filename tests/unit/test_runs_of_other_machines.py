@@ -55,6 +55,21 @@ def test_its_proposals_are_replayed_without_one(
     assert result.stdout.startswith(("matches: ", "differs: ")), result.stderr
 
 
+def test_a_cpu_does_for_what_needs_no_precision_that_it_lacks(runs: Path, tmp_path: Path) -> None:
+    here = ("--device", "cpu", "--runs-dir", runs)
+    trained = cli("train", "far", "--steps", "3", *here)
+    assert trained.exit_code == 0, trained.stderr
+    replayed = cli("verify", "far", *here)
+    assert replayed.stdout.startswith(("matches: ", "differs: ")), replayed.stderr
+    (tmp_path / "given.toml").write_text('precision = "tf32"')
+    refused = cli("train", "far", "--settings", tmp_path / "given.toml", *here)
+    assert refused.exit_code == 2
+    assert 'precision "tf32" was asked for on cpu' in refused.stderr
+    resumed = cli("resume", "far", "--executor", "local", *here)
+    assert resumed.exit_code == 2
+    assert 'precision "tf32" was asked for on cpu' in resumed.stderr
+
+
 def test_training_for_it_here_says_that_there_is_no_gpu(
     runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,5 +1,6 @@
 """Which steps are recorded, replayed or trained as they are, told by a stand-in for CUDA."""
 
+import itertools
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -11,6 +12,10 @@ import torch
 
 from pso_attn.evaluate import graphs
 from pso_attn.evaluate.graphs import WARM_UP, Step, StepGraph
+from pso_attn.evaluate.member import read_member
+from pso_attn.evaluate.own_code import OwnCodeError
+from pso_attn.evaluate.training import SwarmTraining
+from pso_attn.tasks import make_task
 
 CPU = torch.device("cpu")
 
@@ -18,31 +23,51 @@ CPU = torch.device("cpu")
 class Recorder:
     """A stand-in for CUDA, whose graphs keep the work that they are handed until a replay."""
 
+    ends_by_itself = True  # a record that failed, as since torch 2.13
+
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.work: list[Callable[[], Any]] | None = None  # of the graph that is recorded now
-        self.streams, self.places = list[Any](), list[Any]()
-        here = SimpleNamespace(wait_stream=lambda other: None)
+        self.streams, self.places, self.waited = list[Any](), list[Any](), list[Any]()
+        self.pools, self.spoilt, self.released = itertools.count(1), set[Any](), list[Any]()
+        here = SimpleNamespace(wait_stream=self.waited.append)
         for name, stands in {
             "device": lambda device: nullcontext(),
             "Stream": lambda device: SimpleNamespace(wait_stream=lambda other: None),
             "stream": lambda stream: nullcontext(),
             "current_stream": lambda: here,
             "set_stream": self.streams.append,
-            "graph_pool_handle": lambda: (0, 1),
+            "current_device": lambda: 0,
+            "graph_pool_handle": lambda: (0, next(self.pools)),
             "CUDAGraph": Graph,
             "graph": self.recording,
         }.items():
             monkeypatch.setattr(torch.cuda, name, stands)
+        monkeypatch.setattr(torch._C, "_cuda_endAllocateToPool", self.end)
+        monkeypatch.setattr(torch._C, "_cuda_releasePool", self.release)
         self.here = here
 
     @contextmanager
     def recording(self, graph: "Graph", pool: Any, stream: Any) -> Iterator[None]:
+        if pool in self.spoilt:
+            raise RuntimeError("beginAllocateToPool: already recording to mempool_id")
         self.work = graph.work
         self.places.append((pool, stream))
         try:
             yield
+        except Exception:
+            if not self.ends_by_itself:
+                self.spoilt.add(pool)  # for good: its part on the host cannot be ended
+            raise
         finally:
             self.work = None
+
+    def end(self, device: int, pool: Any) -> None:
+        """End what a record that failed has left open."""
+        if pool not in self.spoilt:
+            raise RuntimeError("endAllocatePool: not currently recording to mempool_id")
+
+    def release(self, device: int, pool: Any) -> None:
+        self.released.append(pool)
 
     def do(self, work: Callable[[], Any]) -> None:
         """Do it, or keep it where a graph is being recorded."""
@@ -133,3 +158,66 @@ def test_all_records_of_a_device_share_a_stream_and_memory(cuda: Recorder) -> No
     assert len(cuda.places) == 3
     assert len({id(pool) for pool, _ in cuda.places}) == 1
     assert len({id(stream) for _, stream in cuda.places}) == 1
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, OwnCodeError])  # as a task of one's own raises
+@pytest.mark.parametrize("ends_by_itself", [True, False], ids=["torch 2.13", "before"])
+def test_a_good_training_after_a_refused_one_is_recorded(
+    cuda: Recorder, ends_by_itself: bool, kind: type[Exception]
+) -> None:
+    def refuses(step: Step) -> None:
+        if cuda.work is not None:
+            raise kind("operation not permitted when the stream is capturing")
+
+    cuda.ends_by_itself, graphs_made = ends_by_itself, list[StepGraph]()
+    for train in (refuses, lambda step: None, lambda step: None):
+        graphs_made.append(begun(cuda, 0))
+        for _ in range(4):
+            graphs_made[-1].advance(train)
+    assert [graph._graph is not None for graph in graphs_made] == [False, True, True]
+    assert [graph.can_record for graph in graphs_made] == [False, True, True]
+    refused, *good = [pool for pool, _ in cuda.places]
+    assert good == [refused if ends_by_itself else (0, 2)] * 2
+    assert cuda.released == ([] if ends_by_itself else [refused])
+
+
+@pytest.mark.parametrize("wraps", [False, True])
+def test_what_memory_alone_has_refused_may_be_recorded_later(cuda: Recorder, wraps: bool) -> None:
+    def runs_out(step: Step) -> None:
+        if cuda.work is not None:
+            try:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            finally:
+                if wraps:  # as ending the record does
+                    raise RuntimeError("operation failed due to a previous error during capture")
+
+    graph = begun(cuda, 0)
+    for _ in range(4):
+        graph.advance(runs_out)
+    assert graph._graph is None
+    assert graph.can_record
+
+
+def test_what_a_step_that_raises_has_begun_is_waited_for(cuda: Recorder) -> None:
+    def fails(step: Step) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    graph = begun(cuda, 0)
+    with pytest.raises(torch.OutOfMemoryError):
+        graph.advance(fails)
+    assert cuda.waited == [graph._stream]
+
+
+@pytest.mark.parametrize("can_record", [True, False])
+def test_later_layouts_of_a_training_are_recorded_unless_its_step_cannot_be(
+    can_record: bool,
+) -> None:
+    task = make_task("digits")
+    members = [read_member({"d_model": 8, "layers": 1}, seed, task) for seed in range(2)]
+    training = SwarmTraining(task, members, 4, CPU)
+    assert training.records
+    graph: Any = SimpleNamespace(advance=lambda train: None, can_record=can_record)
+    training._graph = graph
+    training.advance(2)
+    training.keep([1])
+    assert training.records == can_record

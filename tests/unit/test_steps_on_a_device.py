@@ -60,6 +60,7 @@ LSTMS: list[dict[str, Any]] = [
 class RandomTask:
     """Random words, to be continued, or random vectors, to be classified."""
 
+    name = "random"
     loss = staticmethod(cross_entropy)
 
     def __init__(self, causal: bool, length: int) -> None:
@@ -209,6 +210,16 @@ def test_a_step_on_columns_or_padding_does_not_either(info: TaskInfo, lstms: boo
     assert watching.seen > 300
 
 
+@pytest.mark.parametrize("info", [PADDED, PADDED_WORDS], ids=["padded", "padded words"])
+def test_lengths_that_torchs_lstm_wants_on_the_host_are_not_recorded(info: TaskInfo) -> None:
+    training = begun_on(info, lstms=True, recurrence="one_by_one")
+    assert not training.records
+    training.keep([0])
+    assert not training.records
+    assert begun_on(info, lstms=True, recurrence="batched").records
+    assert begun_lstms(recurrence="one_by_one").records
+
+
 @pytest.mark.parametrize("causal", [False, True])
 def test_a_step_of_a_plain_module_does_not_either(causal: bool) -> None:
     """Else a graph of it could not be recorded, and it would be a weak peer on a GPU."""
@@ -235,6 +246,32 @@ def test_plain_modules_train_in_bf16_as_a_swarm_does(causal: bool) -> None:
         torch.testing.assert_close(flat(rounded), flat(exact), rtol=0, atol=3e-3)
         cast = inputs.bfloat16() if inputs.is_floating_point() else inputs
         assert rounded.model.bfloat16()(cast).isfinite().all(), "whole in bf16, as a person may"
+
+
+def test_what_stands_beside_a_particle_does_not_round_what_it_adds_up_in_bf16() -> None:
+    """Positions that others learn are float32, and would have made all embeddings so."""
+    task: Any = RandomTask(causal=False, length=9)
+    own = {**OUTER, "heads": 2, "positions": "rotary", "precision": "bf16"}
+    members = [read_member({**own, **more}, 3, task) for more in ({}, {"positions": "learned"})]
+    alone_, together = (SwarmTraining(task, some, 6, CPU) for some in (members[:1], members))
+    alone_.advance(6)
+    together.advance(6)
+    row = together.rows.index(0)
+    torch.testing.assert_close(together._losses[:, row], alone_._losses[:, 0], rtol=0, atol=5e-6)
+
+
+def test_smoothed_targets_of_a_plain_module_may_hold_what_is_the_tasks_own() -> None:
+    task: Any = RandomTask(causal=False, length=9)
+    wider = torch.stack([task.train.targets, task.train.targets], 1)
+    task.train, exact = Split(task.train.inputs, wider), task.train
+    task.loss = lambda logits, targets: cross_entropy(logits, targets[..., 0])
+    member = read_member({**OUTER, "heads": 2, "label_smoothing": 0.2}, 3, task)
+    found = AloneTraining(task, member, 6, CPU, swarm_dropout=True)
+    found.advance(2)
+    task.train, task.loss = exact, cross_entropy
+    truth = AloneTraining(task, member, 6, CPU, swarm_dropout=True)
+    truth.advance(2)
+    assert torch.equal(flat(found), flat(truth))
 
 
 def test_cudnn_does_not_advise_to_keep_weights_that_particles_cannot_keep_together() -> None:
@@ -338,6 +375,29 @@ def test_products_on_cuda_round_as_asked_and_afterwards_as_before(theirs: str) -
             assert {kind.fp32_precision for kind in kinds} == {theirs}
     finally:
         for kind, earlier in zip(kinds, before, strict=True):
+            kind.fp32_precision = earlier
+
+
+@pytest.mark.parametrize("theirs", ["highest", "high", "medium"])
+def test_the_older_switches_of_products_which_compilers_read_say_the_same(theirs: str) -> None:
+    cudnn: Any = torch.backends.cudnn
+    cpus: Any = torch.backends.mkldnn
+    kinds = (torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn, cpus.matmul)
+    before = [torch.get_float32_matmul_precision(), *(kind.fp32_precision for kind in kinds)]
+    try:
+        torch.set_float32_matmul_precision(theirs)
+        cpus.matmul.fp32_precision = "none"  # as at first, and not as the older sets it
+        known = [theirs, *(kind.fp32_precision for kind in kinds)]
+        for precision, expected in (("float32", "highest"), ("tf32", "high"), ("bf16", "highest")):
+            with products_in(precision, torch.device("cuda")):
+                assert torch.get_float32_matmul_precision() == expected
+                assert torch.backends.cuda.matmul.allow_tf32 == (precision == "tf32")
+                assert cudnn.allow_tf32 == (precision == "tf32")
+            found = torch.get_float32_matmul_precision()
+            assert [found, *(kind.fp32_precision for kind in kinds)] == known
+    finally:
+        torch.set_float32_matmul_precision(before[0])
+        for kind, earlier in zip(kinds, before[1:], strict=True):
             kind.fp32_precision = earlier
 
 

@@ -29,6 +29,15 @@ def dead_port() -> Iterator[int]:
         ("postgresql://ann:secret@256.256.256.256/db", "does not answer"),
         ("sqlite://host:99999999/x", "is not a database URL|does not answer"),
         ("mssql+pymssql:///", "needs a database driver that is not installed"),
+        (
+            "mysql+mysqlconnector:///a",
+            r'not installed: .*; run pip install "pso-attn\[mysql\]" and begin the URL with '
+            r"mysql\+pymysql://$",
+        ),
+        (
+            "postgresql+pg8000:///a",
+            r"pso-attn\[postgresql\]. and begin .* postgresql\+psycopg://$",
+        ),
     ],
 )
 def test_a_url_that_leads_nowhere_is_one_sentence(url: str, words: str) -> None:
@@ -71,6 +80,11 @@ def test_a_journal_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> Non
     [
         ("postgresql://ann:se:cr@t@host/db", "postgresql://ann:***@host/db"),
         ("postgresql://ann@host/db", "postgresql://ann@host/db"),
+        (
+            "postgresql:///db?user=ann&password=se%cret&host=/tmp",
+            "postgresql:///db?user=ann&password=***&host=/tmp",
+        ),
+        ("mysql+pymysql:///db?passwd=secret", "mysql+pymysql:///db?passwd=***"),
         ("sqlite:///a.db", "sqlite:///a.db"),
     ],
 )

@@ -68,7 +68,7 @@ def chosen(
     points, targets = np.array([[0.1], [0.5]]), np.array([0.0, 1.0])
     shape = Hyperparameters(np.array([0.2]), 1.0, noise, 0.0)
     surrogate = given(Pairs.of(points, np.array([False])), targets, shape)
-    standing = Standing(surrogate, targets, targets, targets, 0.0, np.zeros(2), np.zeros(2))
+    standing = Standing(surrogate, targets, targets, 0.0, np.zeros(2), np.zeros(2))
     drawn = np.array(drawn)[:, :, None]
 
     def trained(slot, position):

@@ -31,7 +31,7 @@ def test_a_full_training_leads_a_pruned_one_of_the_same_merit():
     ledger = ledger_of([0, 1], [0.1, 0.9], [0.1, 2.0], [0.25, 1.0])
     standing = standing_of(ledger, NUMBER, 2)
     np.testing.assert_array_equal(standing.costs, [1.0, 0.0])
-    assert standing.merits[0] == standing.merits[1]
+    assert standing.targets[0] == standing.targets[1]
     assert standing.best == pytest.approx(standing.surrogate.mean(ledger.points)[1], abs=1e-9)
 
 
@@ -65,17 +65,17 @@ def test_a_lucky_draw_does_not_lead_where_losses_are_noisy():
     losses[60] = losses.min() - 0.02  # where the others were bad
     standing = standing_of(ledger_of(np.arange(61) % 6, points, losses), NUMBER, 6)
     assert standing.is_noisy
-    assert abs(points[np.argmin(standing.merits)] - 0.3) < 0.2
+    assert abs(points[np.argmin(standing.ranks)] - 0.3) < 0.2
     assert np.argmin(losses) == 60
     assert standing.best > standing.targets[60] + 0.3  # what is to be improved on is no luck
 
 
-def test_without_noise_merits_are_the_losses_in_their_order():
+def test_without_noise_ranks_are_the_losses_in_their_order():
     points = np.random.default_rng(1).random(40)
     losses = (points - 0.3) ** 2
     standing = standing_of(ledger_of(np.arange(40) % 6, points, losses), NUMBER, 6)
     assert not standing.is_noisy
-    np.testing.assert_array_equal(np.argsort(standing.merits), np.argsort(losses))
+    np.testing.assert_array_equal(np.argsort(standing.ranks), np.argsort(losses))
 
 
 def test_the_surrogate_sees_the_best_the_latest_and_some_of_the_rest():

@@ -4,17 +4,21 @@ from dataclasses import replace
 from math import inf, isfinite, nan
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
-from pso_attn.evaluate import train_swarm
+from pso_attn.evaluate import TRAINING_KNOBS, SwarmEvaluator, train_swarm
 from pso_attn.evaluate.chunk import ChunkResult, train_chunk
 from pso_attn.evaluate.member import Member, read_member
 from pso_attn.evaluate.rungs import scored_steps
 from pso_attn.evaluate.tiles import TiledTraining
 from pso_attn.evaluate.training import SwarmTraining
+from pso_attn.models import MODEL_KNOBS
+from pso_attn.space import read_space
 from pso_attn.tasks import Task, make_task
-from pso_attn.types import Budget, History, Objective, State
+from pso_attn.types import Budget, Candidate, Generation, History, Objective, Outcome, State
 
 STEPS = 16
 CPU = torch.device("cpu")
@@ -159,6 +163,37 @@ def test_confirming_reports_a_divergence_and_scores_the_others(task: Task) -> No
         assert result.error is None
         assert result.metrics is not None
         assert all(isfinite(value) for value in result.metrics.values())
+
+
+class Strict:
+    """The digits, scored by what takes no NaN, as metrics of scikit-learn do not."""
+
+    def __init__(self) -> None:
+        self._digits = make_task("digits")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._digits, name)
+
+    def score(self, logits: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        if not logits.isfinite().all():
+            raise ValueError("Input contains NaN.")
+        return self._digits.score(logits, targets)
+
+
+def test_a_task_of_ones_own_that_takes_no_nan_fails_the_diverging_particle_alone() -> None:
+    settings = [{**OUTER, **own} for own in ({}, {"lr": 1e30}, {"dropout": 0.2})]
+    candidates = tuple(
+        Candidate(row, row, np.zeros(1), {}, one, (row,)) for row, one in enumerate(settings)
+    )
+    space = read_space({"lr": {}}, OUTER, {**MODEL_KNOBS, **TRAINING_KNOBS})
+    evaluator = SwarmEvaluator(space, Strict(), (LOSS,), BUDGET, 0, CPU)
+    events = evaluator.evaluate(
+        Generation(0, candidates, ((0, 1, 2),)), History((LOSS,)), lambda: False
+    )
+    found = {event.trial: event for event in events if isinstance(event, Outcome)}
+    assert [found[row].state is State.COMPLETE for row in range(3)] == [True, False, True]
+    said = "task digits raised ValueError: Input contains NaN. (test_swarm_training_failures.py, "
+    assert str(found[1].error).startswith(said)
 
 
 def chunk(task: Task, members: list[Member]) -> list[ChunkResult]:

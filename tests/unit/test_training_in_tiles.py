@@ -271,3 +271,15 @@ def test_ways_to_compute_are_timed_on_as_many_trainings_as_there_is_room_for(
     monkeypatch.setattr("pso_attn.evaluate.planner.Planner.quickest", quickest)
     assert quickest_way(parts.space, (), parts.task, 16, CPU) == {"recurrence": "batched"}
     assert set(timed) == {2}
+
+
+def test_what_timing_took_of_a_gpu_is_free_for_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    def quickest(*_: Any) -> str:
+        raise MemoryError
+
+    given = list[str]()
+    monkeypatch.setattr("pso_attn.evaluate.planner.Planner.quickest", quickest)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: given.append("back"))
+    parts = assemble(read_configuration("lstm", (), {}))
+    assert quickest_way(parts.space, (), parts.task, 16, CPU) == {}
+    assert given == ["back"]

@@ -141,6 +141,17 @@ def test_a_search_cut_anywhere_goes_on_to_the_same_floats(finished: Any) -> None
     assert "matches" in cli("verify", "cut-0", "--runs-dir", runs).stdout
 
 
+def test_what_the_first_model_took_of_a_gpu_is_free_for_workers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = list[str]()
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: given.append("back"))
+    parts = assemble(read_configuration(str(space(tmp_path, "full")), (), {}))
+    assert parts.weights is not None
+    parts.weights.begin(torch.device("cpu"), tmp_path)
+    assert given == ["back"]
+
+
 def test_losses_are_those_of_plain_modules_one_by_one(finished: Any) -> None:
     run, _, _ = finished
     parts = run.assembled("cpu")
@@ -582,11 +593,23 @@ def test_a_fitness_that_fails_on_a_part_of_the_test_split_fails_there_alone(
     file, where = own(tmp_path, "picky"), ("--runs-dir", tmp_path)
     cli("search", file, "--run", "w", "--generations", "1", *where, "-q")
     document = json.loads(cli("confirm", "w", *where, "--json").stdout)
+    assert load_run("w", tmp_path).store.get_attribute("test_uses")[0]["seeds"] == 0
     row = document["rows"][0]
     values = row["test"]["fitness"]["per_seed"]
     assert (values.count(None), row["failed"], len(values)) == (1, 1, 10)
     assert "mine:picky raised ValueError: one class" in row["error"]
     assert row["test"]["fitness"]["mean"] is not None, "the whole split has a value"
+
+
+def test_what_is_said_of_trainings_is_refused_where_weights_are_confirmed(tmp_path: Path) -> None:
+    file, where = space(tmp_path, "full"), ("--runs-dir", tmp_path)
+    cli("search", file, "--run", "w", "--generations", "1", *where, "-q")
+    for key, value in (("seeds", 5), ("executor", "processes"), ("workers", 2)):
+        command = ["confirm", "w", f"--{key}", str(value), *map(str, where)]
+        refused = CliRunner().invoke(app, command)
+        assert refused.exit_code == 2
+        assert f'confirm: "{key}" is for trainings, and run w searches weights' in refused.stderr
+    assert load_run("w", tmp_path).store.get_attribute("test_uses") is None
 
 
 def test_what_is_told_of_the_test_split_is_of_all_of_it(finished: Any) -> None:

@@ -141,7 +141,7 @@ class Attend:
             inside = by_gemm(torch.bmm, query, learned["place_map"][0]).tanh()
             place_vector = learned["place"][0][..., None]
             asked = by_gemm(torch.bmm, inside, place_vector)
-            share = in_vectors(torch.sigmoid, asked)  # (P, B or 1, 1)
+            share = in_vectors(torch.sigmoid, asked.to(place_vector.dtype))  # (P, B or 1, 1)
             distance = (place - share * (tokens if lengths is None else lengths[..., None])).abs()
             near = distance <= self._window
             fade = (-2 * (distance / self._window).square()).exp()  # σ = D / 2

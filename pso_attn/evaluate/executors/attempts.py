@@ -12,7 +12,7 @@ from statistics import median
 from pso_attn.evaluate.jobs import Answer, Job, Lost, TooMuch, Trained
 
 TRIES = 3  # of a chunk that takes its worker with it, copies included
-TOGETHER = 2  # of one of several trainings, where memory may have run out
+TRIES_TOGETHER = 2  # of one of several trainings, where memory may have run out
 LATE = 1.5  # times what a chunk of its size takes
 FINISHED = 0.5  # of a generation's chunks, before which none is called late
 WORTH_S = 5.0  # to be late by: what it takes to start the worker again that is given up
@@ -83,7 +83,7 @@ class Attempts:
         if self._running[job]:
             return None
         del self._running[job]
-        if end.by_memory and len(job.candidates) > 1 and self._lost[job] >= TOGETHER:
+        if end.by_memory and len(job.candidates) > 1 and self._lost[job] >= TRIES_TOGETHER:
             return TooMuch()
         if self._lost[job] < TRIES:
             self._again.append(job)

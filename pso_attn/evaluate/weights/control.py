@@ -91,11 +91,11 @@ def descend(
 def soups(fitness: Fitness, settings: Settings, objective: Objective) -> dict[str, Tensor]:
     """Return what is made of several checkpoints without a search, as flat rows (1, M) by name.
 
-    Rows are not quantised; scores are of what the model makes of them.
-
     The best single model, the mean of all, and the greedy soup (Wortsman et al. 2022, arXiv
     2203.05482, recipe 1): models join it in the order of their scores while it does not get worse.
     Scores are those of the validation split.
+
+    Rows are not quantised; scores are of what the model makes of them.
     """
     rows = fitness.searched.checkpoints
 

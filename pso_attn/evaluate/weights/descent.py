@@ -11,6 +11,7 @@ from pso_attn.counter import keys
 from pso_attn.evaluate.device import one_thread
 from pso_attn.evaluate.optimiser import SwarmAdamW, read_recipe
 from pso_attn.evaluate.order import DataOrder
+from pso_attn.evaluate.own_code import task_loss
 from pso_attn.evaluate.precision import autocast, products_in
 from pso_attn.evaluate.smoothing import Smoothing
 from pso_attn.evaluate.weights.fitness import Fitness
@@ -74,7 +75,7 @@ class Descent:
         with autocast(self._precision, inputs.device):
             logits = swarm.forward(inputs, self._keys[step])
         logits = logits.to(self.vectors.dtype)
-        losses = self._smooth(self.task.loss(logits, targets), logits)
+        losses = self._smooth(task_loss(self.task, logits, targets), logits)
         if swarm.penalty is not None:
             losses = losses + swarm.penalty
         swarm.storage.differentiate(losses.sum())

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from pso_attn.evaluate.evaluator import SwarmEvaluator
-from pso_attn.evaluate.generations import evaluate_chunks
 from pso_attn.types import Event, Generation, History
 
 
@@ -30,13 +29,4 @@ class WeightEvaluator(SwarmEvaluator):
     ) -> Iterator[Event]:
         """Yield an outcome for each unfinished candidate, and a new plan where one is needed."""
         self._begin()
-        return evaluate_chunks(
-            generation,
-            history,
-            self.budget,
-            stop,
-            self._trainer,
-            self._executor,
-            self._listener,
-            self._folder,
-        )
+        return super().evaluate(generation, history, stop)

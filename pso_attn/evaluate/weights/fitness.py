@@ -20,7 +20,7 @@ from pso_attn.evaluate.device import (
 from pso_attn.evaluate.optimiser import read_recipe
 from pso_attn.evaluate.own_answers import read_answer
 from pso_attn.evaluate.own_code import OwnCodeError, own_code, why
-from pso_attn.evaluate.scoring import score_split
+from pso_attn.evaluate.scoring import by_particle, score_split
 from pso_attn.evaluate.tiles import even_parts
 from pso_attn.evaluate.training import on_device
 from pso_attn.evaluate.weights.carriers import Carriers
@@ -256,7 +256,7 @@ class Fitness:
         count = len(carriers.rows)
         metrics: list[dict[str, float]] = [{} for _ in range(count)]
         if seen is not None:
-            metrics = _rows(score_split(carriers.swarm, self.task, seen, precision))
+            metrics = by_particle(score_split(carriers.swarm, self.task, seen, precision))
         if self.own is not None:
             models = (carriers.swarm.extract(row).eval() for row in range(count))
             pairs = zip(models, metrics, strict=True)
@@ -264,7 +264,7 @@ class Fitness:
         else:
             ours = metrics
             if examples is not seen:
-                ours = _rows(score_split(carriers.swarm, self.task, examples, precision))
+                ours = by_particle(score_split(carriers.swarm, self.task, examples, precision))
             values = (one[self.objective] for one in ours)
             scores = [_score(value, one) for value, one in zip(values, metrics, strict=True)]
         found = dict(zip(carriers.rows, scores, strict=True))
@@ -281,12 +281,6 @@ class Fitness:
         on_cpu = self.device.type == "cpu"
         most = TILE_FLOATS if on_cpu else memory_budget_bytes(self.device) // TILE_BYTES
         return -(-len(models) * floats // most)
-
-
-def _rows(scores: Mapping[str, Tensor]) -> list[dict[str, float]]:
-    """Return metrics (N,) by name as one table for each particle."""
-    table = torch.stack([values.double() for values in scores.values()]).T.tolist()
-    return [dict(zip(scores, row, strict=True)) for row in table]
 
 
 def _score(value: float, metrics: Mapping[str, float]) -> Score:

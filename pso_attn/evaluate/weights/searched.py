@@ -32,8 +32,8 @@ DRAW = 1  # the training seed of matrices that are drawn anew; 0 is that of the 
 class Start:
     """Where a weight search begins, before any model is trained.
 
-    settings: the defaults of the space, whose shapes count. files: the parts of each checkpoint.
-    drawn: the parts as a training with the run's seed would start them.
+    settings: the defaults of the space, whose shapes count. seed: the run's. matrices: those that
+    are searched. files: the parts of each checkpoint.
     """
 
     table: WeightTable
@@ -53,7 +53,7 @@ class Start:
 
     @cached_property
     def drawn(self) -> Mapping[str, Tensor]:
-        """The parts of a model as a training would start them."""
+        """The parts of a model as a training with the run's seed would start them."""
         model = read_model(self.settings, self.info)
         return drawn_parts(model, self.info, training_seed(self.seed, DRAW))
 
@@ -73,12 +73,11 @@ class Start:
         The start itself; of several checkpoints each, and then points between two of them, drawn
         as Feng et al. 2024 (Model Swarms, arXiv 2410.11163, algorithm 1) draw them.
         """
+        searched = self.searched(None)
         if self.table.mode != "checkpoints":
-            row = flat_row(self.matrices, self.drawn if self.table.is_drawn else self._rest(None))
-            searched = self.searched(None)
-            return searched.positions(searched.coordinates.vector(row)[None]).double().numpy()
-        rows = torch.stack([flat_row(self.matrices, parts) for parts in self.files])
-        own = self.searched(None).positions(rows).double().numpy()
+            start = searched.coordinates.vector(searched.untouched)
+            return searched.positions(start[None]).double().numpy()
+        own = searched.positions(searched.checkpoints).double().numpy()
         rng = generator(self.seed, "checkpoints")
         between = []
         for _ in range(particles - len(own)):
@@ -94,16 +93,13 @@ class Start:
         """
         rest = self._rest(trained)
         row = flat_row(self.matrices, self.drawn if self.table.is_drawn else rest)
+        begun = torch.stack([flat_row(self.matrices, parts) for parts in self.files] or [row])
         coordinates = self._coordinates(row)
         centre, half = coordinates.origin, self.table.bounds * coordinates.scale
         if self.table.mode == "checkpoints":
-            rows = torch.stack([flat_row(self.matrices, parts) for parts in self.files])
-            low, high = rows.amin(0), rows.amax(0)
+            low, high = begun.amin(0), begun.amax(0)
             centre, half = (low + high) / 2, self.table.bounds * (high - low) / 2
-        begun = [flat_row(self.matrices, parts) for parts in self.files] or [row]
-        return Searched(
-            self.table, self.matrices, coordinates, centre, half, rest, row, torch.stack(begun)
-        )
+        return Searched(self.table, self.matrices, coordinates, centre, half, rest, row, begun)
 
     def _rest(self, trained: Mapping[str, Tensor] | None) -> Mapping[str, Tensor]:
         if self.files:

@@ -2,7 +2,7 @@
 
 from torch import Tensor, stack, zeros_like
 
-from pso_attn.models.info import TaskInfo
+from pso_attn.models.info import TaskInfo, real_tokens
 
 
 def lengths_of(inputs: Tensor, info: TaskInfo) -> Tensor | None:
@@ -11,10 +11,10 @@ def lengths_of(inputs: Tensor, info: TaskInfo) -> Tensor | None:
     inputs: (…, B, T) ids or (…, B, T, features). Where a decoder answers, those of the source
     count, before the last `horizon`.
     """
-    if not info.padded:
+    real = real_tokens(inputs, info)
+    if real is None:
         return None
-    there = inputs != 0 if info.tokens is not None else inputs[..., -1] != 0
-    return there[..., : info.length - info.horizon].sum(-1).clamp(min=1)
+    return real[..., : info.length - info.horizon].sum(-1).clamp(min=1)
 
 
 def at_ends(x: Tensor, hidden: int, directions: int, lengths: Tensor | None) -> Tensor:

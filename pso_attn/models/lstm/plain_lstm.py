@@ -111,7 +111,8 @@ class ReadOut(nn.Module):
         if own.local != "none":
             centre = last if places is None else torch.minimum(places, last)
             if own.local == "predictive":
-                centre = last * (self.place_map(query).tanh() @ self.place).sigmoid()
+                asked = self.place_map(query).tanh() @ self.place
+                centre = last * asked.to(self.place.dtype).sigmoid()
             distance = place - centre[:, None]
             seen = seen & (distance.abs() <= own.window)
             if own.local == "predictive":

@@ -41,6 +41,7 @@ class SwarmLstm(Swarm):
         """Lay the parameters over `weights` (N, P), and prepare each group's kernel."""
         super().__init__(settings, info, weights, layout)
         self._first, self._run = settings[0], WAYS[settings[0].recurrence]
+        self.waits = info.padded and self._first.recurrence == "one_by_one"  # for the lengths
         runs = [list(run) for _, run in groupby(settings, key=lambda s: s.group)]
         self._sizes = [len(run) for run in runs]
         self._attends = [Attend([s.attention for s in run], weights) for run in runs]

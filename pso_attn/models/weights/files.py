@@ -1,5 +1,6 @@
 """A model's weights from a safetensors file: an export's, or one that a run keeps."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -61,8 +62,8 @@ def read_parts(path: Path, settings: ModelSettings, info: TaskInfo) -> dict[str,
 
 def _tensors(path: Path) -> dict[str, Tensor]:
     """Return the tensors of a safetensors file."""
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
+    if not os.path.isfile(path):  # a Path raises where the name is too long
+        what = "is a folder" if os.path.isdir(path) else "does not exist"
         raise ConfigurationError(f"the checkpoint {path} {what}; check weights.start")
     head = b""
     try:
