@@ -5,7 +5,7 @@
     │   ├── ConstraintError  an expression that does not parse or cannot hold   (exit code 2)
     │   └── StudyError       an Optuna study that a sampler is not for          (exit code 2)
     ├── DataError            data that is missing, unreadable or changed        (exit code 2)
-    ├── DeviceError          a device that is absent or too small               (exit code 2)
+    ├── DeviceError          a device that is absent, too small or lost         (exit code 2)
     ├── OwnCodeError         own code that fails its particle (in evaluate)     (exit code 1)
     ├── RunError             a run that is missing, taken, locked or damaged    (exit code 2)
     │   └── NotBegunError    a run that was stopped before it had a study       (exit code 2)
@@ -47,7 +47,7 @@ class DataError(PsoAttnError):
 
 
 class DeviceError(PsoAttnError):
-    """A device that is absent, or too small for one particle."""
+    """A device that is absent, too small for one particle, or lost to this process."""
 
     exit_code = 2
 

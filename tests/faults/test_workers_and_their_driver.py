@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from pso_attn import load_run
 from pso_attn.cli.app import app
 from pso_attn.testing.executors import fact
+from pso_attn.types import State
 
 SPACE = """
 task = "digits"
@@ -95,6 +96,41 @@ def test_an_interrupted_driver_ends_its_workers_and_says_how_to_go_on(tmp_path: 
     assert "Traceback" not in err
     _, alive = psutil.wait_procs(workers, timeout=10)
     assert not alive
+
+
+LOST_GPU = """
+import torch
+
+def refuse(*_):
+    raise RuntimeError("CUDA error: device-side assert triggered")
+
+def own(settings, trial):
+    torch.cuda.is_initialized, torch.cuda.device_count = lambda: True, lambda: 1
+    torch.cuda.memory_reserved, torch.cuda.synchronize = lambda _: 1, refuse
+    refuse()
+"""
+
+
+def test_a_worker_that_loses_its_gpu_fails_nobody_and_the_run_goes_on_once_that_is_mended(
+    tmp_path: Path,
+) -> None:
+    """Told by a worker for which a stand-in for CUDA does nothing any more."""
+    code, space = tmp_path / "mine.py", tmp_path / "space.toml"
+    code.write_text(LOST_GPU)
+    space.write_text(
+        'objective = "mine:own"\n[search]\nx = { low = 0.0, high = 1.0 }\n'
+        "[budget]\nparticles = 4\ngenerations = 1\n"
+    )
+    driver = started(space, tmp_path, "r")
+    _, err = driver.communicate(timeout=120)
+    assert driver.returncode == 2
+    assert "cuda:0 answers nothing in this process any more: CUDA error: device-side" in err
+    assert trials(tmp_path, "r") == []
+    code.write_text("def own(settings, trial):\n    return settings['x']\n")
+    resume = [sys.executable, "-m", "pso_attn", "resume", "r"]
+    subprocess.run(resume, cwd=tmp_path, check=True, capture_output=True)
+    history = load_run("r", tmp_path / "runs").history
+    assert [trial.outcome.state for trial in history.trials] == [State.COMPLETE] * 4
 
 
 PROCESSES = ("--executor", "processes", "--workers", "2")

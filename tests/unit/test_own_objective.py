@@ -17,7 +17,7 @@ import torch
 from pso_attn.baselines import RandomSearch
 from pso_attn.errors import DeviceError
 from pso_attn.evaluate import ObjectiveEvaluator, OwnObjective
-from pso_attn.evaluate.jobs import Lost
+from pso_attn.evaluate.jobs import Job, Lost, attempt
 from pso_attn.evaluate.own_code import OwnCodeError
 from pso_attn.evaluate.own_trial import Run, curve_of
 from pso_attn.space import own_knobs, read_space
@@ -402,6 +402,19 @@ def test_who_costs_the_process_its_gpu_ends_the_run_and_fails_nobody(
     with pytest.raises(DeviceError, match=found):
         told.extend(ours.evaluate(planned, History((LOSS,)), lambda: False))
     assert [one.values for one in told if isinstance(one, Outcome)] == [(0.1,)] * (not batched)
+
+
+def test_a_chunk_that_costs_the_process_its_gpu_is_not_tried_in_halves(
+    gpu: SimpleNamespace,
+) -> None:
+    def train(job: Job, hear: Any) -> None:
+        gpu.is_lost = True
+        raise OwnCodeError("my module raised it") from RuntimeError("CUDA error: …")
+
+    trainer: Any = SimpleNamespace(train=train, asks_for_less=lambda error: True)
+    job = Job(0, generation([0.1, 0.3, 0.2, 0.4]).candidates, {})
+    with pytest.raises(DeviceError, match="cuda:1 answers nothing in this process any more"):
+        attempt(trainer, job, lambda said: None)
 
 
 def test_a_cuda_error_after_which_the_gpu_answers_fails_its_particle_alone(
