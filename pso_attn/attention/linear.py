@@ -89,7 +89,7 @@ class _Positive(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
-        wide = x.to(torch.promote_types(x.dtype, torch.float32))  # 1 + elu cancels in bf16
+        wide = x.float() if x.dtype == torch.bfloat16 else x  # where 1 + elu would cancel
         features = (in_vectors(elu, wide) + 1).to(x.dtype)
         ctx.save_for_backward(features)
         return features

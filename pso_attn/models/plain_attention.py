@@ -255,8 +255,8 @@ class Attention(nn.Module):
 
 
 def _positive(x: Tensor) -> Tensor:
-    """Return elu(x) + 1, taken in float32 at least: in bf16 it cancels."""
-    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    """Return elu(x) + 1, in bf16 by way of float32: there it would cancel."""
+    wide = x.float() if x.dtype == torch.bfloat16 else x
     return (elu(wide) + 1).to(x.dtype)
 
 
