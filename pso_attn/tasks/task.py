@@ -124,4 +124,6 @@ def _moved(tensor: Tensor, device: torch.device | str) -> Tensor:
     if tensor.device == torch.device(device):
         return tensor
     memory = torch.empty(0, dtype=tensor.dtype).set_(tensor.untyped_storage())
-    return memory.to(device).as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())
+    pinned = torch.device(device).type == "cuda"
+    there = memory.pin_memory().to(device, non_blocking=True) if pinned else memory.to(device)
+    return there.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())
