@@ -95,9 +95,9 @@ class ObjectiveTrainer:
                 try:
                     given = self.function(settings, trials)
                 except Exception as error:
-                    check_usable(error)
                     if len(candidates) > 1 or not self.asks_for_less(error):
                         raise  # halves are tried, until what fails is alone
+                    check_usable(error)
                     seconds = time.perf_counter() - start
                     return Trained([self._failed(candidates[0], ladder.runs, error, seconds)])
                 for (row, _), answer in zip(batch, given, strict=True):

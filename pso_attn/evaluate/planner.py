@@ -294,7 +294,7 @@ def _read(file: Path | None) -> Known:
         read = json.loads(file.read_text(encoding="utf-8"))
         return {
             str(machine): {
-                str(key): {str(size): s for size, s in times.items() if 0 < float(s) < inf}
+                str(key): {str(size): float(s) for size, s in times.items() if 0 < float(s) < inf}
                 for key, times in known.items()
                 if len(times) > 1
             }

@@ -256,8 +256,7 @@ class Attention(nn.Module):
 
 def _positive(x: Tensor) -> Tensor:
     """Return elu(x) + 1, in bf16 by way of float32: there it would cancel."""
-    wide = x.float() if x.dtype == torch.bfloat16 else x
-    return (elu(wide) + 1).to(x.dtype)
+    return (elu(x.to(_precise(x))) + 1).to(x.dtype)
 
 
 def _real_ones(x: Tensor, real: Tensor | None) -> Tensor:

@@ -52,8 +52,7 @@ class Findings:
 
 def findings(run: ReportInput) -> Findings:
     """Return what a run found; the best has the lowest loss at full fidelity, first of equals."""
-    full = [t for t in run.history.trials if t.is_full and run.history.loss(t) < float("inf")]
-    best = min(full, key=run.history.loss, default=None)
+    best = next(iter(run.history.ranked), None)
     counted = Counter(ending(trial) for trial in run.history.trials)
     defaults = _defaults(run)
     standing = _standing(run, best, defaults)

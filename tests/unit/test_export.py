@@ -345,13 +345,18 @@ def test_load_py_of_a_damaged_export_is_one_sentence(
 def test_an_exported_model_can_be_pickled_and_its_folder_named_by_text(
     runs: Path, tmp_path: Path
 ) -> None:
-    folder = export_run(load_run("digits", runs), tmp_path / "v1.0").folder
+    exported = export_run(load_run("digits", runs), tmp_path / "v1.0")
     code = (
-        f"import io, sys, torch; sys.path.insert(0, {str(folder)!r}); import load; "
-        f"model = load.load_model({str(folder)!r}); torch.save(model, io.BytesIO()); "
-        f"print(load.check({str(folder)!r}))"
+        "import json, pickle, sys, torch; sys.path.insert(0, sys.argv[1]); import load; "
+        "model = load.load_model(sys.argv[1]); again = pickle.loads(pickle.dumps(model)); "
+        "same = map(torch.equal, model.state_dict().values(), again.state_dict().values()); "
+        "print(json.dumps([all(same), load.check(sys.argv[1])]))"
     )
-    subprocess.run([sys.executable, "-I", "-c", code], check=True, cwd="/")
+    command = [sys.executable, "-I", "-c", code, str(exported.folder)]
+    said = subprocess.run(command, capture_output=True, text=True, cwd="/", check=True)
+    is_same, found = json.loads(said.stdout)
+    assert is_same
+    assert found["loss"] == pytest.approx(exported.expected, abs=1e-5)
 
 
 def test_a_task_of_doubles_is_exported_as_it_is_trained() -> None:

@@ -266,6 +266,14 @@ def test_a_calibration_that_lacks_what_a_choice_needs_is_taken_again(
     assert {"alone", "1 on 1"} <= known[_signature(members, task, 1)].keys()
 
 
+def test_seconds_that_somebody_wrote_as_texts_are_numbers(
+    tmp_path: Path, task: Task, members: list[Member]
+) -> None:
+    texts: Any = {"1 on 1": "0.25", "alone": "0.5"}
+    forecast = knowing(tmp_path / "known.json", task, members, texts).forecast(members, 60, 1)
+    assert (forecast.step_seconds, forecast.alone_seconds) == (0.25, 0.5 * COUNT)
+
+
 def test_a_cache_that_cannot_be_written_stops_nothing(
     tmp_path: Path, task: Task, members: list[Member]
 ) -> None:
