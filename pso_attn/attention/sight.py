@@ -89,14 +89,21 @@ class Sight:
     def bias(self, length: int, causal: bool) -> torch.Tensor:
         """Return what is added to the scores, float64 (H, T, T): −m |i − j|, −inf where not seen.
 
+        It is (1, T, T) where no head sees or weighs anything otherwise than another.
+
         Slopes m_h = 2^(−8 (h + 1) / H), h from 0 (Press et al. 2021, section 3), scaled by the
         knob.
         """
-        position, heads = torch.arange(length), len(self.decay)
+        heads, windows = len(self.decay), self.window_tokens or (length,) * len(self.decay)
+        seen = [
+            (min(w, length), min(d, length)) for w, d in zip(windows, self.dilation, strict=True)
+        ]
+        if not any(self.decay) and len(set(seen)) == 1:
+            seen = seen[:1]
+        window, dilation = torch.tensor(seen, dtype=torch.int32).T[..., None, None]  # (H, 1, 1)
+        position = torch.arange(length, dtype=torch.int32)
         ahead = position[None, :] - position[:, None]  # j − i
-        unseen = ahead.abs() % torch.tensor(self.dilation)[:, None, None] > 0  # (H, T, T)
-        if self.window_tokens is not None:
-            unseen |= ahead.abs() > torch.tensor(self.window_tokens)[:, None, None]
+        unseen = (ahead.abs() % dilation > 0) | (ahead.abs() > window)  # (H, T, T)
         if self.blocks:
             block = torch.repeat_interleave(torch.tensor(self.blocks))
             unseen |= block[None, :] != block[:, None]
@@ -104,7 +111,7 @@ class Sight:
             unseen |= ahead > 0
         h = torch.arange(heads, dtype=torch.float64)
         slope = 2.0 ** (-8 * (h + 1) / heads) * torch.tensor(self.decay, dtype=torch.float64)
-        bias = -slope[:, None, None] * ahead.abs()
+        bias = -slope[: len(seen), None, None] * ahead.abs()
         return bias.masked_fill_(unseen, float("-inf"))
 
     def is_whole(self, length: int) -> bool:

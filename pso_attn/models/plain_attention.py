@@ -45,7 +45,7 @@ class BlockNoise:
 class Attention(nn.Module):
     """Multi-head self-attention of one layer."""
 
-    bias: Tensor  # (H, T, T)
+    bias: Tensor  # (1, H or 1, T, T), where some tokens are out of sight
     temperature: Tensor  # (H, 1, 1)
     turns: Tensor  # (2, T, d/2)
     unseen: Tensor  # (T, T + blocks · r)
@@ -73,9 +73,9 @@ class Attention(nn.Module):
         temperature = torch.tensor(layer.sharpness.temperature, dtype=torch.float64)[:, None, None]
         self.register_buffer("temperature", temperature, persistent=False)
         self.is_whole = layer.sight.is_whole(info.length)
-        if layer.mechanism in PAIRING:
-            bias = layer.sight.bias(info.length, info.causal)[None]  # (1, H, T, T): torch's fused
-            self.register_buffer("bias", bias, persistent=False)  # kernels take no (H, T, T)
+        if layer.mechanism in PAIRING and not self.is_whole:
+            bias = layer.sight.bias(info.length, info.causal)[None]  # torch's fused kernels take
+            self.register_buffer("bias", bias, persistent=False)  # no (H, T, T)
         if layer.rope_base is not None:
             turns = _turns(info.length, layer.head_dim, layer.rope_base)
             self.register_buffer("turns", turns, persistent=False)
@@ -117,7 +117,7 @@ class Attention(nn.Module):
         else:
             q, k = self._sharpened(x, q, k)
             is_known = self.is_whole and real is None  # to SDPA, whose kernels need no mask then
-            bias = None if is_known and not self.causal else _hiding(self.bias.to(q), real, real)
+            bias = None if is_known else _hiding(self._in_sight(q), real, real)
             heads = self._weighted(q, k, v, bias, noise, is_causal=is_known and self.causal)
         heads = self._without_dropped(heads, noise)
         joined: Tensor = self.output(heads.transpose(1, 2).flatten(-2))
@@ -132,6 +132,12 @@ class Attention(nn.Module):
         factors = kept_share(dropout(heads.new_ones(heads.shape[:2]), rate))  # (B, H)
         kept: Tensor = heads * factors[..., None, None]
         return kept
+
+    def _in_sight(self, q: Tensor) -> Tensor:
+        """Return what is added to scores, of no more axes than (1, H, T, T), in q's dtype."""
+        if not self.is_whole:
+            return self.bias.to(q)
+        return _later(q) if self.causal else q.new_zeros(())
 
     def _learn(self, length: int, d_model: int) -> None:
         """Make what the layer learns beside its maps."""
@@ -163,16 +169,16 @@ class Attention(nn.Module):
         noise: BlockNoise | None,
         is_causal: bool = False,
     ) -> Tensor:
-        """Return heads' outputs (B, H, T, d); is_causal: the bias hides later keys, no more."""
+        """Return heads' outputs (B, H, T, d); is_causal: no bias, but later keys are hidden."""
         cap, sink = self.layer.sharpness.softcap, self.layer.sink.kind
         scale = 1.0 if self.layer.sharpness.qk_norm else self.layer.head_dim**-0.5
         is_plain = self.layer.mechanism in ("softmax", "low_rank", "block_low_rank")
         is_plain = is_plain and isinf(cap) and sink == "none" and not self.layer.span.learned
         if noise is None and is_plain:
             rate = self.layer.drops.weights if self.training else 0.0
-            mask = None if is_causal else bias
-            return scaled_dot_product_attention(q, k, v, mask, rate, is_causal, scale=scale)
+            return scaled_dot_product_attention(q, k, v, bias, rate, is_causal, scale=scale)
         scores = q @ k.transpose(-1, -2) * scale
+        bias = _later(q) if is_causal else bias
         if not isinf(cap):
             scores = cap * torch.tanh(scores / cap)
         weights = self._normalised(scores, bias)
@@ -262,6 +268,11 @@ def _positive(x: Tensor) -> Tensor:
 def _real_ones(x: Tensor, real: Tensor | None) -> Tensor:
     """Return x (B, H, T, d) with the vectors of padding zero."""
     return x if real is None else x.masked_fill(~real[:, None, :, None], 0.0)
+
+
+def _later(q: Tensor) -> Tensor:
+    """Return −∞ where a key comes after its query, else 0: (T, T)."""
+    return q.new_full((q.shape[-2], q.shape[-2]), float("-inf")).triu(1)
 
 
 def _hiding(bias: Tensor, real: Tensor | None, there: Tensor | None) -> Tensor:

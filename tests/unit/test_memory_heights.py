@@ -18,6 +18,7 @@ from pso_attn.evaluate.packing import pack
 from pso_attn.evaluate.probe import height_bytes
 from pso_attn.evaluate.room import chunk_bytes, order_bytes, table_bytes, taken
 from pso_attn.evaluate.training import SwarmTraining
+from pso_attn.models import TaskInfo, Transformer, read_transformer
 from pso_attn.models.footprint import WITH_HOLES
 from pso_attn.tasks import Task, make_task
 from pso_attn.tasks.loaders import LoaderTask
@@ -256,3 +257,25 @@ def test_many_steps_leave_room_for_fewer_trainings_in_a_chunk() -> None:
 def sizes(task: Task, candidates: Any, steps: int, limit_bytes: int) -> list[int]:
     """Return how many candidates share each chunk; none is probed at ten times the limit."""
     return [len(chunk) for chunk in pack(candidates, task, steps, CPU, limit_bytes)]
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_a_plain_module_in_which_all_is_seen_holds_nothing_for_each_pair_of_tokens(
+    causal: bool,
+) -> None:
+    """It is timed beside the swarm, and exported: there, too, T² numbers would fill a machine."""
+    length, heads = 1024, 4
+    info = TaskInfo(None, 3, length, 2, causal=causal, per_token=causal)
+
+    def took(**own: Any) -> int:
+        settings = {"d_model": 16, "layers": 1, "heads": heads, **own}
+        module = Transformer(read_transformer(settings, info), info)
+        return sum(buffer.nbytes for buffer in module.buffers())
+
+    assert took() < length**2
+    assert length**2 < took(window_tokens=300) < heads * 8 * length**2
+    assert took(window_tokens=300, decay=0.5) >= heads * 8 * length**2
+    inputs = torch.randn(1, length, 3)
+    module = Transformer(read_transformer({"d_model": 16, "heads": heads}, info), info).eval()
+    with torch.no_grad():
+        assert height_bytes(lambda: module(inputs)) < 4 * length**2
