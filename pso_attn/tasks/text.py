@@ -66,6 +66,14 @@ class TextTask:
         "accuracy": "maximize",
     }
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return all but the training windows: for each view of them pickle would write `ids`."""
+        return {name: value for name, value in vars(self).items() if name != "train"}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        """Take up what was pickled; the training windows are views again."""
+        vars(self).update(state, train=_training(state["ids"], state["info"].length))
+
     @property
     def fingerprint(self) -> str:
         """SHA-256 of the text as UTF-8."""
@@ -162,13 +170,18 @@ def make_text(data: str | None = None, columns: Mapping[str, Any] | None = None)
             causal=True,
             per_token=True,
         ),
-        train=_windows(ids[:begin_validation], context),
+        train=_training(ids, context),
         validation=_gathered(_windows(ids, context), validation_starts),
         test=_gathered(_windows(ids, context), test_starts),
         ids=ids,
         symbols="".join(symbols),
         test_positions=test_starts[:, None] + 1 + np.arange(context),
     )
+
+
+def _training(ids: Tensor, context: int) -> Split:
+    """Return the windows that begin at each place of the training part, views of `ids`."""
+    return _windows(ids[: _border(len(ids), 0)], context)
 
 
 def show_text(learned: Mapping[str, Any], inputs: Tensor) -> Shown:

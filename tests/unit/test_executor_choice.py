@@ -1,5 +1,6 @@
 """Which executor is chosen, what cannot be meant, and into how many chunks it has plans cut."""
 
+import pickle
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -52,6 +53,21 @@ def test_a_run_of_an_objective_that_cannot_be_pickled_is_not_begun(tmp_path: Pat
             runs_dir=tmp_path,
         )
     assert not list(tmp_path.iterdir())
+
+
+def test_workers_whose_data_leave_no_room_to_train_are_refused_with_how_many_have_room(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    trainer = objective()
+    held = len(pickle.dumps(trainer))
+    place = "pso_attn.evaluate.executors.processes.memory_budget_bytes"
+    monkeypatch.setattr(place, lambda device: 8 * held)
+    assert ProcessExecutor(trainer, CPU, 4).limit_bytes == held
+    with pytest.raises(ConfigurationError, match=r"^5 workers .* hold the data, .*--workers 4$"):
+        ProcessExecutor(trainer, CPU, 5)
+    monkeypatch.setattr(place, lambda device: 3 * held)
+    with pytest.raises(ConfigurationError, match=r"^2 workers .*--executor local$"):
+        ProcessExecutor(trainer, CPU, 2)
 
 
 def test_more_workers_than_cores_are_warned_of() -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import math
 import os
+import pickle
 import sys
 from itertools import pairwise
 from pathlib import Path
@@ -34,6 +35,34 @@ def test_windows_of_training_are_views_of_one_tensor(manual: TextTask) -> None:
     assert len(manual.train) == begin - 64
     assert manual.train.inputs.data_ptr() == manual.ids.data_ptr()
     assert manual.train.targets.data_ptr() == manual.ids.data_ptr() + 8
+
+
+def test_windows_go_to_a_gpu_by_pinned_memory_and_stay_views_there(
+    manual: TextTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Told by tensors that stay here, whichever device they are sent to."""
+    pinned, sent = list[torch.Tensor](), list[tuple[str, bool]]()
+
+    def pin(memory: torch.Tensor) -> torch.Tensor:
+        pinned.append(memory.clone())
+        return pinned[-1]
+
+    def to(memory: torch.Tensor, device: str, non_blocking: bool = False) -> torch.Tensor:
+        assert memory is pinned[-1]
+        sent.append((device, non_blocking))
+        return memory
+
+    monkeypatch.setattr(torch.Tensor, "pin_memory", pin)
+    monkeypatch.setattr(torch.Tensor, "to", to)
+    moved = manual.train.to("cuda:0")
+    assert sent == [("cuda:0", True)] * 2
+    for here, there in (
+        (manual.train.inputs, moved.inputs),
+        (manual.train.targets, moved.targets),
+    ):
+        assert there.untyped_storage().nbytes() == here.untyped_storage().nbytes()
+        assert there.data_ptr() != here.data_ptr()
+        assert torch.equal(there[-1], here[-1])
 
 
 def test_training_knows_no_character_of_the_other_parts(tmp_path: Path) -> None:
@@ -182,3 +211,11 @@ def test_gathering_rows_of_the_views_gives_windows(manual: TextTask) -> None:
     batch = manual.train.inputs.index_select(0, rows)
     assert np.array_equal(batch[0], manual.ids[5:69])
     assert torch.equal(batch[0], batch[2])
+
+
+def test_its_characters_are_sent_to_a_worker_once(manual: TextTask) -> None:
+    sent = len(pickle.dumps(manual))
+    scored = (manual.validation, manual.test)
+    held = sum(x.numel() * x.element_size() for s in scored for x in (s.inputs, s.targets))
+    text = len(manual.corpus.text.encode())
+    assert sent - held - text < 1.1 * manual.ids.numel() * manual.ids.element_size()

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from pso_attn.errors import TrainingError
+from pso_attn.errors import ConfigurationError, TrainingError
 from pso_attn.evaluate.device import cores, memory_budget_bytes, threads_of_each
 from pso_attn.evaluate.executors.attempts import Attempt, Attempts, End
 from pso_attn.evaluate.executors.portable import pickled
@@ -25,6 +25,7 @@ from pso_attn.evaluate.jobs import Answer, Job, Said, Trainer
 
 _spawned = get_context("spawn")  # a fork would inherit threads and a CUDA context
 PATIENCE_S = 2.0  # for a worker to end by itself
+DATA_SHARE = 0.5  # of what a worker may take
 LOOK_EVERY_S = 1.0  # at what is late, while a worker has nothing to do
 ENDING_S = 20.0  # for one that closes its end: on a busy machine its death takes long
 
@@ -41,11 +42,12 @@ class ProcessExecutor:
     ) -> None:
         """Start nothing yet. chunk_timeout_s: how long one try of a chunk may take.
 
-        Raises ConfigurationError where the trainer cannot be pickled.
+        Raises ConfigurationError where the trainer cannot be pickled, or leaves no room to train.
         """
         self.workers = workers
         self._devices = devices(device, workers)
         self._load, self._is_repeatable = pickled(trainer), trainer.is_repeatable
+        self._check_room()
         self._timeout_s = inf if chunk_timeout_s is None else chunk_timeout_s
         self._started: dict[int, _Worker] = {}  # by place, of which there is one a worker
         self._threads = threads_of_each(workers)
@@ -66,7 +68,8 @@ class ProcessExecutor:
     def limit_bytes(self) -> int:
         """How much memory one chunk may be estimated to need, where each worker has one."""
         sharers = self._devices.count(self._devices[0])
-        return memory_budget_bytes(self._devices[0]) // sharers
+        held = len(self._load)  # about: the data are most of what a worker is sent
+        return memory_budget_bytes(self._devices[0]) // sharers - held
 
     def run(
         self, take: Callable[[], Job | None], hear: Callable[[Job, Said], None]
@@ -99,6 +102,17 @@ class ProcessExecutor:
                             yield attempt.job, lost
         finally:
             self._end([w.attempt for w in self._started.values() if w.attempt is not None])
+
+    def _check_room(self) -> None:
+        """Raise ConfigurationError where the data alone take most of what a worker may take."""
+        budget_bytes = sum(memory_budget_bytes(device) for device in set(self._devices))
+        fitting = int(budget_bytes * DATA_SHARE) // len(self._load)
+        if fitting < self.workers:
+            raise ConfigurationError(
+                f"{self.workers} workers would each hold the data, {len(self._load) / 2**20:.0f} "
+                f"MiB, and leave too little memory to train; use "
+                f"{f'--workers {fitting}' if fitting > 1 else '--executor local'}"
+            )
 
     def close(self) -> None:
         """End all workers; does nothing the second time."""
