@@ -12,6 +12,7 @@ scores what the search alone chose. Gradient descent has as many forward passes 
 
 import argparse
 import json
+import math
 import statistics
 import tempfile
 from collections.abc import Sequence
@@ -72,7 +73,7 @@ def case(name: str, seed: int, sampler: str, sets: Sequence[str], folder: Path) 
         configuration = read_configuration(f"digits-{name}", sets, flags)
     with start_run(configuration, name, folder) as driven:
         driven.run(float("inf"))
-        driven.hold_against()
+        driven.hold_against(math.inf)
     found = confirm_run(load_run(name, folder), 1)
     shown = {}
     for measure in ("accuracy", "loss"):

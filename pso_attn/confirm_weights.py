@@ -6,6 +6,7 @@ by part.
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,8 +57,21 @@ def score_finalists(
 
 
 def _by_part(fitness: "Fitness", settings: Settings, row: "Tensor") -> "list[Scored]":
-    count = min(PARTS, len(fitness.split("test")))
-    return [_scored(fitness, settings, row, slice(part, None, count)) for part in range(count)]
+    return [_scored(fitness, settings, row, part) for part in _parts(fitness)]
+
+
+def _parts(fitness: "Fitness") -> list[slice]:
+    """Return the parts of the test split: every tenth example, or of forecasts a tenth by time.
+
+    Windows that begin a step apart share all but one of the steps that are asked, so those that
+    begin too late for their part are left out, unless none would be left.
+    """
+    examples = len(fitness.split("test"))
+    count, horizon = min(PARTS, examples), fitness.task.info.horizon
+    if not horizon:
+        return [slice(part, None, count) for part in range(count)]
+    borders = [part * examples // count for part in range(count + 1)]
+    return [slice(first, max(first + 1, last - horizon + 1)) for first, last in pairwise(borders)]
 
 
 def _scored(fitness: "Fitness", settings: Settings, row: "Tensor", chosen: slice) -> "Scored":

@@ -1,6 +1,7 @@
 """What a weight search is held against once it has finished: `control.json` beside the run."""
 
 from collections.abc import Callable
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from pso_attn.checkpoints import save_checkpoint
@@ -23,12 +24,13 @@ def hold_against(
     history: History,
     folder: RunFolder,
     on_step: Callable[[int, int], None] | None = None,
+    deadline_s: float = inf,
 ) -> dict[str, Any] | None:
     """Return what stands beside the search's best, and leave it in the run's folder.
 
     Untouched weights, gradient descent with as many forward passes as the search had, and of
-    several checkpoints the best single one and two soups. None where no trial completed. What was
-    done for as many trials before is read and not done again.
+    several checkpoints the best single one and two soups. None where no trial completed, or the
+    time was over first. What was done for as many trials before is read and not done again.
     """
     assert parts.weights is not None
     found = folder.read_json(CONTROL)
@@ -52,7 +54,9 @@ def hold_against(
         start = made["best single model"]
     per_trial = examples_spent(fitness, settings, best.candidate.seeds, 1)
     spent = len(history.trials) * per_trial
-    descended = descend(fitness, settings, objective, start, spent, per_trial, on_step)
+    descended = descend(fitness, settings, objective, start, spent, per_trial, on_step, deadline_s)
+    if descended is None:
+        return None
     rows["gradient"] = descended.row
     scores = fitness.score_rows([settings] * len(rows), torch.cat(list(rows.values())))
     ours = fitness.score_rows([best.candidate.settings], row_of(parts, fitness, best))[0]

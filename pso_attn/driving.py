@@ -94,12 +94,15 @@ class DrivenRun:
         )
 
     def hold_against(
-        self, on_step: Callable[[int, int], None] | None = None
+        self, deadline_s: float, on_step: Callable[[int, int], None] | None = None
     ) -> dict[str, Any] | None:
-        """Return what stands beside a finished search for weights; None for other searches."""
+        """Return what stands beside a finished search for weights; None for other searches.
+
+        None too where the time was over before: it is made when the run is taken up again.
+        """
         if self.parts.weights is None or not self.is_finished:
             return None
-        return hold_against(self.parts, self.history(), self.folder, on_step)
+        return hold_against(self.parts, self.history(), self.folder, on_step, deadline_s)
 
     def again(self, command: str) -> str:
         """Return the shell command that does something with this run."""

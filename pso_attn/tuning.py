@@ -147,7 +147,7 @@ def tune(
     new_name(configuration, run, folder)  # one that cannot be is said at once
     with _held(configuration, function, run, folder, flags, execution) as driven:
         driven.run(deadline_s)
-        driven.hold_against()
+        driven.hold_against(deadline_s)
     return Tuned(load_run(driven.name, folder))
 
 

@@ -187,8 +187,11 @@ def _drive(
         with _resumable(again), progress.shown():
             driven.run(deadline_s, progress.training, progress.observe, progress.planned)
         with _resumable(again), steps_shown("gradient control", quiet) as shown:
-            control = driven.hold_against(shown)
+            control = driven.hold_against(deadline_s, shown)
         document, lines = summary(driven, control)
+        lacks_control = driven.parts.weights is not None and driven.is_finished and control is None
+        if lacks_control and document["best"] is not None and not quiet:
+            say(f"note: the time was over before the gradient control; make it by {again()}")
         emit(document, as_json=as_json, quiet=quiet, lines=lines, essence=[driven.name])
     if driven.is_finished and document["best"] is None:
         raise typer.Exit(NOTHING_COMPLETED)

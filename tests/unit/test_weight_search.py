@@ -1,12 +1,15 @@
 """A search for weights from start to end, held against plain modules one by one."""
 
 import json
+import re
+from itertools import pairwise
 from math import inf, isnan, nan
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import optuna
+import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -17,6 +20,7 @@ from pso_attn.assembly import assemble
 from pso_attn.checkpoints import load_checkpoint
 from pso_attn.cli.app import app
 from pso_attn.config import read_configuration
+from pso_attn.confirm_weights import _parts
 from pso_attn.controls import row_of
 from pso_attn.evaluate.weights import Descent
 from pso_attn.evaluate.weights import descent as descent_module
@@ -207,6 +211,56 @@ def test_controls_stand_beside_the_best(finished: Any) -> None:
     first = document["rows"][1]["test"]["loss"]["per_seed"][0]
     assert first == pytest.approx(found.metrics["loss"], abs=2e-5)
     cli("export", "whole", "--runs-dir", runs, "--out", runs / "out")
+
+
+def test_a_control_that_comes_too_late_is_left_to_who_takes_the_run_up_again(
+    tmp_path: Path,
+) -> None:
+    file, where = space(tmp_path, "full"), ("--runs-dir", tmp_path)
+    cli("search", file, "--run", "w", "--generations", "1", *where, "-q")
+    (tmp_path / "w" / "control.json").unlink()
+    late = cli("resume", "w", *where, "--timeout", "0")
+    assert "the time was over before the gradient control; make it by" in late.stderr
+    assert "pso-attn resume w" in late.stderr
+    assert not (tmp_path / "w" / "control.json").exists()
+    assert "gradient control" not in cli("resume", "w", *where, "-q").stderr
+    assert (tmp_path / "w" / "control.json").exists()
+
+
+def test_a_first_model_that_memory_does_not_hold_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("pso_attn.evaluate.training.SwarmTraining.advance", fails)
+    file = space(tmp_path, "full")
+    failed = CliRunner().invoke(app, ["search", str(file), "--runs-dir", str(tmp_path)])
+    assert failed.exit_code != 0
+    assert re.search(r"the model whose weights are searched needs about \d+ MiB", failed.stderr)
+
+
+def test_a_forecasts_parts_of_the_test_split_share_no_asked_step(tmp_path: Path) -> None:
+    day = 2 * np.pi * np.arange(400) / 24
+    table = pd.DataFrame({"hour": np.arange(400), "load": np.sin(day), "wind": np.cos(day)})
+    table.to_csv(tmp_path / "hours.csv", index=False)
+    file = tmp_path / "space.toml"
+    series = f'task = "series"\ndata = "{tmp_path / "hours.csv"}"\n'
+    asked = 'target = "load"\ntime = "hour"\n[forecast]\nhorizon = 3\ncontext = 8\n'
+    searched = SPACE.format(weights='mode = "weights"', batch=6)
+    file.write_text(searched.replace('task = "digits"', series + asked))
+    where = ("--runs-dir", tmp_path)
+    cli("search", file, "--run", "w", "--generations", "1", *where, "-q")
+    run = load_run("w", tmp_path)
+    fitness = run.assembled("cpu").weight_trainer().fitness(run.folder.checkpoints)
+    windows = np.arange(len(fitness.split("test")))
+    parts = [windows[part] for part in _parts(fitness)]
+    assert len(parts) == 10
+    assert parts[0][0] == 0
+    for earlier, later in pairwise(parts):
+        assert earlier[-1] + 3 == later[0], "three steps asked of each window"
+    document = json.loads(cli("confirm", "w", *where, "--json").stdout)
+    assert len(document["rows"][1]["test"]["loss"]["per_seed"]) == 10
 
 
 def test_the_summary_says_that_its_tables_are_of_other_examples(finished: Any) -> None:

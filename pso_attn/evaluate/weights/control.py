@@ -62,11 +62,13 @@ def descend(
     examples: int,
     per_evaluation: int,
     on_step: Callable[[int, int], None] | None = None,
-) -> Descended:
+    deadline_s: float = inf,
+) -> Descended | None:
     """Return what gradients reach from flat weights (1, M), with the forward passes of a search.
 
     start: not quantised. examples: passes in all, and per_evaluation: of one evaluation of the
-    search, which the curve counts in. on_step: hears of steps done, and of how many.
+    search, which the curve counts in. on_step: hears of steps done, and of how many. deadline_s:
+    on the monotonic clock; None where it came first.
     """
     steps = equal_steps(examples, settings)
     vector = fitness.searched.coordinates.vector(start[0])[None]
@@ -74,6 +76,8 @@ def descend(
     descent = Descent(fitness, [settings], vector, [seed], steps)
     began, curve, best = time.perf_counter(), [], None
     for part in range(SCORED + 1):
+        if time.monotonic() >= deadline_s:
+            return None
         until = steps * part // SCORED
         descent.advance(until)
         row = fitness.searched.rows(descent.vectors)
