@@ -18,9 +18,8 @@ from safetensors.torch import load_file
 from pso_attn.errors import ConfigurationError
 from pso_attn.evaluate.device import one_thread
 from pso_attn.models import PlainModel, TaskInfo, family_of
+from pso_attn.models.footprint import SCORED_TOGETHER
 from pso_attn.tasks import TASKS
-
-TOGETHER = 1024  # rows in one forward pass
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,4 +106,4 @@ def _model(folder: Path, described: Mapping[str, Any]) -> PlainModel:
 @torch.no_grad()
 def _answers(model: PlainModel, inputs: torch.Tensor) -> torch.Tensor:
     """Return logits (n, outputs), or (n, horizon, outputs)."""
-    return torch.cat([model(part) for part in inputs.split(TOGETHER)])
+    return torch.cat([model(part) for part in inputs.split(SCORED_TOGETHER)])

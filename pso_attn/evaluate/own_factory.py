@@ -18,8 +18,9 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from pso_attn.errors import ConfigurationError
 from pso_attn.evaluate.optimiser import KNOBS, check_batch, read_recipe
 from pso_attn.evaluate.own_code import in_one_sentence, own_code, why
+from pso_attn.evaluate.probe import height_bytes
 from pso_attn.evaluate.smoothing import check_smoothing
-from pso_attn.models.footprint import BYTES, HELD
+from pso_attn.models.footprint import BYTES, HELD, SCORED_TOGETHER
 from pso_attn.tasks.task import Task
 from pso_attn.types import Settings
 
@@ -116,7 +117,7 @@ class OwnFactory:
             )
 
     def _measured(self, settings: Settings) -> dict[str, int]:
-        module = self.make(settings, 0)
+        module, device = self.make(settings, 0), torch.device("cpu")
         inputs = self.task.train.inputs[:LOOKED_AT].clone()  # of its own: its size is counted
         kept: dict[int, int] = {}
 
@@ -127,11 +128,13 @@ class OwnFactory:
         counter = FlopCounterMode(display=False)
         try:
             with (
-                own_code(0, torch.device("cpu")),
+                own_code(0, device),
                 torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor),
                 counter,
             ):
                 logits = module(inputs)
+            with own_code(0, device), torch.no_grad():
+                scored = height_bytes(lambda: module.eval()(inputs))
         except (Exception, SystemExit) as error:  # a user's module may raise anything
             raise ConfigurationError(why(f"{self.name}'s module", error)) from error
         self.check_shape(logits, len(inputs))
@@ -144,11 +147,12 @@ class OwnFactory:
         for parameter in module.parameters():
             kept.pop(parameter.untyped_storage().data_ptr(), None)
         parameters = sum(p.numel() for p in trained)
-        activations = read_recipe(settings).batch_size * sum(kept.values()) // len(inputs)
+        trained_on = read_recipe(settings).batch_size
+        height = max(trained_on * sum(kept.values()), SCORED_TOGETHER * scored) // len(inputs)
         return {
             "parameters": parameters,
             "flops": 3 * counter.get_total_flops() // len(inputs),
-            "memory_bytes": HELD * BYTES * parameters + activations,
+            "memory_bytes": HELD * BYTES * parameters + height,
         }
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pso_attn.errors import TrainingError
+from pso_attn.evaluate.device import check_usable
 from pso_attn.evaluate.own_answers import read_answer
 from pso_attn.evaluate.own_code import OwnCodeError, why
 from pso_attn.evaluate.own_trainer import OwnObjective
@@ -44,6 +45,7 @@ def score_objective(
             try:
                 answers = function([one for one, _ in batch], trials)
             except Exception as error:  # a user's function may raise anything
+                check_usable(error)
                 if len(batch) > 1:
                     batches = [[pair] for pair in batch] + batches
                     continue

@@ -11,6 +11,7 @@ import torch
 
 from pso_attn.evaluate.device import give_freed_memory_back, is_out_of_memory, memory_budget_bytes
 from pso_attn.evaluate.member import Member
+from pso_attn.evaluate.own_code import OwnCodeError
 from pso_attn.evaluate.probe import probed_bytes
 from pso_attn.evaluate.room import Taken, taken
 from pso_attn.evaluate.tiles import even_parts
@@ -135,6 +136,8 @@ def _probed_scale(
     largest = max(within, key=estimates.__getitem__)
     try:
         height = probed_bytes(members[largest], task, device)
+    except OwnCodeError:
+        return 1.0  # a task of one's own may refuse so few rows; of a training it fails that alone
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise

@@ -16,6 +16,7 @@ from pso_attn.evaluate import TRAINING_KNOBS, SwarmEvaluator, rehearse
 from pso_attn.evaluate.alone import AloneTraining
 from pso_attn.evaluate.device import is_out_of_memory
 from pso_attn.evaluate.member import Member, read_member
+from pso_attn.evaluate.own_code import OwnCodeError
 from pso_attn.evaluate.packing import pack
 from pso_attn.evaluate.probe import probed_bytes
 from pso_attn.evaluate.room import chunk_bytes, taken
@@ -37,7 +38,6 @@ from pso_attn.types import (
 )
 
 CPU = torch.device("cpu")
-BOTH = ("float32", "bf16")
 LOSS = Objective("loss", "minimize")
 COUNT = 5
 BUDGET = Budget(particles=COUNT, batch=COUNT, generations=1, steps=12, rungs=(1.0,))
@@ -171,14 +171,24 @@ def test_a_chunk_is_packed_by_the_estimate_that_is_told_of_it(
 
 
 @pytest.mark.parametrize(
-    ("name", "values"),
-    [("batch_size", (16, 32)), ("d_model", (16, 32)), ("layers", (1, 2)), ("precision", BOTH)],
+    ("family", "name", "values"),
+    [
+        ("transformer", "batch_size", (16, 32)),
+        ("transformer", "precision", ("float32", "bf16")),
+        ("transformer", "layers", (1, 2)),
+        ("transformer", "d_model", (16, 32)),
+        ("transformer", "feedforward_ratio", (1, 2)),
+        ("lstm", "layers", (1, 2)),
+        ("lstm", "hidden", (8, 16)),
+        ("lstm", "bidirectional", (False, True)),
+        ("lstm", "recurrence", ("batched", "one_by_one")),
+    ],
 )
 def test_trainings_of_another_shape_share_no_chunk(
-    task: Task, name: str, values: tuple[Any, Any]
+    task: Task, family: str, name: str, values: tuple[Any, Any]
 ) -> None:
-    one, other = values
-    members = [[read_member({name: value}, 0, task)] for value in (one, other, one)]
+    one, other = ({"family": family, name: value} for value in values)
+    members = [[read_member(settings, 0, task)] for settings in (one, other, one)]
     assert pack(members, task, 0, CPU, 2**40) == [[0, 2], [1]]
 
 
@@ -197,6 +207,18 @@ def test_where_memory_is_short_a_probe_corrects_the_estimate(
     four = [member for (member,) in members[:4]]
     limit = chunk_bytes(four, task.info, 0, len(task.validation))
     assert pack(members, task, 0, CPU, limit) == chunks
+
+
+def test_a_probe_whose_few_rows_a_task_of_ones_own_refuses_leaves_the_estimate(
+    task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def of_all_rows(*_: Any) -> Any:
+        raise OwnCodeError("mine:Task.score raised ValueError: one class alone")
+
+    monkeypatch.setattr(type(task), "score", of_all_rows)
+    members = [[read_member({"heads": 4}, seed, task)] for seed in range(2)]
+    limit = chunk_bytes([one for (one,) in members], task.info, 0, len(task.validation))
+    assert pack(members, task, 0, CPU, limit) == [[0, 1]]
 
 
 def test_what_a_probe_took_of_a_gpu_is_free_for_workers(

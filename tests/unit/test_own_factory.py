@@ -218,6 +218,17 @@ def test_parameters_are_those_trained_and_flops_those_that_torch_counts(task: Ta
     assert cost["memory_bytes"] > 16 * cost["parameters"]
 
 
+def test_the_memory_of_a_module_is_what_it_takes_at_its_height_while_it_is_scored(
+    task: Task,
+) -> None:
+    class Wide(Net):
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(torch.relu(self.body(x.flatten(1))).expand(5000, -1, -1) + 1).mean(0)
+
+    cost = OwnFactory(lambda s, i: Wide(16), "mine:f", task).cost({"batch_size": 1})
+    assert cost["memory_bytes"] > SCORED_TOGETHER * 5000 * (16 + 10) * 4
+
+
 def test_a_batch_that_would_hold_an_example_twice_is_refused(task: Task) -> None:
     factory = OwnFactory(net, "mine:f", task)
     assert len(task.train) == 1078
@@ -343,6 +354,21 @@ def test_a_try_that_memory_does_not_hold_is_not_taken_for_a_module_that_cannot_b
     members = [ModuleMember.of({"width": 8}, seed) for seed in range(4)]
     with pytest.raises(torch.OutOfMemoryError):
         ModuleTraining(OwnFactory(net, "mine", task), members, STEPS, CPU)
+
+
+def test_a_module_that_does_not_fit_alone_fails_and_says_how_much_it_needed(
+    task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("pso_attn.evaluate.module_stack.ModuleStack.differentiate", full)
+    found = outcomes(task, lambda s, i: Net(s["width"]), [8, 4096])
+    needed = [round(one.metrics["memory_bytes"] / 2**20) for one in found]
+    assert needed[0] < needed[1]
+    for one, mib in zip(found, needed, strict=True):
+        said = f"does not fit into memory: about {mib} MiB are needed on cpu (CUDA out of memory)"
+        assert one.error == f"one particle alone {said}"
 
 
 def goes_on(task: Task, made: Callable[..., Any]) -> list[ModuleTraining]:

@@ -19,6 +19,7 @@ from pso_attn.errors import DeviceError
 from pso_attn.evaluate import ObjectiveEvaluator, OwnObjective
 from pso_attn.evaluate.jobs import Job, Lost, attempt
 from pso_attn.evaluate.own_code import OwnCodeError
+from pso_attn.evaluate.own_scoring import score_objective
 from pso_attn.evaluate.own_trial import Run, curve_of
 from pso_attn.space import own_knobs, read_space
 from pso_attn.types import (
@@ -415,6 +416,18 @@ def test_a_chunk_that_costs_the_process_its_gpu_is_not_tried_in_halves(
     job = Job(0, generation([0.1, 0.3, 0.2, 0.4]).candidates, {})
     with pytest.raises(DeviceError, match="cuda:1 answers nothing in this process any more"):
         attempt(trainer, job, lambda said: None)
+
+
+def test_a_finalist_that_costs_the_process_its_gpu_ends_its_confirmation_and_fails_nobody(
+    gpu: SimpleNamespace,
+) -> None:
+    def asserts(settings: Any, trial: Any) -> Any:
+        gpu.is_lost = True
+        raise RuntimeError("CUDA error: device-side assert triggered")
+
+    own = OwnObjective(asserts, "mine:f", False, torch.device("cpu"))
+    with pytest.raises(DeviceError, match="cuda:1 answers nothing in this process any more"):
+        score_objective(own, [{"x": 0.3}] * 2, [0, 1], BUDGET, LOSS, "test")
 
 
 def test_a_cuda_error_after_which_the_gpu_answers_fails_its_particle_alone(
