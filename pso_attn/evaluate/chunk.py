@@ -134,7 +134,7 @@ def run_chunk(
             break
         scores = [results[row].metrics[objective.name] for row in staying]
         report(until, len(staying), min(scores, key=objective.loss))
-        if until in rungs and staying != going:
+        if staying != going and until < budget.steps:
             training.keep([i for i, row in enumerate(training.rows) if owner[row] in staying])
     _take_weights(training, owner, results)
     return results

@@ -1,6 +1,8 @@
 """A particle that diverges fails alone, and says when; its neighbours do not feel it."""
 
+import re
 from dataclasses import replace
+from itertools import product
 from math import inf, isfinite, nan
 from typing import Any
 
@@ -9,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from pso_attn.attention import MECHANISMS
 from pso_attn.evaluate import TRAINING_KNOBS, SwarmEvaluator, train_swarm
 from pso_attn.evaluate.chunk import ChunkResult, train_chunk
 from pso_attn.evaluate.member import Member, read_member
@@ -32,6 +35,14 @@ OWN: list[dict[str, Any]] = [
     {"mechanism": "linear"},
     {"head_dim": 6},
 ]
+LSTM = {"family": "lstm", "hidden": 4, "bidirectional": True, "batch_size": 8}
+READ_OUTS: list[dict[str, Any]] = [
+    {"score": "additive", "heads": 2},
+    {"score": "dot", "sentinel": True},
+    {"score": "general", "local": "predictive", "window_tokens": 2},
+    {"score": "concat", "local": "monotonic", "window_tokens": 2, "query": "learned"},
+    {"score": "self_attentive", "hops": 2, "hop_penalty": 0.3},
+]
 
 
 @pytest.fixture(scope="module")
@@ -44,31 +55,64 @@ def members(task: Task) -> list[Member]:
     return [read_member({**OUTER, **own}, 3 + row, task) for row, own in enumerate(OWN)]
 
 
+@pytest.fixture(params=["both ways", "looking back", "batched", "one_by_one"], scope="module")
+def pairs(
+    request: pytest.FixtureRequest, task: Task, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Task, list[Member]]:
+    """Two of each mechanism, or of each way to read an LSTM: rows 2k and 2k + 1."""
+    if request.param in ("batched", "one_by_one"):
+        kinds = [{**LSTM, **own, "recurrence": request.param} for own in READ_OUTS]
+    else:
+        other = {"both ways": "retention", "looking back": "low_rank"}[request.param]
+        kinds = [{**OUTER, "mechanism": name} for name in MECHANISMS if name != other]
+    if request.param == "looking back":
+        path = tmp_path_factory.mktemp("text") / "corpus.txt"
+        path.write_text("to be or not to be, that is the question. " * 30, encoding="utf-8")
+        task = make_task("text", str(path), columns={"tokens": 12})
+    twice = [{**kind, **own} for kind in kinds for own in ({"dropout": 0.1}, {"lr": 1e-2})]
+    return task, [read_member(one, 3 + row, task) for row, one in enumerate(twice)]
+
+
 @pytest.mark.parametrize("poison", [nan, inf, -inf])
 @pytest.mark.parametrize("victim", range(len(OWN)))
 def test_a_poisoned_particle_leaves_its_neighbours_bitwise_unchanged(
     task: Task, members: list[Member], victim: int, poison: float
 ) -> None:
-    healthy = SwarmTraining(task, members, 6, CPU)
-    poisoned = SwarmTraining(task, members, 6, CPU)
-    for training in (healthy, poisoned):
-        training.advance(2)
+    healthy, poisoned = begun(task, members), begun(task, members)
     position = poisoned.rows.index(victim)
     poisoned.swarm.storage.weights[position] = poison
     for training in (healthy, poisoned):
         training.advance(6)
-    others = [p for p in range(len(members)) if p != position]
-    for one, other in (
-        (poisoned.swarm.storage.weights, healthy.swarm.storage.weights),
-        (poisoned.optimiser.first, healthy.optimiser.first),
-        (poisoned.optimiser.second, healthy.optimiser.second),
-    ):
-        assert torch.equal(one[others], other[others])
-    scores, truth = poisoned.score(), healthy.score()
-    assert [scores[p] for p in others] == [truth[p] for p in others]
-    assert not isfinite(scores[position]["loss"])
-    assert [poisoned.first_bad_steps()[p] for p in others] == [None] * len(others)
-    assert poisoned.first_bad_steps()[position] == 3
+    assert poisoned._losses[2, position].isnan()
+    assert_failing_alone(poisoned, [position], healthy)
+
+
+def test_of_two_that_share_a_kernel_one_is_poisoned_and_the_other_bitwise_unchanged(
+    pairs: tuple[Task, list[Member]],
+) -> None:
+    groups = [member.model.group for member in pairs[1]]
+    assert groups[::2] == groups[1::2]
+    healthy = begun(*pairs)
+    healthy.advance(4)
+    for poison, which in product((nan, inf, -inf), (0, 1)):
+        poisoned = begun(*pairs)
+        hit = [place for place, row in enumerate(poisoned.rows) if row % 2 == which]
+        poisoned.swarm.storage.weights[hit] = poison
+        poisoned.advance(4)
+        assert_failing_alone(poisoned, hit, healthy)
+
+
+def test_a_particle_whose_loss_is_infinite_fails_alone(task: Task, members: list[Member]) -> None:
+    """Its weights and moments are numbers all the same."""
+    healthy, endless = begun(task, members), begun(task, members)
+    position = endless.rows.index(0)
+    with torch.no_grad():
+        endless.swarm.storage.whole("head_bias")[position] = torch.tensor([3e38, -3e38] * 5)
+    for training in (healthy, endless):
+        training.advance(3)
+    assert endless._losses[2, position] == inf
+    assert all(tensor.isfinite().all() for tensor in endless.state.values())
+    assert_failing_alone(endless, [position], healthy)
 
 
 def test_a_diverging_candidate_fails_alone_and_names_the_step(
@@ -133,13 +177,33 @@ def test_a_chunk_in_which_everybody_diverges_ends_early(task: Task, members: lis
     assert steps[-1] < 100
 
 
+def test_who_diverged_trains_on_no_longer_than_to_the_next_scoring(
+    task: Task, members: list[Member]
+) -> None:
+    """Rungs or none, so that no time is spent on numbers that are none."""
+    wild = [replace(members[0], recipe=replace(members[0].recipe, lr=1e30)), *members[1:]]
+    budget, told = Budget(steps=32, rungs=(1.0,)), list[tuple[int, int]]()
+    train_chunk(
+        task,
+        [[member] for member in wild],
+        budget,
+        LOSS,
+        History((LOSS,)),
+        CPU,
+        lambda step, training, *_: told.append((step, training)),
+    )
+    first = scored_steps(budget)[0]
+    assert {count for step, count in told if step < first} == {len(wild)}
+    assert {count for step, count in told if step > first} == {len(wild) - 1}
+
+
 def test_a_failed_candidate_keeps_what_it_showed_before(
     task: Task, members: list[Member], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     advance, hit = TiledTraining.advance, scored_steps(BUDGET)[2]
 
     def poisoned(training: TiledTraining, until: int, on_step: Any = None) -> None:
-        if until > hit:
+        if until > hit and 1 in training.rows:
             ((_, tile),) = training._tiles
             tile.swarm.storage.weights[training.rows.index(1)] = nan
         advance(training, until, on_step)
@@ -151,6 +215,24 @@ def test_a_failed_candidate_keeps_what_it_showed_before(
     assert failed.step == hit
     assert failed.error is not None
     assert f"step {hit + 1} " in failed.error
+
+
+def test_a_score_that_is_no_number_after_losses_that_were_is_named_by_its_step(
+    task: Task, members: list[Member], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    advance = TiledTraining.advance
+
+    def poisoned(training: TiledTraining, until: int, on_step: Any = None) -> None:
+        advance(training, until, on_step)
+        if until == STEPS:
+            ((_, tile),) = training._tiles
+            tile.swarm.storage.weights[training.rows.index(1)] = nan
+
+    monkeypatch.setattr(TiledTraining, "advance", poisoned)
+    found = chunk(task, members)
+    assert [result.state is State.FAIL for result in found] == [row == 1 for row in range(5)]
+    assert found[1].error == f"diverged: the score at step {STEPS} is not a finite number"
+    assert list(found[1].curve) == list(scored_steps(BUDGET)[:-1])
 
 
 def test_confirming_reports_a_divergence_and_scores_the_others(task: Task) -> None:
@@ -182,18 +264,52 @@ class Strict:
 
 def test_a_task_of_ones_own_that_takes_no_nan_fails_the_diverging_particle_alone() -> None:
     settings = [{**OUTER, **own} for own in ({}, {"lr": 1e30}, {"dropout": 0.2})]
+    found = evaluated(Strict(), settings, ((0, 1, 2),))
+    assert [one.state is State.COMPLETE for one in found] == [True, False, True]
+    said = "task digits raised ValueError: Input contains NaN. (test_swarm_training_failures.py, "
+    assert str(found[1].error).startswith(said)
+
+
+def test_an_lstm_that_no_machine_holds_fails_alone_and_says_what_it_needed(task: Task) -> None:
+    sizes = [{**LSTM, "hidden": hidden} for hidden in (4, 10**6)]
+    fine, failed = evaluated(task, sizes, ((0,), (1,)))
+    assert fine.state is State.COMPLETE
+    assert failed.error is not None
+    said = r"about \d{8,} MiB are needed on cpu \(the machine has \d+ MiB\)$"
+    assert re.match(f"one particle alone does not fit into memory: {said}", failed.error)
+
+
+def begun(task: Task, members: list[Member]) -> SwarmTraining:
+    """Return the members after two steps of their training."""
+    training = SwarmTraining(task, members, 6, CPU)
+    training.advance(2)
+    return training
+
+
+def assert_failing_alone(found: SwarmTraining, hit: list[int], healthy: SwarmTraining) -> None:
+    """Assert that who was hit has failed from the third step on, and all others felt nothing."""
+    positions = range(len(healthy.rows))
+    others = [place for place in positions if place not in hit]
+    for name, tensor in healthy.state.items():
+        assert torch.equal(found.state[name][others], tensor[others]), name
+    scores, truth = found.score(), healthy.score()
+    assert [scores[place] for place in others] == [truth[place] for place in others]
+    assert not any(isfinite(scores[place]["loss"]) for place in hit)
+    assert found.first_bad_steps() == [3 if place in hit else None for place in positions]
+
+
+def evaluated(
+    task: Any, settings: list[dict[str, Any]], chunks: tuple[tuple[int, ...], ...]
+) -> list[Outcome]:
+    """Return what becomes of candidates of these settings, in their order."""
     candidates = tuple(
         Candidate(row, row, np.zeros(1), {}, one, (row,)) for row, one in enumerate(settings)
     )
     space = read_space({"lr": {}}, OUTER, {**MODEL_KNOBS, **TRAINING_KNOBS})
-    evaluator = SwarmEvaluator(space, Strict(), (LOSS,), BUDGET, 0, CPU)
-    events = evaluator.evaluate(
-        Generation(0, candidates, ((0, 1, 2),)), History((LOSS,)), lambda: False
-    )
-    found = {event.trial: event for event in events if isinstance(event, Outcome)}
-    assert [found[row].state is State.COMPLETE for row in range(3)] == [True, False, True]
-    said = "task digits raised ValueError: Input contains NaN. (test_swarm_training_failures.py, "
-    assert str(found[1].error).startswith(said)
+    evaluator = SwarmEvaluator(space, task, (LOSS,), BUDGET, 0, CPU)
+    planned = Generation(0, candidates, chunks)
+    events = evaluator.evaluate(planned, History((LOSS,)), lambda: False)
+    return sorted((e for e in events if isinstance(e, Outcome)), key=lambda one: one.trial)
 
 
 def chunk(task: Task, members: list[Member]) -> list[ChunkResult]:
