@@ -127,9 +127,11 @@ def _held_list(knob: Knob, rows: list[Any], held: Mapping[str, Any], label: str)
             )
     heads: Any = held.get("heads")
     width = (lambda layer: heads[layer]) if isinstance(heads, list) else (lambda _: heads)
-    absent = (None,) if knob.default is not None else (None, inf)  # the latter in exports
+    absent: tuple[Any, ...] = (None,)  # as settings have it of a layer where the knob does not act
+    if knob.kind == "float" and knob.default is None:
+        absent = (None, inf)  # the latter in exports, of a softcap
     for item in unnest(rows, held["layers"], width, label).values():
-        if item not in absent:  # as settings have it of a layer in which the knob does not act
+        if item not in absent:
             admit(knob, item, label)
     return rows
 

@@ -57,6 +57,22 @@ FIXED = [  # [model], and what my.toml is told
     ('mechanism = "low_rank"\nrank = 0', "model.rank is 0; expected a whole number of at least 1"),
     ("rank = 4", "model.rank can never act: it acts only where mechanism is"),
     ("head_dim = 0", "model.head_dim is 0; expected a whole number of at least 1"),
+    (
+        "layers = 2\nwindow_tokens = [4, -1]",
+        "model.window_tokens is -1; expected a whole number of at least 0",
+    ),
+    (
+        "layers = 2\nwindow_tokens = [inf, 4]",
+        "model.window_tokens is inf; expected a whole number of at least 0",
+    ),
+    (
+        "layers = 2\nhead_dim = [4, 0]",
+        "model.head_dim is 0; expected a whole number of at least 1",
+    ),
+    (
+        "layers = 2\nhead_dim = [inf, 4]",
+        "model.head_dim is inf; expected a whole number of at least 1",
+    ),
     ("heads = 32", "model.heads: heads = 32 leaves head_dim = 0 of d_model = 16; use fewer"),
     ('heads = "four"', 'model.heads is "four"; expected a whole number of at least 1'),
     ("heads = 0", "model.heads is 0; expected a whole number of at least 1"),
@@ -72,6 +88,10 @@ FIXED = [  # [model], and what my.toml is told
     (
         'positions = "rotary"\nmechanism = "low_rank"',
         'is not built for mechanism "low_rank"; choose',
+    ),
+    (
+        'positions = "rotary"\nmechanism = "block_low_rank"',
+        'is not built for mechanism "block_low_rank"; choose',
     ),
     (
         'mechanism = "low_rank"\nqk_norm = true',
@@ -150,6 +170,10 @@ RANGES = [  # [search], and what my.toml is told
         "do the same; begin below 15",
     ),
     ('heads = ["four"]', 'search.heads.choices[0] is "four"; expected a whole number'),
+    (
+        "head_dim = [0, 4]",
+        "search.head_dim.choices[0] is 0; expected a whole number of at least 1",
+    ),
     ("heads = []", "search.heads.choices is []; expected a list of choices"),
     ("heads = [4, 32]", "search.heads: heads = 32 leaves head_dim = 0 of d_model = 16"),
     ("kv_heads = [3, 5]", "search.kv_heads is 3 or 5, which divides none of model.heads = 4;"),
@@ -254,7 +278,13 @@ def test_a_budget_of_no_search_is_named(budget: str, told: str) -> None:
 def test_a_mechanism_that_the_task_has_no_use_for_is_named(
     model: str, search: str, key: str
 ) -> None:
-    refused(written(model, search, task="text"), f'{key}: mechanism "low_rank" mixes all tokens')
+    told = (
+        'mechanism "low_rank" mixes all tokens and is not defined for a causal task; choose '
+        '"block_low_rank", "softmax" or "linear"'
+    )
+    with pytest.raises(PsoAttnError) as caught:
+        parts(written(model, search, task="text"))
+    assert str(caught.value) == f"my.toml: {key}: {told}"
 
 
 @pytest.mark.parametrize(

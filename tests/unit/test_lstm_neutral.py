@@ -4,17 +4,39 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from pso_attn.counter import keys
 from pso_attn.models import FAMILIES, SwarmLstm, TaskInfo, model_cost, read_lstm
 
 LENGTH, HIDDEN, EXAMPLES = 6, 6, 5
 INFO = TaskInfo(None, 3, LENGTH, outputs=4, causal=False, per_token=False)
 WORDS = TaskInfo(5, None, LENGTH, outputs=4, causal=False, per_token=False)
 PADDED = replace(INFO, padded=True)
+DECODED = replace(INFO, causal=True, per_token=True, horizon=2)
 KNOBS = {knob.name: knob for knob in FAMILIES["lstm"].knobs}
+
+# Each knob that can leave attention plain, and settings in which it does not.
+SAYING: dict[str, dict[str, Any]] = {
+    "heads": {"heads": 2},
+    "local": {"local": "monotonic", "window_tokens": 1},
+    "sentinel": {"sentinel": True},
+    "bidirectional": {"bidirectional": True},
+    "last_state": {"last_state": True},
+    "bidirectional_attention": {"bidirectional_attention": True},
+}
+# Each other knob that has a neutral value or a limit, and the test in this file that covers it.
+ELSEWHERE = {
+    "window_tokens": "test_a_window_of_the_whole_sequence_is_none_and_a_shorter_one_is_not",
+    "dropout": "test_dropout_drops_in_training_alone_and_at_its_neutral_value_nothing",
+    "start_scale": "test_a_start_is_as_wide_as_its_scale_says_but_for_what_opens_forget_gates",
+    "hop_penalty": "test_the_penalty_changes_no_answer_and_grows_with_its_knob",
+}
+# The knobs that always do something: sizes, and kinds.
+ACTING = {"layers", "hidden", "recurrence", "score", "attention_dim", "query", "hops"}
 
 
 def made(
@@ -31,10 +53,40 @@ def made(
 
 
 def answers(swarm: SwarmLstm) -> Tensor:
+    return swarm.forward(inputs(swarm.info)).detach()
+
+
+def inputs(info: TaskInfo) -> Tensor:
     random = torch.Generator().manual_seed(1)
-    inputs = torch.randn((1, EXAMPLES, LENGTH, 3), generator=random, dtype=torch.float64)
-    inputs = inputs if not swarm.info.padded else cut(inputs, [6, 1, 3, 2, 5])
-    return swarm.forward(inputs).detach()
+    drawn = torch.randn((1, EXAMPLES, LENGTH, 3), generator=random, dtype=torch.float64)
+    return cut(drawn, [6, 1, 3, 2, 5]) if info.padded else drawn
+
+
+def plain(swarm: SwarmLstm) -> Tensor:
+    """Return what torch's LSTMs, looking back alone, answer by one softmax over all states."""
+    own, given = swarm.storage.true_parameters(0), inputs(swarm.info)[0]
+    steps = swarm.info.horizon
+    source, targets = given.split([LENGTH - steps, steps], 1)
+    states, (last, _) = torchs_lstm(own, "encoder.0")(source)  # (B, T, h), (1, B, h)
+    query = last.transpose(0, 1)  # (B, 1, h)
+    if steps:
+        start = (last @ own["bridge"]).tanh()
+        query, _ = torchs_lstm(own, "decoder")(targets, (start, torch.zeros_like(start)))
+    scores = query @ states.mT  # (B, 1 or U, T)
+    if "attention.score" in own:
+        keyed = states @ own["attention.key_map"][:HIDDEN]
+        asked = query @ own["attention.query_map"][:HIDDEN]
+        scores = (keyed[:, None] + asked[:, :, None]).tanh() @ own["attention.score"]
+    read = scores.softmax(-1) @ states
+    read = torch.cat([read, query], -1) if steps else read[:, 0]
+    return (read @ own["head"][: read.shape[-1]] + own["head_bias"])[None].detach()
+
+
+def torchs_lstm(own: Mapping[str, Tensor], name: str) -> nn.LSTM:
+    lstm = nn.LSTM(3, HIDDEN, batch_first=True, dtype=torch.float64)
+    stored = {part: own[f"{name}.{part}"] for part in lstm.state_dict()}
+    lstm.load_state_dict({part: x.T if x.ndim > 1 else x for part, x in stored.items()})
+    return lstm
 
 
 def cut(inputs: Tensor, lengths: list[int], padding: float = 0.0) -> Tensor:
@@ -50,6 +102,36 @@ def cut(inputs: Tensor, lengths: list[int], padding: float = 0.0) -> Tensor:
 def weights_of(swarm: SwarmLstm, *left_out: str) -> dict[str, Tensor]:
     parts = swarm.storage.true_parameters(0)
     return {name: value for name, value in parts.items() if name not in left_out}
+
+
+def test_every_knob_is_tested_at_its_neutral_value_or_limit_or_always_acts() -> None:
+    covered = {name for name, knob in KNOBS.items() if knob.neutral is not None or knob.limit}
+    assert covered == set(SAYING) | set(ELSEWHERE)
+    assert set(KNOBS) == covered | ACTING
+    assert all(callable(globals().get(name)) for name in ELSEWHERE.values())
+
+
+def test_every_knob_names_its_source_but_the_one_that_changes_no_answer() -> None:
+    assert [name for name, knob in KNOBS.items() if not knob.source] == ["recurrence"]
+
+
+@pytest.mark.parametrize("score", ["additive", "dot"])
+@pytest.mark.parametrize("info", [INFO, DECODED], ids=["read-out", "decoder"])
+@pytest.mark.parametrize("knob", [*SAYING, "all of them"])
+def test_neutral_attention_is_torchs_lstm_under_a_softmax(
+    knob: str, info: TaskInfo, score: str
+) -> None:
+    stated = {name: KNOBS[name].neutral for name in ([knob] if knob in SAYING else SAYING)}
+    swarm = made(info=info, score=score, **stated)
+    torch.testing.assert_close(answers(swarm), plain(swarm), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("score", ["additive", "dot"])
+@pytest.mark.parametrize("knob", SAYING)
+def test_attention_that_is_not_neutral_is_not(knob: str, score: str) -> None:
+    info = DECODED if knob == "bidirectional_attention" else INFO
+    swarm = made(info=info, score=score, **SAYING[knob])
+    assert float((answers(swarm) - plain(swarm)).abs().max()) > 1e-3
 
 
 @pytest.mark.parametrize("info", [INFO, PADDED])
@@ -117,34 +199,35 @@ def test_a_sentinel_whose_gate_is_closed_takes_weight_and_gives_nothing() -> Non
     torch.testing.assert_close(shrunk, shrunk[..., :1].expand_as(shrunk), rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize(
-    "own",
-    [
-        {"dropout": KNOBS["dropout"].neutral},
-        {"heads": KNOBS["heads"].neutral},
-        {"local": KNOBS["local"].neutral},
-        {"sentinel": KNOBS["sentinel"].neutral},
-        {"bidirectional": KNOBS["bidirectional"].neutral},
-        {"start_scale": KNOBS["start_scale"].neutral},
-        {"last_state": False, "query": "last", "score": "additive"},
-    ],
-    ids=str,
-)
-def test_a_neutral_value_is_what_an_unmentioned_knob_gives(own: dict[str, Any]) -> None:
-    assert torch.equal(answers(made(**own)), answers(made()))
+@pytest.mark.parametrize("rate", [KNOBS["dropout"].neutral, 0.5])
+def test_dropout_drops_in_training_alone_and_at_its_neutral_value_nothing(rate: float) -> None:
+    swarm = made(dropout=rate)
+    drawn = keys(np.array([1]), 1, swarm.sites)[0]
+    assert torch.equal(answers(swarm), answers(made()))
+    assert torch.equal(swarm.forward(inputs(INFO), drawn), answers(swarm)) == (rate == 0)
+
+
+def test_a_start_is_as_wide_as_its_scale_says_but_for_what_opens_forget_gates() -> None:
+    unsaid, neutral, wide = (
+        made(**own).storage.true_parameters(0)
+        for own in ({}, {"start_scale": KNOBS["start_scale"].neutral}, {"start_scale": 2.5})
+    )
+    for name, value in neutral.items():
+        assert torch.equal(unsaid[name], value)
+        factor = 1.0 if name.endswith("bias_ih_l0") else 2.5
+        torch.testing.assert_close(wide[name], factor * value)
 
 
 def test_the_penalty_changes_no_answer_and_grows_with_its_knob() -> None:
     hops = {"score": "self_attentive", "hops": 3}
-    penalised, free = made(**hops, hop_penalty=0.5), made(**hops)
-    assert torch.equal(answers(penalised), answers(free))
+    shares = (KNOBS["hop_penalty"].neutral, 0.5, 1.0)
+    free, *penalised = (made(**hops, hop_penalty=share) for share in shares)
+    truth = answers(made(**hops))
+    assert all(torch.equal(answers(swarm), truth) for swarm in (free, *penalised))
     assert free.penalty is None
-    assert penalised.penalty is not None
-    doubled = made(**hops, hop_penalty=1.0)
-    answers(doubled)
-    assert doubled.penalty is not None
-    assert float(penalised.penalty.detach()) > 0
-    assert float(doubled.penalty.detach()) == pytest.approx(2 * float(penalised.penalty.detach()))
+    half, whole = (float(swarm.penalty.detach()) for swarm in penalised)
+    assert half > 0
+    assert whole == pytest.approx(2 * half)
 
 
 @pytest.mark.parametrize("recurrence", ["batched", "one_by_one"])

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -22,9 +22,11 @@ from pso_attn.errors import DeviceError
 from pso_attn.evaluate.alone import AloneTraining
 from pso_attn.evaluate.device import resolve_device
 from pso_attn.evaluate.member import Member, read_member
+from pso_attn.evaluate.module_stack import ModuleStack
 from pso_attn.evaluate.optimiser import read_recipe
+from pso_attn.evaluate.own_factory import OwnFactory
 from pso_attn.evaluate.precision import products_in
-from pso_attn.evaluate.training import SwarmTraining, check_data_fit
+from pso_attn.evaluate.training import SwarmTraining, check_data_fit, on_device
 from pso_attn.models import TaskInfo
 from pso_attn.models.lstm.recurrence import GATES, Weights, _unadvised, one_by_one
 from pso_attn.tasks.classification import cross_entropy
@@ -187,8 +189,13 @@ def test_a_step_of_a_forecast_neither_reads_a_value_nor_leaves_the_device(
     assert watching.seen > 100
 
 
-def test_a_step_of_lstms_neither_reads_a_value_nor_leaves_the_device() -> None:
-    training = begun_lstms(META)
+@pytest.mark.parametrize(
+    "own",
+    [{"recurrence": "batched"}, {"recurrence": "one_by_one", "layers": 1}],  # torch is slow there
+    ids=lambda own: own["recurrence"],
+)
+def test_a_step_of_lstms_neither_reads_a_value_nor_leaves_the_device(own: dict[str, Any]) -> None:
+    training = begun_lstms(META, **own)
     training.train_step(0)
     with OneDevice(META) as watching:
         training.train_step(torch.empty(1, dtype=torch.int64, device=META))
@@ -218,6 +225,24 @@ def test_lengths_that_torchs_lstm_wants_on_the_host_are_not_recorded(info: TaskI
     assert not training.records
     assert begun_on(info, lstms=True, recurrence="batched").records
     assert begun_lstms(recurrence="one_by_one").records
+
+
+@pytest.mark.parametrize("count", [1, 3], ids=["alone", "as one batch"])
+def test_steps_of_modules_of_ones_own_do_not_either(count: int) -> None:
+    task: Any = RandomTask(causal=False, length=9)
+
+    def made(settings: Any, info: Any) -> nn.Module:
+        return nn.Sequential(nn.Flatten(), nn.Linear(27, 4), nn.BatchNorm1d(4), nn.Linear(4, 5))
+
+    factory = OwnFactory(made, "mine:f", task)
+    modules = [factory.make({}, seed).to(META) for seed in range(count)]
+    recipes = [read_recipe({"batch_size": 4, "label_smoothing": 0.1})] * count
+    train = on_device(task.train, META, torch.float32)
+    stack = ModuleStack(factory, modules, recipes, range(count), 6, train, META)
+    stack.advance(1)  # takes constants there
+    with OneDevice(META) as watching:
+        stack.advance(6)
+    assert watching.seen > 300
 
 
 @pytest.mark.parametrize("causal", [False, True])

@@ -25,6 +25,7 @@ KNOBS = (
         log=True,
         minimum=1,
         default=10,
+        limit="from T - 1 on, for T tokens; under a Gaussian far above T",
         when={"local": ("monotonic", "predictive")},
         source="Luong et al. 2015, arXiv 1508.04025, section 3.2",
     ),

@@ -41,7 +41,7 @@ KNOBS = (
         choices=(8, 16, 32, 64),
         minimum=1,
         default=32,
-        source="Hochreiter & Schmidhuber 1997, doi 10.1162/neco.1997.9.8.1735",
+        source="Hochreiter & Schmidhuber 1997, doi 10.1162/neco.1997.9.8.1735, section 4",
     ),
     Knob(
         "bidirectional",
@@ -49,7 +49,8 @@ KNOBS = (
         "each layer also reads from the end, and a state is both directions' side by side",
         default=False,
         neutral=False,
-        source="Graves & Schmidhuber 2005, doi 10.1016/j.neunet.2005.06.042",
+        source="Schuster & Paliwal 1997, doi 10.1109/78.650093; "
+        "Graves & Schmidhuber 2005, doi 10.1016/j.neunet.2005.06.042",
     ),
     Knob(
         "dropout",
@@ -82,6 +83,8 @@ KNOBS = (
         "the answer is read from the last state as well, and not from attention alone; a decoder "
         "reads it anyway",
         default=False,
+        neutral=False,
+        source="after Luong et al. 2015, arXiv 1508.04025, eqs. 5 and 6, less the tanh between",
     ),
     RECURRENCE,
 )
