@@ -1,7 +1,7 @@
 """One batch against one by one: time of N all-different trainings, as one swarm and alone.
 
     python benchmarks/batched_training.py [--repeats 7] [--json] [--device cpu] [--works NAME …]
-                                          [--large] [--no-graphs]
+                                          [--large] [--precision float32] [--no-graphs]
 
 The peer is a loop over plain modules of true size (scaled_dot_product_attention, fused AdamW,
 gradient clipping, torch's dropout), on the same data, in the same run, in turns with the swarm.
@@ -18,8 +18,9 @@ import json
 import platform
 import statistics
 import time
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -30,6 +31,7 @@ from pso_attn.evaluate import graphs
 from pso_attn.evaluate.alone import AloneTraining
 from pso_attn.evaluate.device import wait_for
 from pso_attn.evaluate.member import Member, read_member
+from pso_attn.evaluate.precision import KNOBS as PRECISION
 from pso_attn.evaluate.training import SwarmTraining
 from pso_attn.models import TaskInfo
 from pso_attn.tasks.classification import cross_entropy
@@ -40,7 +42,10 @@ STEPS, WARM_UP = 8, graphs.WARM_UP
 
 @dataclass(frozen=True)
 class Work:
-    """A size: batch, tokens, width, layers, particles; a language model or a classifier."""
+    """A size: batch, tokens, width, layers, particles; a language model or a classifier.
+
+    precision: numbers that products are taken in.
+    """
 
     batch: int
     length: int
@@ -48,6 +53,7 @@ class Work:
     layers: int
     particles: int
     is_language_model: bool = False
+    precision: str = "float32"
 
 
 WORKS = {
@@ -116,6 +122,7 @@ def make_members(work: Work, task: Any) -> list[Member]:
             "dropout": float(rng.uniform(0, 0.2)),
             "lr": float(10 ** rng.uniform(-3.5, -2)),
             "batch_size": work.batch,
+            "precision": work.precision,
         }
         members.append(read_member(settings, index, task))
     return members
@@ -166,30 +173,47 @@ def operations(work: Work) -> dict[str, int]:
     members = make_members(work, task)
     swarm = SwarmTraining(task, members, 3, device)
     alone = AloneTraining(task, members[0], 3, device)
-    return {"swarm": _dispatched(swarm), "one": _dispatched(alone)}
+    return {"swarm": dispatched(swarm).total(), "one": dispatched(alone).total()}
 
 
-def _dispatched(training: SwarmTraining | AloneTraining) -> int:
+def dispatched(training: SwarmTraining | AloneTraining) -> Counter[str]:
+    """Return how often a step dispatches each operator, but for those that compute nothing."""
     from torch.utils._python_dispatch import TorchDispatchMode
 
     class Counting(TorchDispatchMode):
-        count = 0
-
         def __torch_dispatch__(
             self, func: Any, types: Any, args: Any = (), kwargs: Any = None
         ) -> Any:
-            self.count += not any(view in str(func) for view in VIEWS)
+            found[func.overloadpacket.__name__] += 1
             return func(*args, **(kwargs or {}))
 
+    found = Counter[str]()
     training.advance(1)
-    with Counting() as counting:
+    with Counting():
         training.advance(2)
-    return counting.count
+    return Counter({name: count for name, count in found.items() if name not in NOTHING})
 
 
-# what computes nothing: views, and memory that is only asked for
-VIEWS = ("view", "expand", "permute", "transpose", "split", "unbind", "detach", "slice", "select",
-         "unsqueeze", "squeeze", "alias", ".t.", "as_strided", "diagonal", "empty")  # fmt: skip
+# operators that compute nothing: views, and memory that is only asked for
+NOTHING = {
+    *("view", "_unsafe_view", "expand", "permute", "transpose", "t", "split", "split_with_sizes"),
+    *("unbind", "detach", "slice", "select", "unsqueeze", "squeeze", "alias", "as_strided"),
+    *("diagonal", "empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided"),
+}
+
+
+def add_choices(parser: argparse.ArgumentParser) -> None:
+    """Let sizes be chosen, and the numbers that they are trained in."""
+    parser.add_argument("--works", nargs="+", choices=[*WORKS, *LARGE], help="these sizes alone")
+    parser.add_argument("--large", action="store_true", help="sizes that fill a GPU as well")
+    parser.add_argument("--precision", choices=PRECISION[0].choices, default="float32")
+
+
+def chosen(options: argparse.Namespace) -> dict[str, Work]:
+    """Return the sizes that were asked for, by name."""
+    names = options.works or [*WORKS, *(LARGE if options.large else ())]
+    works = {**WORKS, **LARGE}
+    return {name: replace(works[name], precision=options.precision) for name in names}
 
 
 def main() -> None:
@@ -198,20 +222,18 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--works", nargs="+", choices=[*WORKS, *LARGE], help="these sizes alone")
-    parser.add_argument("--large", action="store_true", help="sizes that fill a GPU as well")
+    add_choices(parser)
     parser.add_argument("--no-graphs", action="store_true", help="no CUDA graphs")
     options = parser.parse_args()
     device = torch.device(options.device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor()
     medians: dict[str, float] = {}
     if not options.json:
-        print(f"{device.type} {name or platform.machine()}, torch {torch.__version__}, 1 thread")
+        name = f"{device.type} {name or platform.machine()}"
+        print(f"{name}, torch {torch.__version__}, 1 thread, {options.precision}")
         print("one by one / swarm:")
         print(f"{'work':23} {'median':>8} {'least':>6} {'greatest':>9}")
-    works = {**WORKS, **(LARGE if options.large else {})}
-    if options.works:
-        works = {key: {**WORKS, **LARGE}[key] for key in options.works}
+    works = chosen(options)
     ways = ON_CUDA if device.type == "cuda" and not options.no_graphs else (EAGER,)
     for work, way in ((work, way) for work in works for way in ways):
         found = ratios(works[work], options.repeats, device, way)

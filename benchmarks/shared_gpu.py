@@ -1,11 +1,12 @@
 """One swarm against processes that share a GPU, each training its part one by one.
 
     python benchmarks/shared_gpu.py [--device cuda] [--processes 8 16] [--works NAME …]
-                                    [--repeats 7] [--json]
+                                    [--large] [--precision float32] [--repeats 7] [--json]
 
 It is what a person would do without a batch. The processes train plain modules, as they are, and
 without NVIDIA's multi-process service; the swarm's steps are a CUDA graph. In turns, in the same
-run. A figure is the processes' time / the swarm's. None has been measured on a GPU yet.
+run. A figure is the processes' time / the swarm's. --large adds language models that fill a GPU.
+None of these has been measured on one yet.
 """
 
 import argparse
@@ -14,7 +15,7 @@ import statistics
 import time
 
 import torch
-from batched_training import LARGE, WARM_UP, WORKS, Work, make_members, make_task, seconds
+from batched_training import WARM_UP, Work, add_choices, chosen, make_members, make_task, seconds
 from planned_training import Processes
 
 from pso_attn.evaluate.training import SwarmTraining
@@ -40,11 +41,10 @@ def ratios(work: Work, count: int, repeats: int, device: torch.device) -> list[f
 
 def main() -> None:
     """Print a line for each size and number of processes, or one JSON document of medians."""
-    works = {**WORKS, **LARGE}
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--processes", nargs="+", type=int, default=[8, 16], help="2 or more each")
-    parser.add_argument("--works", nargs="+", choices=works, default=list(WORKS))
+    add_choices(parser)
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
@@ -54,11 +54,12 @@ def main() -> None:
     torch.set_num_threads(1)
     if not options.json:
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
-        print(f"{name}, torch {torch.__version__}; processes / swarm: median, least, greatest")
+        print(f"{name}, torch {torch.__version__}, {options.precision}")
+        print("processes / swarm: median, least, greatest")
     medians: dict[str, float] = {}
-    for key in options.works:
+    for key, work in chosen(options).items():
         for count in options.processes:
-            found = ratios(works[key], count, options.repeats, device)
+            found = ratios(work, count, options.repeats, device)
             name = f"{key}, {count} processes"
             medians[name] = round(statistics.median(found), 3)
             if not options.json:

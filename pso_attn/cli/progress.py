@@ -33,7 +33,7 @@ class SearchProgress:
         self._console = Side(stderr=True, highlight=False, quiet=quiet)
         self._total = budget.generations * budget.batch
         self._done = self._done_before = float(len(history.trials))
-        self._has_planned = False
+        self._plans = set[str]()  # that were said
         self._working: dict[int, float] = {}  # particles' worth of work in chunks that train
         self._scored: dict[int, tuple[float, int]] = {}  # their bests' last losses, and steps
         self._generation = len(history)
@@ -73,9 +73,13 @@ class SearchProgress:
         self._show()
 
     def planned(self, forecast: str) -> None:
-        """Say how the first chunk is trained, in words."""
-        if not self._has_planned:
-            self._has_planned = True
+        """Say how a chunk is trained, in words, unless that was said of another.
+
+        What follows a colon, a predicted gain or who is alike, changes from chunk to chunk.
+        """
+        plan = forecast.partition(":")[0]
+        if plan not in self._plans:
+            self._plans.add(plan)
             self._console.print(forecast, soft_wrap=True)
 
     def observe(self, event: Event, history: History) -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import torch
 
+from pso_attn import __version__
 from pso_attn.evaluate.alone import AloneTraining
 from pso_attn.evaluate.device import idle_threads, wait_for
 from pso_attn.evaluate.graphs import WARM_UP
@@ -101,9 +102,9 @@ class Planner:
         are to be trained, this one included.
         """
         count = len(members)
-        threads = min(count, threads or idle_threads(self._device))
-        if self._device.type == "cuda":
+        if count == 1 or self._device.type == "cuda":  # there is nothing to choose
             return Forecast(count, Cut(), 0.0, 0.0)
+        threads = min(count, threads or idle_threads(self._device))
         if steps < WORTHWHILE_STEPS:
             return Forecast(count, Cut(threads, threads), 0.0, 0.0)
         key = _signature(members, self._task, threads)
@@ -262,7 +263,8 @@ def _signature(members: Sequence[Member], task: Task, threads: int) -> str:
 
 def _machine(device: torch.device) -> str:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
-    return f"{platform.node()}, {name}, {device}, torch {torch.__version__}"
+    versions = f"pso-attn {__version__}, torch {torch.__version__}"
+    return f"{platform.node()}, {name}, {device}, {versions}"
 
 
 def _cache_file() -> Path | None:

@@ -14,7 +14,10 @@ from typing import Any
 import psutil
 import pytest
 from optuna.study import StudyDirection
+from typer.testing import CliRunner
 
+from pso_attn import load_run
+from pso_attn.cli.app import app
 from pso_attn.errors import RunError, StorageError
 from pso_attn.store.connection import Connection, connect
 from pso_attn.store.lease import LEASE, check_lease, return_lease, take_lease
@@ -120,6 +123,28 @@ def test_another_hosts_lease_is_told_and_broken_only_on_demand(
         take_lease(connection.storage, study, "demo")
     take_lease(connection.storage, study, "demo", break_lock=True)
     assert holder(database) == this_process()
+    connection.close()
+
+
+def test_a_resume_takes_over_what_another_host_held_where_it_is_told_to(tmp_path: Path) -> None:
+    url, runs = f"sqlite:///{tmp_path}/runs.db", tmp_path / "runs"
+    tiny = ("--particles", "2", "--generations", "1", "--set", "budget.steps=2")
+    search = ["search", "digits", "--run", "r", *tiny, "--storage", url, "--runs-dir", str(runs)]
+    begun = CliRunner().invoke(app, search)
+    assert begun.exit_code == 0, begun.stderr
+    connection = connect(url, None, create=False)
+    database = connection, connection.storage.get_study_id_from_name("r")
+    hold(database, host="elsewhere", pid=12)
+    resume = ["resume", "r", "--generations", "2", "--runs-dir", str(runs)]
+    refused = CliRunner().invoke(app, resume)
+    assert refused.exit_code == RunError.exit_code
+    assert "process 12 on elsewhere" in refused.stderr
+    assert "resume with --break-lock" in refused.stderr
+    assert len(load_run("r", runs).history) == 1
+    resumed = CliRunner().invoke(app, [*resume, "--break-lock"])
+    assert resumed.exit_code == 0, resumed.stderr
+    assert len(load_run("r", runs).history) == 2
+    assert holder(database) is None
     connection.close()
 
 

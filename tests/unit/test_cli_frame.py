@@ -16,10 +16,8 @@ from pso_attn.cli.guard import catch_signals, guarded
 from pso_attn.cli.output import emit
 from pso_attn.errors import ConfigurationError, StorageError
 
-COMMANDS = (
-    *("search", "resume", "report", "confirm", "verify", "runs", "show", "best", "watch"),
-    *("train", "export", "delete", "dashboard", "spaces", "tasks", "knobs", "samplers"),
-)
+COMMANDS = typer.main.get_group(app).commands
+SERVES = "dashboard"  # and prints nothing of its own
 HEAVY = ("torch", "optuna", "pandas", "pyswarms", "matplotlib", "scipy", "sklearn", "numpy")
 
 
@@ -74,6 +72,12 @@ def test_every_command_explains_itself_within_80_columns(command: str) -> None:
     result = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "80"})
     assert result.exit_code == 0
     assert max(map(len, result.stdout.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("command", [name for name in COMMANDS if name != SERVES])
+def test_every_command_that_prints_takes_json_and_quiet(command: str) -> None:
+    flags = {flag for parameter in COMMANDS[command].params for flag in parameter.opts}
+    assert {"--json", "--quiet"} <= flags
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,13 @@
 import io
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from pso_attn.cli.app import app
 from pso_attn.cli.progress import SearchProgress
 from pso_attn.cli.summary import endings
 from pso_attn.evaluate import Progress
@@ -35,6 +38,24 @@ def test_a_line_per_generation_is_written_where_there_is_no_terminal(
     assert said.out == ""
     assert said.err.startswith("1/3 generations · 2/6 particles · best score 0.2500 · ")
     assert said.err.count("\n") == 1
+
+
+def test_a_search_says_how_it_trains_before_it_has(tmp_path: Path) -> None:
+    tiny = ("--particles", "3", "--generations", "2", "--set", "budget.steps=2")
+    done = CliRunner().invoke(app, ["search", "digits", *tiny, "--runs-dir", str(tmp_path)])
+    assert done.exit_code == 0, done.stderr
+    plan = "3 trainings at once on 1 thread"
+    assert [line for line in done.stderr.splitlines() if "trainings" in line] == [plan]
+    assert done.stderr.index(plan) < done.stderr.index("1/2 generations")
+
+
+def test_each_way_to_train_a_chunk_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
+    shown, _ = progress()
+    one, other = "2 trainings at once on 1 thread", "1 training at once on 1 thread"
+    first, *again = (f"{one}: predicted 1.{digit} times as fast as one by one" for digit in "34")
+    for plan in (first, *again, other, other):
+        shown.planned(plan)
+    assert capsys.readouterr().err.splitlines() == [first, other]
 
 
 def test_the_best_of_a_maximised_metric_is_the_largest_and_shown_as_itself() -> None:

@@ -34,7 +34,8 @@ FILES = {
 }
 CHECK = """
 import json, pathlib, runpy, sys
-sys.modules["pso_attn"] = None  # any import of it fails
+for name in ("pso_attn", "scipy", "pandas", "sklearn", "optuna", "matplotlib", "pyswarms"):
+    sys.modules[name] = None  # any import of it fails
 checks = [runpy.run_path(f"{folder}/load.py")["check"] for folder in sys.argv[1:]]
 print(json.dumps([check(pathlib.Path(f)) for check, f in zip(checks, sys.argv[1:])]))
 """
@@ -84,6 +85,8 @@ def drawn(task: Task, each: int) -> list[dict[str, Any]]:
     rng = np.random.default_rng(0)
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in possible(task)}
     for number in range(2000):
+        if all(len(chosen) == each for chosen in found.values()):
+            break
         settings = dict(
             space.settings(space.repair(rng.random(space.dimension), 0, 0, number).params)
         )
@@ -125,11 +128,27 @@ def padded(tmp_path_factory: pytest.TempPathFactory) -> Task:
     return make_task("series", str(path))
 
 
-@pytest.mark.parametrize("name", ["digits", "text", "padded"])
+@pytest.fixture(scope="module")
+def words(tmp_path_factory: pytest.TempPathFactory) -> Task:
+    """Tokens, and padding after those of short texts."""
+    path = tmp_path_factory.mktemp("words") / "words.csv"
+    rng = np.random.default_rng(0)
+    said = ("a", "dog", "sat", "cat", "ran")
+    texts = [" ".join(rng.choice(said, 1 + row % 12)) for row in range(90)]
+    path.write_text("\n".join(["text,kind", *(f"{text},k{rng.integers(3)}" for text in texts)]))
+    task = make_task("text_labels", str(path), target="kind")
+    assert task.info.padded
+    assert task.info.tokens
+    assert (task.validation.inputs == 0).any()
+    return task
+
+
+@pytest.mark.parametrize("name", ["digits", "text", "padded", "words"])
 def test_every_mechanism_and_knob_is_rebuilt_without_the_package(
-    name: str, text: Task, padded: Task, tmp_path: Path
+    name: str, text: Task, padded: Task, words: Task, tmp_path: Path
 ) -> None:
-    task = {"text": text, "padded": padded}.get(name) or make_task("digits")
+    given = {"text": text, "padded": padded, "words": words}
+    task = given.get(name) or make_task("digits")
     folders, expected = [], []
     for number, settings in enumerate(drawn(task, each=3)):
         loss, files = exported_files(task, settings, weights_of(task, settings))
@@ -144,13 +163,13 @@ def test_every_mechanism_and_knob_is_rebuilt_without_the_package(
         assert found["loss"] == pytest.approx(loss, abs=1e-5 * max(1.0, loss))
 
 
-@pytest.mark.parametrize("length", [None, 3], ids=["whole", "cut"])
+@pytest.mark.parametrize("name", ["whole", "cut", "words"])
 def test_every_way_to_attend_to_states_is_rebuilt_without_the_package(
-    tmp_path: Path, length: int | None
+    name: str, words: Task, tmp_path: Path
 ) -> None:
-    task = make_task("digits")
-    if length is not None:  # all else is padding
-        task = cut_short(task, length)
+    task = words if name == "words" else make_task("digits")
+    if name == "cut":
+        task = cut_short(task, 3)  # all else is padding
     querying = [
         {"score": score, "local": local, "query": query, "sentinel": local != "none"}
         for score in ("additive", "dot", "general", "concat")

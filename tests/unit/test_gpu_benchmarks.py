@@ -3,6 +3,8 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from threading import BrokenBarrierError
 
@@ -35,6 +37,96 @@ def test_the_graphed_peer_trains_as_the_plain_one_does() -> None:
             trained.append(list(training.model.parameters()))
         for one, other in zip(*trained, strict=True):
             torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.usefixtures("_beside")
+def test_the_sizes_that_fill_a_gpu_are_trainings_of_one_bucket_in_the_numbers_asked_for() -> None:
+    from batched_training import LARGE, make_members, make_task
+
+    for work in LARGE.values():
+        task = make_task(work)
+        for precision in ("float32", "bf16"):
+            members = make_members(replace(work, precision=precision), task)
+            assert len(members) == work.particles
+            assert {member.recipe.precision for member in members} == {precision}
+            assert len({member.bucket for member in members}) == 1
+
+
+@pytest.mark.usefixtures("_beside")
+def test_a_step_takes_as_many_operations_for_sixteen_particles_as_for_sixty_four() -> None:
+    from batched_training import WORKS, operations
+
+    nano = WORKS["nano-64"]
+    few, many = (operations(replace(nano, particles=count))["swarm"] for count in (16, 64))
+    assert few == many
+
+
+@pytest.mark.usefixtures("_beside")
+def test_parts_of_a_step_are_split_off_and_not_sliced_which_fills_zeros_on_the_way_back() -> None:
+    from batched_training import WORKS, dispatched, make_members, make_task
+
+    from pso_attn.evaluate.training import SwarmTraining
+
+    nano = WORKS["nano-64"]
+    task = make_task(nano)
+    swarm = SwarmTraining(task, make_members(nano, task), 3, torch.device("cpu"))
+    found = dispatched(swarm)
+    assert found["cat"] > 0  # what a split gives on the way back
+    assert found["slice_backward"] == 0
+
+
+@pytest.fixture
+def _at_once(_beside: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the scripts take no time: each size gains its width, and half of it in bf16."""
+    import batched_training
+    import planned_training
+    import shared_gpu
+
+    def ratios(work: batched_training.Work, *_: object) -> list[float]:
+        return [work.d_model / (2 if work.precision == "bf16" else 1)]
+
+    for script in (batched_training, shared_gpu):
+        monkeypatch.setattr(script, "ratios", ratios)
+    monkeypatch.setattr(batched_training, "operations", lambda _: {"swarm": 300, "one": 100})
+    monkeypatch.setattr(planned_training, "worst", lambda *_: 1.0)
+
+
+SMALL = {"nano-64": 16.0, "micro-16": 32.0, "tiny-32": 32.0, "lm-8": 64.0}
+LARGE = {f"large-{width}": float(width) for width in (128, 256, 512, 1024)}
+BESIDE = {"planner-worst": 1.0, "ops-64": 300}
+
+
+@pytest.mark.usefixtures("_at_once")
+@pytest.mark.parametrize(
+    ("script", "found"),
+    [
+        ("batched_training", {**SMALL, **BESIDE}),
+        ("batched_training --large", {**SMALL, **LARGE, **BESIDE}),
+        (
+            "batched_training --works micro-16 --precision bf16",
+            {"micro-16": 16.0, "ops-64": 300},
+        ),
+        ("shared_gpu --processes 2", {f"{key}, 2 processes": SMALL[key] for key in SMALL}),
+        (
+            "shared_gpu --processes 2 --large",
+            {f"{key}, 2 processes": width for key, width in {**SMALL, **LARGE}.items()},
+        ),
+        (
+            "shared_gpu --processes 2 --works micro-16 --precision bf16",
+            {"micro-16, 2 processes": 16.0},
+        ),
+    ],
+)
+def test_the_json_has_a_figure_for_every_size_that_was_asked_for(
+    script: str,
+    found: dict[str, float],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    name, *asked = script.split()
+    monkeypatch.setattr(sys, "argv", [name, *asked, "--device", "cpu", "--json"])
+    import_module(name).main()
+    assert json.loads(capsys.readouterr().out) == found
 
 
 @pytest.mark.slow

@@ -330,6 +330,15 @@ def test_the_choice_is_said_in_words() -> None:
     assert "batches of 3" in str(Forecast(5, Cut(2, 1), 0.0, 0.0))
 
 
+def test_what_another_version_measured_is_measured_anew(
+    tmp_path: Path, task: Task, members: list[Member], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "known.json"
+    knowing(file, task, members, {"1 on 1": 1e3, "alone": 1e3})
+    monkeypatch.setattr("pso_attn.evaluate.planner.__version__", "0.0.0")
+    assert Planner(task, CPU, file).forecast(members, 60, 1).step_seconds < 1e3
+
+
 def test_what_was_measured_on_another_gpu_of_the_machine_is_measured_anew(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
