@@ -31,6 +31,7 @@ KNOBS = (
         limit="at the number of heads",
         per=("model", "layer"),
         divides="heads",
-        source="Shazeer 2019, arXiv 1911.02150; Ainslie et al. 2023, arXiv 2305.13245",
+        source="Shazeer 2019, arXiv 1911.02150, section 3; "
+        "Ainslie et al. 2023, arXiv 2305.13245, section 2.2",
     ),
 )

@@ -32,7 +32,8 @@ KNOBS = (
         minimum=1,
         when={"mechanism": RANKED},
         per=("model", "layer"),
-        source="Wang et al. 2020 (Linformer), arXiv 2006.04768, eq. 7",
+        source="Wang et al. 2020 (Linformer), arXiv 2006.04768, eq. 7; in blocks after "
+        "Zhu & Soricut 2021 (H-Transformer-1D), arXiv 2107.11906",
     ),
 )
 

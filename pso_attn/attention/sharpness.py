@@ -41,7 +41,7 @@ KNOBS = (
         neutral=False,
         when={"mechanism": COMPARING},
         per=("model", "layer"),
-        source="Lee et al. 2021, arXiv 2112.13492",
+        source="Lee et al. 2021, arXiv 2112.13492, learnable temperature scaling",
     ),
     Knob(
         "adaptive_temperature",
@@ -51,7 +51,7 @@ KNOBS = (
         neutral=False,
         when={"mechanism": COMPARING},
         per=("model", "layer"),
-        source="after Lin et al. 2018, arXiv 1808.07374, whose decoder's state sets it",
+        source="after Lin et al. 2018 (SACT), arXiv 1808.07374, whose decoder's state sets it",
     ),
     Knob(
         "qk_norm",
@@ -61,7 +61,7 @@ KNOBS = (
         neutral=False,
         when={"mechanism": COMPARING},
         per=("model", "layer"),
-        source="Henry et al. 2020, arXiv 2010.04245",
+        source="Henry et al. 2020 (QKNorm), arXiv 2010.04245, softmax(g Q̂ K̂ᵀ) V",
     ),
     Knob(
         "softcap",

@@ -2,8 +2,8 @@
 
     a_ij = m(|i − j|) exp(s_ij) / Σ_j m(|i − j|) exp(s_ij),  m(x) = min(max((R + z − x) / R, 0), 1)
 
-Sukhbaatar et al. 2019, arXiv 1905.07799, there for a look back alone. The mask is log m, added to
-the scores. z is in tokens and learned as a fraction of the sequence, as in the authors' code:
+Sukhbaatar et al. 2019, arXiv 1905.07799, section 2.2, for a look back alone. The mask is log m,
+added to the scores. z is in tokens and learned as a fraction of the sequence, as in section 3:
 steps of an optimiser are too small for tokens. It starts at T / 2 (the authors' at 0), and their
 ramp R = 32 is at most T / 2 here, so that at first no key of T ≤ 64 tokens is out of sight. Where
 they clamp z to [0, T] after each step, here its sign is dropped, so that a head at 0 can widen
@@ -35,7 +35,7 @@ KNOBS = (
         neutral=False,
         when={"mechanism": FADING},
         per=("model", "layer"),
-        source="Sukhbaatar et al. 2019, arXiv 1905.07799",
+        source="Sukhbaatar et al. 2019, arXiv 1905.07799, section 2.2",
     ),
 )
 

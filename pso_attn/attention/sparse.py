@@ -36,7 +36,8 @@ KNOBS = (
         limit="towards 1",
         when={"mechanism": ("sparse",)},
         per=("model", "layer"),
-        source="Peters et al. 2019, arXiv 1905.05702",
+        source="Peters et al. 2019, arXiv 1905.05702, α-entmax; "
+        "Martins & Astudillo 2016 (sparsemax), arXiv 1602.02068, eq. 2",
     ),
 )
 

@@ -102,6 +102,7 @@ KNOBS = (
         log=True,
         minimum=1e-6,
         default=1.0,
+        limit="above every gradient's norm",
         source="Pascanu et al. 2012, arXiv 1211.5063, algorithm 1",
     ),
     Knob(

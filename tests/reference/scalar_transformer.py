@@ -6,8 +6,9 @@ each. It reads a particle's settings as a space file gives them, and weights by 
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any
 
 import torch
@@ -22,6 +23,17 @@ from scalar_attention import (
 from torch import Tensor
 
 Masks = Mapping[tuple[int, str], Tensor]  # (layer, site) -> what multiplies it, (B, ...)
+
+FORMS: Mapping[str, Callable[..., Tensor]] = {  # mechanism -> its scalar form
+    "softmax": softmax_attention,
+    "top_k": softmax_attention,
+    "sparse": softmax_attention,
+    "talking_heads": softmax_attention,
+    "linear": linear_attention,
+    "retention": retention,
+    "low_rank": low_rank_attention,
+    "block_low_rank": block_low_rank_attention,
+}
 
 
 @dataclass(frozen=True)
@@ -117,58 +129,33 @@ def attention(
             )
             for x in (q, k)
         )
+    start = f"{prefix}."
+    own = {n.removeprefix(start): value for n, value in weights.items() if n.startswith(start)}
     temperature = each(at(settings, "temperature", layer, 1.0), heads)
-    if mechanism == "linear":
-        result = linear_attention(q, k, v, causal=shapes.causal, epsilon=epsilon)
-    elif mechanism == "low_rank":
-        result = low_rank_attention(
-            q,
-            k,
-            v,
-            weights[f"{prefix}.project_keys"],
-            weights[f"{prefix}.project_values"],
-            temperature=temperature,
-            dropout=masks.get("weights"),
-        )
-    elif mechanism == "retention":
-        result = retention(q, k, v, forgetting=each(at(settings, "forgetting", layer, 1.0), heads))
-    elif mechanism == "block_low_rank":
-        result = block_low_rank_attention(
-            q,
-            k,
-            v,
-            weights[f"{prefix}.project_keys"],
-            weights[f"{prefix}.project_values"],
-            temperature=learned_temperature(prefix, weights, x, temperature),
-            causal=shapes.causal,
-            dropout=masks.get("weights"),
-            unit_scale=weights.get(f"{prefix}.qk_scale"),
-            cap=at(settings, "softcap", layer, None),
-            sink=sink(at(settings, "sink", layer, "none"), weights.get(f"{prefix}.sink"), heads),
-        )
-    else:
-        top = at(settings, "top_k", layer, max(1, shapes.length // 4))
-        result = softmax_attention(
-            q,
-            k,
-            v,
-            temperature=learned_temperature(prefix, weights, x, temperature),
-            decay=each(at(settings, "decay", layer, 0.0), heads),
-            window=each(at(settings, "window_tokens", layer, shapes.length), heads),
-            causal=shapes.causal,
-            dropout=masks.get("weights"),
-            unit_scale=weights.get(f"{prefix}.qk_scale"),
-            cap=at(settings, "softcap", layer, None),
-            sink=sink(at(settings, "sink", layer, "none"), weights.get(f"{prefix}.sink"), heads),
-            alpha=at(settings, "entmax_alpha", layer, 1.5) if mechanism == "sparse" else None,
-            mix=(weights[f"{prefix}.mix_scores"], weights[f"{prefix}.mix_weights"])
-            if mechanism == "talking_heads"
-            else None,
-            top=top if mechanism == "top_k" else None,
-            dilation=each(at(settings, "dilation", layer, 1), heads),
-            span=span(weights.get(f"{prefix}.span"), shapes.length),
-            **blocks(at(settings, "block_tokens", layer, shapes.length), layer, shapes.length),
-        )
+    top = at(settings, "top_k", layer, max(1, shapes.length // 4))
+    given = {
+        "temperature": learned_temperature(prefix, weights, x, temperature),
+        "decay": each(at(settings, "decay", layer, 0.0), heads),
+        "window": each(at(settings, "window_tokens", layer, shapes.length), heads),
+        "causal": shapes.causal,
+        "dropout": masks.get("weights"),
+        "unit_scale": own.get("qk_scale"),
+        "cap": at(settings, "softcap", layer, None),
+        "sink": sink(at(settings, "sink", layer, "none"), own.get("sink"), heads),
+        "top": top if mechanism == "top_k" else None,
+        "alpha": at(settings, "entmax_alpha", layer, 1.5) if mechanism == "sparse" else None,
+        "mix": (own["mix_scores"], own["mix_weights"]) if "mix_scores" in own else None,
+        "dilation": each(at(settings, "dilation", layer, 1), heads),
+        "span": span(own.get("span"), shapes.length),
+        "shorten_keys": own.get("project_keys"),
+        "shorten_values": own.get("project_values"),
+        "forgetting": each(at(settings, "forgetting", layer, 1.0), heads),
+        "epsilon": epsilon,
+        **blocks(at(settings, "block_tokens", layer, shapes.length), layer, shapes.length),
+    }
+    form = FORMS[mechanism]
+    known = signature(form).parameters  # what else is given does not act on it
+    result = form(q, k, v, **{name: value for name, value in given.items() if name in known})
     if "heads" in masks:
         kept = sum(float(mask) > 0 for mask in masks["heads"])
         result = torch.stack(

@@ -12,6 +12,8 @@ import torch
 from scalar_transformer import Masks, Shapes
 from torch import Tensor
 
+from pso_attn.attention import KNOBS, MECHANISMS, read_layer
+from pso_attn.attention.kinds import TURNING
 from pso_attn.counter import DropRates, dropout_scale, keys
 from pso_attn.models import SwarmTransformer, TaskInfo, Transformer, read_transformer
 
@@ -61,8 +63,8 @@ CAUSAL: list[dict[str, Any]] = [
     },
 ]
 CAUSAL += [
-    {"mechanism": "block_low_rank", "heads": 2, "attention_dropout": 0.2},
-    {"mechanism": "block_low_rank", "heads": 2, "kv_heads": 1, "sink": "learned"},
+    {"mechanism": "block_low_rank", "heads": 2, "attention_dropout": 0.2, "sink": "zero"},
+    {"mechanism": "block_low_rank", "heads": 2, "kv_heads": 1, "sink": "learned", "softcap": 0.4},
     {"mechanism": "block_low_rank", "heads": 2, "qk_norm": True, "temperature": 0.6},
     {"mechanism": ["block_low_rank", "softmax"], "heads": 2, "adaptive_temperature": True},
     {"mechanism": "top_k", "heads": 2, "top_k": 2, "attention_dropout": 0.2, "decay": 0.3},
@@ -79,8 +81,20 @@ CAUSAL += [
     {"heads": 2, "adaptive_span": True, "attention_dropout": 0.2},
     {"heads": 3, "adaptive_span": [True, False], "decay": 0.5, "sink": ["learned", "zero"]},
     {"heads": 2, "adaptive_span": True, "window_tokens": 2, "qk_norm": True, "kv_heads": 1},
-    {"mechanism": "top_k", "heads": 2, "top_k": 2, "adaptive_span": True},
+    {"mechanism": "top_k", "heads": 2, "top_k": 2, "adaptive_span": True, "temperature": 0.7},
     {"mechanism": ["talking_heads", "softmax"], "heads": 2, "adaptive_span": True},
+]
+TURNED = {"heads": 2, "head_dim": 4, "positions": "rotary", "learned_temperature": True}
+CUT = {"heads": 2, "dilation": 2, "block_tokens": 3, "qk_norm": True, "adaptive_temperature": True}
+CAUSAL += [
+    {**TURNED, "mechanism": "top_k", "top_k": 2, "temperature": 0.6},
+    {**TURNED, "mechanism": "sparse", "decay": 0.4, "window_tokens": 2, "temperature": 2.0},
+    {**TURNED, "mechanism": "talking_heads", "decay": 0.3, "attention_dropout": 0.2},
+    {**CUT, "mechanism": "top_k", "top_k": 2, "sink": "learned"},
+    {**CUT, "mechanism": "sparse"},
+    {**CUT, "mechanism": "talking_heads", "sink": "learned"},
+    {"mechanism": "talking_heads", "heads": 2, "temperature": [[0.5, 2.0], [1.3, 0.8]]},
+    {"mechanism": "block_low_rank", "heads": 2, "temperature": 0.6, "learned_temperature": True},
 ]
 LOOKING_BACK: list[dict[str, Any]] = [
     {"mechanism": "retention", "heads": 2, "dropout": 0.2, "head_dropout": 0.3},
@@ -94,12 +108,41 @@ LOW_RANK: list[dict[str, Any]] = [
     {"mechanism": ["low_rank", "softmax"], "heads": 2, "rank": [3, 1], "decay": 1.1},
     {"mechanism": ["linear", "low_rank"], "heads": [1, 2], "head_dim": [6, 3], "rank": [1, 2]},
 ]
+BLOCKS: list[dict[str, Any]] = [  # of several tokens and rows, for 7 tokens
+    {"block_tokens": 2, "rank": 2},
+    {"block_tokens": 2, "rank": 1, "kv_heads": 1, "attention_dropout": 0.2},
+    {"block_tokens": [3, 1], "rank": [2, 1], "temperature": 0.6},
+]
+BLOCKS = [{"mechanism": "block_low_rank", "heads": 2, **own} for own in BLOCKS]
 
 
 def particles_of(info: TaskInfo) -> list[dict[str, Any]]:
     """Return the settings of every particle that the task admits, no two alike."""
     return [{**OUTER, **own} for own in CAUSAL + (LOOKING_BACK if info.causal else LOW_RANK)]
 
+
+ATTENTION = {knob.name: knob for knob in KNOBS}
+SHARED: dict[str, list[Any]] = {  # knobs that are data of a particle, and values that differ
+    "kv_heads": [1, 2],
+    "positions": ["learned", "sinusoidal", "rotary", "none"],
+    "rope_base": [10.0, 1e4],
+    "temperature": [0.5, [[2.0, 0.7]]],
+    "learned_temperature": [False, True],
+    "adaptive_temperature": [False, True],
+    "qk_norm": [False, True],
+    "softcap": [2.0, 30.0],
+    "decay": [0.0, [[0.3, 2.0]]],
+    "window_tokens": [0, 5, 99],
+    "dilation": [1, [[3, 1]]],
+    "block_tokens": [2, 5, 99],
+    "sink": ["zero", "learned"],
+    "attention_dropout": [0.0, 0.3],
+    "head_dropout": [0.0, 0.3],
+    "forgetting": [0.0, [[1.0, 9.0]]],
+    "top_k": [1, 4, 99],
+    "entmax_alpha": [1.2, 1.7],
+}
+SHAPING = {"mechanism", "heads", "head_dim", "rank", "adaptive_span"}  # a span is there or not
 
 TASKS = {"vectors": VECTORS, "letters": LETTERS, "tags": TAGS, "forecast": FORECAST}
 
@@ -123,12 +166,7 @@ def test_swarm_equals_the_scalar_transformer_in_logits_and_gradients(
 @pytest.mark.parametrize("info", [VECTORS, LETTERS], ids=["bidirectional", "causal"])
 def test_blocks_of_several_tokens_and_rows_equal_the_scalar_transformer(info: TaskInfo) -> None:
     """Of 7 tokens blocks of 2 leave one of a single token at the end, and those of 3 too."""
-    kind = {**OUTER, "mechanism": "block_low_rank", "heads": 2}
-    settings = [
-        {**kind, "block_tokens": 2, "rank": 2},
-        {**kind, "block_tokens": 2, "rank": 1, "kv_heads": 1, "attention_dropout": 0.2},
-        {**kind, "block_tokens": [3, 1], "rank": [2, 1], "temperature": 0.6},
-    ]
+    settings = [{**OUTER, **own} for own in BLOCKS]
     check_against_scalars(settings, replace(info, length=7), train=True)
 
 
@@ -215,6 +253,46 @@ def test_a_particle_starts_the_same_whoever_it_starts_with(info: TaskInfo) -> No
         first, second = together.storage.true_parameters(row), alone.storage.true_parameters(0)
         assert first.keys() == second.keys()
         assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_every_knob_is_compared_with_each_mechanism_that_it_acts_on() -> None:
+    """And of a knob of labels each one, but for what it has by default."""
+    at = scalar_transformer.at
+    compared = {
+        (at(own, "mechanism", layer, "softmax"), name, value if isinstance(value, str) else None)
+        for own in [*CAUSAL, *LOOKING_BACK, *LOW_RANK, *BLOCKS]
+        for layer in range(OUTER["layers"])
+        for name in own.keys() & ATTENTION.keys()
+        if (value := at(own, name, layer, None)) != ATTENTION[name].default
+    }
+    acting = {
+        (kind, name, label)
+        for name, knob in ATTENTION.items()
+        for kind in knob.when.get("mechanism", ())
+        for label in set(knob.choices) - {knob.default} or {None}
+    }
+    acting |= {(kind, "mechanism", kind) for kind in MECHANISMS if kind != "softmax"}
+    acting |= {(kind, "positions", "rotary") for kind in TURNING}
+    assert acting <= compared
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_particles_that_differ_in_a_shared_knob_alone_share_a_kernel(name: str) -> None:
+    when = ATTENTION[name].when
+    for kind in when.get("mechanism", ("softmax",)):
+        if (name, kind) == ("block_tokens", "block_low_rank"):
+            continue  # its blocks are its shape
+        own = {"d_model": 16, "heads": 2} | {other: values[0] for other, values in when.items()}
+        own |= {"mechanism": kind}
+        groups = {
+            read_layer({**own, name: value}, 0, 9, causal=kind != "low_rank").group
+            for value in SHARED[name]
+        }
+        assert len(groups) == 1, kind
+
+
+def test_every_knob_of_attention_is_shared_or_shapes_kernels() -> None:
+    assert set(SHARED) ^ SHAPING == set(ATTENTION)
 
 
 def placed(particles: Sequence[dict[str, Any]], info: TaskInfo) -> list[dict[str, Any]]:

@@ -1,19 +1,31 @@
 """What one step of a batched job costs beside arithmetic: operations, and memory kept."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
 
 from pso_attn.evaluate.alone import AloneTraining
+from pso_attn.evaluate.member import Member, read_member
 from pso_attn.evaluate.training import SwarmTraining
 
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "batched_training.py"
 CPU = torch.device("cpu")
+KINDS: dict[str, list[dict[str, Any]]] = {  # of attention and of models: what each particle has
+    "fused": [{"heads": heads} for heads in (1, 2, 4, 8)],
+    "masked": [{"heads": 2, "window_tokens": window, "decay": 0.3} for window in (70, 90, 110)],
+    "near": [{"heads": 2, "window_tokens": window} for window in (3, 9, 16, 20, 32)],
+    "LSTMs": [{"family": "lstm", "score": score} for score in ("dot", "additive")],
+    "LSTMs one by one": [
+        {"family": "lstm", "score": score, "recurrence": "one_by_one"}
+        for score in ("dot", "additive")
+    ],
+}
 
 
 @pytest.fixture(scope="module")
@@ -35,44 +47,58 @@ def test_sixty_four_particles_of_four_shapes_take_at_most_350_operations_a_step(
     assert counts["one"] > 100  # the count sees the operations of a plain training too
 
 
-@pytest.mark.parametrize("work", ["nano-64", "micro-16"])
+@pytest.mark.parametrize("work", ["nano-64", "micro-16", "lm-8"])
 def test_activations_kept_are_at_most_1_4_times_those_of_the_trainings_alone(
     benchmark: ModuleType, work: str
 ) -> None:
     size = benchmark.WORKS[work]
     task = benchmark.make_task(size)
-    members = benchmark.make_members(size, task)
+    assert 0.5 < ratio_kept(task, benchmark.make_members(size, task)) <= 1.4
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_other_kernels_keep_no_more_but_for_near_blocks(benchmark: ModuleType, kind: str) -> None:
+    """Blocks keep weights, which the fused kernel of a training alone does not, and neighbours."""
+    is_long = not kind.startswith("LSTM")
+    size = benchmark.Work(4, 130 if is_long else 16, 16, 2, 4, is_language_model=is_long)
+    task, outer = benchmark.make_task(size), {"batch_size": 4, "d_model": 16, "hidden": 16}
+    members = [read_member({**outer, **own}, seed, task) for seed, own in enumerate(KINDS[kind])]
+    assert 0.3 < ratio_kept(task, members) <= (1.7 if kind == "near" else 1.4)
+
+
+def ratio_kept(task: Any, members: Sequence[Member]) -> float:
+    """Return what one batch keeps, as a multiple of what the members' trainings alone keep."""
     swarm = SwarmTraining(task, members, 1, CPU)
     rows, keys = swarm._order.at(0), swarm._keys[0]
     together = bytes_kept(
         lambda: task.loss(
             swarm.swarm.forward(task.train.inputs[rows], keys), task.train.targets[rows]
-        ),
-        [swarm.swarm.storage.weights],
+        )
     )
     apart = 0
     for index, member in enumerate(members):
-        alone = AloneTraining(task, member, 1, CPU)
-        model, own = alone.model.train(), rows[index % len(rows)]
+        model = AloneTraining(task, member, 1, CPU).model.train()
+        own = rows[index % len(rows)]
         apart += bytes_kept(
             lambda model=model, own=own: task.loss(
                 model(task.train.inputs[own], None)[None], task.train.targets[own][None]
-            ),
-            [*model.parameters(), *model.buffers()],
+            )
         )
-    assert 0.5 * apart < together <= 1.4 * apart
+    return together / apart
 
 
-def bytes_kept(forward: Callable[[], torch.Tensor], known: list[torch.Tensor]) -> int:
-    """Return the bytes that autograd keeps for the backward pass, without those known before."""
-    kept: dict[int, torch.UntypedStorage] = {}
+def bytes_kept(forward: Callable[[], torch.Tensor]) -> int:
+    """Return the bytes that autograd keeps of a pass: not what another pass keeps as well."""
+    passes = list[dict[int, torch.UntypedStorage]]()
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
-        kept[storage.data_ptr()] = storage
+        passes[-1][storage.data_ptr()] = storage
         return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        forward()
-    before = {tensor.untyped_storage().data_ptr() for tensor in known}
-    return sum(storage.nbytes() for place, storage in kept.items() if place not in before)
+    for _ in range(2):
+        passes.append({})
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            forward()
+    lasting, kept = passes  # weights and masks are in both
+    return sum(storage.nbytes() for place, storage in kept.items() if place not in lasting)

@@ -184,7 +184,7 @@ def test_who_sees_all_alike_shares_one_mask_or_none(length: int, causal: bool) -
     like, ahead = torch.zeros(()), torch.ones(length, length, dtype=torch.bool).triu(1)
     alike = torch.zeros(HEADS, length, length).masked_fill(ahead & causal, float("-inf"))
     for member in layers(given, causal, length):
-        bias = member.sight.bias(length, causal)
+        bias = member.sight.bias(length, causal).expand(HEADS, -1, -1)
         assert member.sight.is_whole(length) == torch.equal(bias, alike.double())
         mask = Scores([member] * 3, length, causal, like).bias
         assert (mask is None) == (not bool((bias != 0).any()))

@@ -12,6 +12,7 @@ from torch import Tensor
 from pso_attn.evaluate import TRAINING_KNOBS
 from pso_attn.evaluate.alone import AloneTraining
 from pso_attn.evaluate.member import Member, read_member
+from pso_attn.evaluate.packing import pack
 from pso_attn.evaluate.training import SwarmTraining, on_device
 from pso_attn.models import FAMILIES, TaskInfo, swarm_type
 from pso_attn.seeding import generator
@@ -50,20 +51,20 @@ CAUSAL: list[dict[str, Any]] = [
 ]
 CAUSAL += [
     {"mechanism": "block_low_rank", "heads": 2, "block_tokens": 3, "rank": 2, "lr": 3e-3},
-    {"mechanism": "block_low_rank", "heads": 3, "attention_dropout": 0.2, "sink": "learned"},
-    {"mechanism": "top_k", "heads": 2, "top_k": 4, "attention_dropout": 0.1, "dropout": 0.1},
-    {"mechanism": "top_k", "heads": 2, "top_k": [7, 2], "qk_norm": True},
+    {"mechanism": "block_low_rank", "heads": 3, "attention_dropout": 0.2, "softcap": 3.0},
+    {"mechanism": "top_k", "heads": 2, "attention_dropout": 0.1, "positions": "rotary"},
+    {"mechanism": "top_k", "heads": 2, "top_k": [7, 2], "qk_norm": True, "dilation": 2},
 ]
 CAUSAL += [
     {"mechanism": "sparse", "heads": 2, "entmax_alpha": 2.0, "attention_dropout": 0.1},
-    {"mechanism": "sparse", "heads": 2, "entmax_alpha": 1.3, "lr": 3e-3, "dropout": 0.1},
+    {"mechanism": "sparse", "heads": 2, "entmax_alpha": 1.3, "adaptive_temperature": True},
     {"mechanism": "talking_heads", "heads": 3, "attention_dropout": 0.1, "decay": 0.5},
 ]
 CAUSAL += [
     {"heads": 2, "adaptive_span": True, "attention_dropout": 0.1, "lr": 5e-3},
     {"heads": 3, "adaptive_span": [False, True], "sink": "zero", "dropout": 0.1, "decay": 0.2},
     {"mechanism": "top_k", "heads": 2, "adaptive_span": True, "softcap": 3.0, "top_k": 5},
-    {"mechanism": "talking_heads", "heads": 2, "adaptive_span": True, "window_tokens": 11},
+    {"mechanism": "talking_heads", "heads": 2, "adaptive_span": True, "sink": "learned"},
 ]
 LOOKING_BACK: list[dict[str, Any]] = [
     {"mechanism": "retention", "heads": 2, "dropout": 0.1, "forgetting": 6.0, "lr": 3e-3},
@@ -86,12 +87,13 @@ LONG: list[dict[str, Any]] = [  # other kernels: fused, by near blocks, and scan
     {"mechanism": "sparse", "heads": 2, "window_tokens": 20},
     {"mechanism": "block_low_rank", "heads": 2, "block_tokens": 32, "rank": 4},
 ]
+LONG_BOTH_WAYS = [*LONG[1:4], LONG[5]]  # both kernels under decay, windows and dilation
 READING: dict[str, dict[str, Any]] = {  # LSTMs, by who computes them
     "batched": {"layers": 1, "bidirectional": True},
     "one_by_one": {"layers": 1, "bidirectional": False},
 }
 STATES: list[dict[str, Any]] = [
-    {"lr": 3e-3, "weight_decay": 0.1, "dropout": 0.1},
+    {"lr": 3e-3, "weight_decay": 0.1, "dropout": 0.1, "schedule": "constant"},
     {"heads": 3, "query": "learned", "attention_dim": 9, "warmup": 0.3, "clip_norm": 0.03},
     {"score": "dot", "heads": 2, "local": "monotonic", "window_tokens": 5, "dropout": 0.3},
     {"score": "dot", "query": "learned", "sentinel": True, "last_state": True, "lr": 5e-3},
@@ -143,7 +145,7 @@ class Case:
     members: list[Member]
 
 
-TASKS = ["digits", "text", "long text", "classes", "numbers", "padded", "forecast"]
+TASKS = ["digits", "text", "long text", "long series", "classes", "numbers", "padded", "forecast"]
 
 
 @pytest.fixture(params=[*TASKS, *READING, "padded states", "decoder"], scope="module")
@@ -155,7 +157,7 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     if request.param == "padded states":
         outer = {"family": "lstm", "hidden": 6, "bidirectional": True, "layers": 2}
         own = [{"recurrence": "batched", **one} for one in STATES[1::2]]
-        return case_of(padded_series(tmp_path_factory), {**outer, "batch_size": 8}, own)
+        return case_of(series(tmp_path_factory, 11), {**outer, "batch_size": 8}, own)
     if request.param == "decoder":
         outer = {"family": "lstm", "hidden": 4, "bidirectional": True, "batch_size": 8}
         bound = [{**s, "clip_norm": 0.05 * 10**row} for row, s in enumerate(DECODING)]
@@ -163,7 +165,10 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     if request.param == "digits":
         return case_of(make_task("digits"), OUTER, CAUSAL + LOW_RANK)
     if request.param == "padded":
-        return case_of(padded_series(tmp_path_factory), OUTER, CAUSAL + LOW_RANK)
+        return case_of(series(tmp_path_factory, 11), OUTER, CAUSAL + LOW_RANK)
+    if request.param == "long series":
+        outer = {**OUTER, "d_model": 8, "batch_size": 2}
+        return case_of(series(tmp_path_factory, 130, is_padded=False), outer, LONG_BOTH_WAYS)
     if request.param == "forecast":
         path = tmp_path_factory.mktemp("forecast") / "wide.csv"
         waves = generator(0, "waves").normal(size=(80, 2)).cumsum(0)
@@ -262,14 +267,39 @@ def test_an_extracted_particle_computes_what_it_does_in_its_swarm(case: Case) ->
             torch.testing.assert_close(plain(inputs), together[row], rtol=0, atol=1e-12)
 
 
-def test_no_knob_is_left_out() -> None:
-    """But for what a batch shares, and for how its products round."""
+def test_trainings_of_different_batch_sizes_are_what_they_are_alone() -> None:
+    """They share no step, and so no batched job."""
+    task, shape = make_task("digits"), {"layers": 1, "d_model": 8, "heads": 2}
+    members = [
+        read_member({**shape, "batch_size": size, "dropout": 0.1}, seed, task)
+        for seed, size in enumerate([16, 32, 16])
+    ]
+    chunks = pack([[member] for member in members], task, STEPS, CPU)
+    assert chunks == [[0, 2], [1]]
+    for chunk in chunks:
+        _, parameters = trained_together(task, [members[row] for row in chunk])
+        for row, found in zip(chunk, parameters, strict=True):
+            assert furthest(found, trained_alone(task, members[row])[1]) <= 1e-10
+
+
+def test_no_knob_and_no_label_is_left_out() -> None:
+    """But for what a batch shares, how its products round, and what a knob is by default."""
     varied = {"transformer": [*CAUSAL, *LOOKING_BACK, *LOW_RANK], "lstm": [*STATES, *DECODING]}
     shared = {"layers", "d_model", "feedforward_ratio", "hidden", "bidirectional", "batch_size"}
     for family, settings in varied.items():
-        declared = {knob.name for knob in FAMILIES[family].knobs} | set(TRAINING_KNOBS)
-        named = {name for own in settings for name in own}
-        assert declared - named <= {*shared, "precision", "recurrence"}
+        declared = {knob.name: knob for knob in FAMILIES[family].knobs} | TRAINING_KNOBS
+        said = [(name, flat(value)) for own in settings for name, value in own.items()]
+        named = {name for name, _ in said}
+        assert declared.keys() - named <= {*shared, "precision", "recurrence"}
+        for name in named:
+            if declared[name].kind == "categorical":
+                labels = {label for other, values in said if other == name for label in values}
+                assert labels >= set(declared[name].choices) - {declared[name].default}, name
+
+
+def flat(value: Any) -> list[Any]:
+    """Return what a setting says, in whatever layer and head."""
+    return [one for part in value for one in flat(part)] if isinstance(value, list) else [value]
 
 
 def case_of(task: Task, outer: dict[str, Any], own: list[dict[str, Any]]) -> Case:
@@ -277,14 +307,15 @@ def case_of(task: Task, outer: dict[str, Any], own: list[dict[str, Any]]) -> Cas
     return Case(task, members)
 
 
-def padded_series(tmp_path_factory: pytest.TempPathFactory) -> Task:
-    """Return a task of series of 1 to 11 steps, in three classes."""
+def series(tmp_path_factory: pytest.TempPathFactory, steps: int, is_padded: bool = True) -> Task:
+    """Return a task of series in three classes, of 1 step to so many, or each of so many."""
     path = tmp_path_factory.mktemp("series") / "series.npz"
     rng = generator(0, "series")
-    values, kinds = rng.normal(size=(80, 2, 11)), rng.integers(3, size=80)
+    values, kinds = rng.normal(size=(80, 2, steps)), rng.integers(3, size=80)
     values[:, 0] += kinds[:, None]
-    np.savez(path, x=values, y=kinds, lengths=rng.integers(1, 12, size=80))
-    return make_task("series", str(path))
+    lengths = {"lengths": rng.integers(1, steps + 1, size=80)} if is_padded else {}
+    np.savez(path, x=values, y=kinds, **lengths)
+    return make_task("series", str(path), columns={"patch": 1})
 
 
 def table() -> str:
