@@ -118,7 +118,10 @@ class SideBySide:
         return lying.permute(0, 1, 3, 4, 2), own.movedim(-1, 2)
 
 
-def way(keys: Tensor) -> type[OneByOne] | type[SideBySide]:
+Way = type[OneByOne] | type[SideBySide]
+
+
+def way(keys: Tensor) -> Way:
     """Return how heads are multiplied whose keys, or values, are these (P, B, H, T, d)."""
     together = side_by_side(keys.shape[3], keys.shape[2], keys.shape[4], keys.device)
     return SideBySide if together else OneByOne

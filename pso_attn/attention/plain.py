@@ -4,6 +4,7 @@ By explicit weights, with a gradient by hand, or by PyTorch's own fused kernel, 
 all T · T weights.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,8 +12,9 @@ from torch import Tensor
 from torch.nn.functional import pad, scaled_dot_product_attention
 
 from pso_attn.attention.drops import Noise
+from pso_attn.attention.narrow import Pair
 from pso_attn.attention.normalise import softmax_
-from pso_attn.attention.pairs import way
+from pso_attn.attention.pairs import Way, way
 from pso_attn.attention.scores import Mask
 
 MOST_HEADS = 65_535  # blocks along an axis of a CUDA kernel's grid
@@ -23,6 +25,29 @@ def attended(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, noise: Noise 
     """Return softmax(q kᵀ + bias) v (P, B, H, T, d) of q, k and v of that shape."""
     values: Tensor = _Attended.apply(q, k, v, bias, noise)  # type: ignore[no-untyped-call]  # torch's
     return values
+
+
+def weights_of(found: Way, q: Tensor, k: Tensor, bias: Tensor | None) -> tuple[Tensor, Pair]:
+    """Return softmax(q kᵀ + bias), and what the products' gradients need."""
+    scores, multiplied = found.multiply(q, k)
+    if bias is not None:
+        scores += bias
+    return softmax_(scores), multiplied
+
+
+def gradients_of(
+    found: Way,
+    gradient: Tensor,
+    multiplied: Sequence[Tensor],
+    weighed: Sequence[Tensor],
+    weights: Tensor,
+    left: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradients of q, k and v from that of the values; left: weights after dropout."""
+    gradient, to_v = found.push(gradient, *weighed)
+    gradient *= left
+    gradient.addcmul_(weights, gradient.sum(-1, keepdim=True), value=-1)
+    return *found.pull(gradient, *multiplied), to_v
 
 
 def fused(q: Tensor, k: Tensor, v: Tensor, mask: Mask) -> Tensor:
@@ -79,10 +104,7 @@ class _Attended(torch.autograd.Function):
         ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, noise: Noise | None
     ) -> Tensor:
         ctx.way = way(v)
-        scores, multiplied = ctx.way.multiply(q, k)
-        if bias is not None:
-            scores += bias
-        weights = softmax_(scores)
+        weights, multiplied = weights_of(ctx.way, q, k, bias)
         left = weights if noise is None else noise.factors(weights).mul_(weights)
         values: Tensor
         values, weighed = ctx.way.weigh(left, v)
@@ -92,8 +114,5 @@ class _Attended(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         *saved, weights, left = ctx.saved_tensors
-        gradient, to_v = ctx.way.push(gradients[0], *saved[2:])
-        gradient *= left
-        gradient.addcmul_(weights, gradient.sum(-1, keepdim=True), value=-1)
-        to_q, to_k = ctx.way.pull(gradient, *saved[:2])
-        return to_q, to_k, to_v, None, None
+        to_each = gradients_of(ctx.way, gradients[0], saved[:2], saved[2:], weights, left)
+        return *to_each, None, None
