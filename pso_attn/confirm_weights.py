@@ -7,6 +7,7 @@ by part.
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,17 +62,28 @@ def _by_part(fitness: "Fitness", settings: Settings, row: "Tensor") -> "list[Sco
 
 
 def _parts(fitness: "Fitness") -> list[slice]:
-    """Return the parts of the test split: every tenth example, or of forecasts a tenth by time.
+    """Return the parts of the test split: every tenth example, of forecasts runs of windows.
 
-    Windows that begin a step apart share all but one of the steps that are asked, so those that
-    begin too late for their part are left out, unless none would be left.
+    Windows that begin a step apart share all but one of the steps that are asked. So a window is
+    left out that reaches into the next part, and there are as many parts as keep half of theirs.
     """
-    examples = len(fitness.split("test"))
-    count, horizon = min(PARTS, examples), fitness.task.info.horizon
-    if not horizon:
-        return [slice(part, None, count) for part in range(count)]
-    borders = [part * examples // count for part in range(count + 1)]
-    return [slice(first, max(first + 1, last - horizon + 1)) for first, last in pairwise(borders)]
+    from pso_attn.tasks.forecast_task import ForecastTask
+
+    examples, horizon = len(fitness.split("test")), fitness.task.info.horizon
+    if not isinstance(fitness.task, ForecastTask):
+        return [slice(part, None, min(PARTS, examples)) for part in range(min(PARTS, examples))]
+    asked, parts = fitness.task.asked["test"], [slice(0, examples)]
+    for count in range(2, min(PARTS, examples) + 1):
+        borders = [part * examples // count for part in range(count + 1)]
+        ends = [*asked[borders[1:-1]], inf]
+        kept = [
+            int((asked[first:last] + horizon <= end).sum())
+            for (first, last), end in zip(pairwise(borders), ends, strict=True)
+        ]
+        if min(kept) * 2 * count < examples:
+            break
+        parts = [slice(first, first + few) for first, few in zip(borders, kept, strict=False)]
+    return parts
 
 
 def _scored(fitness: "Fitness", settings: Settings, row: "Tensor", chosen: slice) -> "Scored":

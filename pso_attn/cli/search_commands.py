@@ -191,7 +191,8 @@ def _drive(
         document, lines = summary(driven, control)
         lacks_control = driven.parts.weights is not None and driven.is_finished and control is None
         if lacks_control and document["best"] is not None and not quiet:
-            say(f"note: the time was over before the gradient control; make it by {again()}")
+            made_by = driven.again("resume")
+            say(f"note: the time was over before the gradient control; make it by {made_by}")
         emit(document, as_json=as_json, quiet=quiet, lines=lines, essence=[driven.name])
     if driven.is_finished and document["best"] is None:
         raise typer.Exit(NOTHING_COMPLETED)

@@ -7,6 +7,7 @@ examples, and what that costs. What is wrong is one sentence.
 import json
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any
 
 import torch
@@ -82,7 +83,8 @@ class OwnFactory:
         """Return `parameters`, `flops` and `memory_bytes`, as `models.model_cost` does.
 
         flops: as PyTorch counts them of the forward pass, and twice as many for the backward.
-        memory_bytes: weights, gradients, two moments, and what autograd keeps for a batch.
+        memory_bytes: weights, gradients, two moments, and what autograd keeps for a batch, or
+        scoring takes where that is more.
         Raises ConfigurationError where the settings give no module that fits the task.
         """
         recipe = read_recipe(settings)
@@ -134,7 +136,8 @@ class OwnFactory:
             ):
                 logits = module(inputs)
             with own_code(0, device), torch.no_grad():
-                scored = height_bytes(lambda: module.eval()(inputs))
+                module.eval()
+                one, two = (height_bytes(partial(module, inputs[:rows])) for rows in (1, 2))
         except (Exception, SystemExit) as error:  # a user's module may raise anything
             raise ConfigurationError(why(f"{self.name}'s module", error)) from error
         self.check_shape(logits, len(inputs))
@@ -147,12 +150,12 @@ class OwnFactory:
         for parameter in module.parameters():
             kept.pop(parameter.untyped_storage().data_ptr(), None)
         parameters = sum(p.numel() for p in trained)
-        trained_on = read_recipe(settings).batch_size
-        height = max(trained_on * sum(kept.values()), SCORED_TOGETHER * scored) // len(inputs)
+        trained_on = read_recipe(settings).batch_size * sum(kept.values()) // len(inputs)
+        scored = one + (SCORED_TOGETHER - 1) * max(0, two - one)  # weights made anew come once
         return {
             "parameters": parameters,
             "flops": 3 * counter.get_total_flops() // len(inputs),
-            "memory_bytes": HELD * BYTES * parameters + height,
+            "memory_bytes": HELD * BYTES * parameters + max(trained_on, scored),
         }
 
 

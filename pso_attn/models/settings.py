@@ -6,7 +6,7 @@ from math import prod
 from typing import Any, ClassVar
 
 from pso_attn.attention import LayerSettings, read_layer
-from pso_attn.attention.band import EXPLICIT_KEYS
+from pso_attn.attention.band import EXPLICIT_KEYS, KEPT_KEYS
 from pso_attn.attention.block_low_rank import far_and_near
 from pso_attn.attention.kinds import PAIRING
 from pso_attn.attention.linear import BLOCK_TOKENS
@@ -154,7 +154,7 @@ def transformer_cost(settings: TransformerSettings, info: TaskInfo, batch: int) 
         (info.horizon or t) if info.per_token else 1
     )
     trained = t * (4 * c + info.per_token * 4 * info.outputs)
-    scored, constants = 0, [_constants(layer, t) for layer in settings.attention]
+    scored, again, constants = 0, 0, [_constants(layer, t) for layer in settings.attention]
     for layer in settings.attention:
         keys = t + blocks * layer.rank if (blocks := _blocks(layer, t)) else layer.rank or t
         kv_dim = layer.kv_heads * layer.head_dim
@@ -168,9 +168,10 @@ def transformer_cost(settings: TransformerSettings, info: TaskInfo, batch: int) 
         macs += 2 * layer.head_dim * _scored(layer, t, info.causal)
         kept, held = _scores_held(layer, t, keys, info)
         trained += t * (4 * c + 2 * settings.feedforward + 4 * layer.inner_dim) + kept
+        again = max(again, 0 if kept else held)  # weights that the gradient computes anew
         copies = 6 + _copies(layer, info)
         scored = max(scored, t * (4 * c + copies * layer.inner_dim) + held)
-    trained += t * max(layer.inner_dim for layer in settings.attention)
+    trained += t * max(layer.inner_dim for layer in settings.attention) + again
     if info.per_token:
         answers = (info.horizon or t) * info.outputs  # a softmax of them is held beside
         scored = max(scored, t * c + 2 * answers)
@@ -216,7 +217,8 @@ def _scores_held(layer: LayerSettings, length: int, keys: int, info: TaskInfo) -
         seen = blocks_seen(causal) * layer.near
         explicit = seen if seen <= EXPLICIT_KEYS else 0
         held = layer.heads * length * explicit if layer.is_long else whole
-        return (2 * whole if dropped else held), 2 * held
+        is_kept = not layer.is_long or explicit <= KEPT_KEYS * layer.head_dim
+        return (2 * whole if dropped else held * is_kept), 2 * held
     kept = 1 + dropped + (layer.mechanism == "talking_heads")
     unbounded = 2 if layer.is_plain else 3
     return kept * whole, {"sparse": 4, "retention": 2}.get(layer.mechanism, unbounded) * whole

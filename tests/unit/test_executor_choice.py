@@ -63,10 +63,12 @@ def test_workers_whose_data_leave_no_room_to_train_are_refused_with_how_many_hav
     place = "pso_attn.evaluate.executors.processes.memory_budget_bytes"
     monkeypatch.setattr(place, lambda device: 8 * held)
     assert ProcessExecutor(trainer, CPU, 4).limit_bytes == held
-    with pytest.raises(ConfigurationError, match=r"^5 workers .* hold the data, .*--workers 4$"):
+    with pytest.raises(
+        ConfigurationError, match=r"^--workers 5: .* hold the data, .*--workers 4$"
+    ):
         ProcessExecutor(trainer, CPU, 5)
     monkeypatch.setattr(place, lambda device: 3 * held)
-    with pytest.raises(ConfigurationError, match=r"^2 workers .*--executor local$"):
+    with pytest.raises(ConfigurationError, match=r"^--workers 2: .*--executor local$"):
         ProcessExecutor(trainer, CPU, 2)
 
 

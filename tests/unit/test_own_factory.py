@@ -225,8 +225,19 @@ def test_the_memory_of_a_module_is_what_it_takes_at_its_height_while_it_is_score
         def forward(self, x: Tensor) -> Tensor:
             return self.head(torch.relu(self.body(x.flatten(1))).expand(5000, -1, -1) + 1).mean(0)
 
+        def train(self, mode: bool = True) -> Any:  # as who freezes a part may write it
+            super().train(mode)
+
+    class Made(Net):
+        def forward(self, x: Tensor) -> Tensor:
+            made = self.body.weight.expand(1000, -1, -1) * self.scale
+            return super().forward(x) + made.mean()
+
     cost = OwnFactory(lambda s, i: Wide(16), "mine:f", task).cost({"batch_size": 1})
     assert cost["memory_bytes"] > SCORED_TOGETHER * 5000 * (16 + 10) * 4
+    once = 1000 * 64 * 16 * 4  # whatever the batch
+    cost = OwnFactory(lambda s, i: Made(16), "mine:f", task).cost({"batch_size": 1})
+    assert once < cost["memory_bytes"] < 3 * once
 
 
 def test_a_batch_that_would_hold_an_example_twice_is_refused(task: Task) -> None:

@@ -220,8 +220,11 @@ def test_a_control_that_comes_too_late_is_left_to_who_takes_the_run_up_again(
     cli("search", file, "--run", "w", "--generations", "1", *where, "-q")
     (tmp_path / "w" / "control.json").unlink()
     late = cli("resume", "w", *where, "--timeout", "0")
-    assert "the time was over before the gradient control; make it by" in late.stderr
-    assert "pso-attn resume w" in late.stderr
+    said = " ".join(late.stderr.split()).partition(
+        "the time was over before the gradient control;"
+    )
+    assert said[2].startswith(" make it by pso-attn resume w --runs-dir")
+    assert "--timeout" not in said[2]
     assert not (tmp_path / "w" / "control.json").exists()
     assert "gradient control" not in cli("resume", "w", *where, "-q").stderr
     assert (tmp_path / "w" / "control.json").exists()
@@ -246,7 +249,7 @@ def test_a_forecasts_parts_of_the_test_split_share_no_asked_step(tmp_path: Path)
     table.to_csv(tmp_path / "hours.csv", index=False)
     file = tmp_path / "space.toml"
     series = f'task = "series"\ndata = "{tmp_path / "hours.csv"}"\n'
-    asked = 'target = "load"\ntime = "hour"\n[forecast]\nhorizon = 3\ncontext = 8\n'
+    asked = 'target = "load"\ntime = "hour"\n[forecast]\nhorizon = 6\ncontext = 8\n'
     searched = SPACE.format(weights='mode = "weights"', batch=6)
     file.write_text(searched.replace('task = "digits"', series + asked))
     where = ("--runs-dir", tmp_path)
@@ -255,12 +258,14 @@ def test_a_forecasts_parts_of_the_test_split_share_no_asked_step(tmp_path: Path)
     fitness = run.assembled("cpu").weight_trainer().fitness(run.folder.checkpoints)
     windows = np.arange(len(fitness.split("test")))
     parts = [windows[part] for part in _parts(fitness)]
-    assert len(parts) == 10
+    count = 6  # each window asks for six steps, and of ten parts some would keep too few
+    assert len(parts) == count
     assert parts[0][0] == 0
     for earlier, later in pairwise(parts):
-        assert earlier[-1] + 3 == later[0], "three steps asked of each window"
+        assert earlier[-1] + 6 == later[0]
+        assert len(earlier) >= windows.size / count / 2
     document = json.loads(cli("confirm", "w", *where, "--json").stdout)
-    assert len(document["rows"][1]["test"]["loss"]["per_seed"]) == 10
+    assert len(document["rows"][1]["test"]["loss"]["per_seed"]) == count
 
 
 def test_the_summary_says_that_its_tables_are_of_other_examples(finished: Any) -> None:

@@ -105,12 +105,13 @@ class ProcessExecutor:
 
     def _check_room(self) -> None:
         """Raise ConfigurationError where the data alone take most of what a worker may take."""
-        budget_bytes = sum(memory_budget_bytes(device) for device in set(self._devices))
-        fitting = int(budget_bytes * DATA_SHARE) // len(self._load)
+        there = sum(memory_budget_bytes(device) for device in set(self._devices))
+        here = memory_budget_bytes(torch.device("cpu"))  # where they read what they are sent
+        fitting = int(min(here, there) * DATA_SHARE) // len(self._load)
         if fitting < self.workers:
             raise ConfigurationError(
-                f"{self.workers} workers would each hold the data, {len(self._load) / 2**20:.0f} "
-                f"MiB, and leave too little memory to train; use "
+                f"--workers {self.workers}: each would hold the data, "
+                f"{len(self._load) / 2**20:.0f} MiB, and too little memory be left to train; use "
                 f"{f'--workers {fitting}' if fitting > 1 else '--executor local'}"
             )
 

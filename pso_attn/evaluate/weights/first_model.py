@@ -31,6 +31,7 @@ def train_first(
     try:
         training = SwarmTraining(task, [member], steps, device)
         training.advance(steps, on_step)
+        metrics = training.score()[0]
     except (MemoryError, RuntimeError) as failure:
         if not is_out_of_memory(failure):
             raise
@@ -39,7 +40,7 @@ def train_first(
             f"{in_words([member], task.info, steps)} while it trains; choose a smaller "
             "batch_size, width, layers or steps, or use a device with more memory"
         ) from failure
-    error = divergence(training.first_bad_steps()[0], training.score()[0], steps)
+    error = divergence(training.first_bad_steps()[0], metrics, steps)
     if error is not None:
         raise ConfigurationError(
             f"the model whose weights are searched {error}; lower lr in [model], or start from a "
