@@ -180,7 +180,7 @@ def test_pairs_in_sight_are_the_scores_that_are_not_masked(
 ) -> None:
     for causal in (False, True):
         sight = read_layer({**PLAIN, **own}, index, 12, causal).sight
-        seen = int(sight.bias(12, causal).isfinite().sum())
+        seen = int(sight.bias(12, causal).expand(len(sight.decay), -1, -1).isfinite().sum())
         assert sight.pairs(12, causal) == seen
 
 
