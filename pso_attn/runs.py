@@ -2,7 +2,6 @@
 
 import fcntl
 import socket
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property
@@ -160,12 +159,14 @@ class LoadedRun:
 
         purpose: what a completed trial is wanted for, such as "to confirm".
         """
+        from pso_attn.report.endings import reasons  # beside what draws, which takes long to load
+
         history, again = self.history, self.again("resume")
         said = f"run {self.name} has no completed trial {purpose}"
-        errors = Counter(trial.outcome.error for trial in history.trials if trial.outcome.error)
-        if not errors or len(history) < self.configuration.budget.generations:
+        failures = reasons(history.trials)
+        if not failures or len(history) < self.configuration.budget.generations:
             return RunError(f"{said}; go on with `{again}`")
-        [(error, times)] = errors.most_common(1)
+        error, times = failures[0]
         return RunError(
             f"{said}: of {len(history.trials)}, {times} failed with `{error}`; narrow the ranges "
             f"of its space, or go on with `{again} --generations {2 * len(history)}`"

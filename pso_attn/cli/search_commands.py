@@ -189,6 +189,9 @@ def _drive(
         with _resumable(again), steps_shown("gradient control", quiet) as shown:
             control = driven.hold_against(deadline_s, shown)
         document, lines = summary(driven, control)
+        if not driven.is_finished and time.monotonic() >= deadline_s and not quiet:
+            done = f"{len(driven.history())} of {driven.generations}"
+            say(f"note: the time was over after {done} generations")
         lacks_control = driven.parts.weights is not None and driven.is_finished and control is None
         if lacks_control and document["best"] is not None and not quiet:
             made_by = driven.again("resume")

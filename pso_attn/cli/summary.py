@@ -6,7 +6,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from pso_attn.cli.output import table
-from pso_attn.report.endings import ENDINGS, ending
+from pso_attn.report.endings import ENDINGS, ending, reasons
 from pso_attn.report.held_against import COSTS
 from pso_attn.report.words import count, duration, number, setting
 from pso_attn.space import WeightTable
@@ -102,10 +102,9 @@ def endings(whose: str, history: History) -> list[str]:
         return []
     ended = Counter(map(ending, history.trials))
     counted = ", ".join(f"{ended[name]} {name}" for name in ENDINGS if ended[name])
-    errors = Counter(trial.outcome.error for trial in history.trials if trial.outcome.error)
     return [
         f"{whose}: {counted}",
-        *(f"  {count(times, 'trial')}: {error}" for error, times in errors.most_common(3)),
+        *(f"  {count(times, 'trial')}: {error}" for error, times in reasons(history.trials)[:3]),
     ]
 
 

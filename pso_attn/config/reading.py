@@ -109,7 +109,10 @@ def read_toml(path: Path) -> dict[str, Any]:
 def apply_overrides(
     document: Mapping[str, Any], overrides: Sequence[tuple[tuple[str, ...], Any]]
 ) -> dict[str, Any]:
-    """Return the document with each dotted key set, in order; missing tables are made."""
+    """Return the document with each dotted key set, in order; missing tables are made.
+
+    What is fixed so is no longer searched, and what is searched so is no longer fixed.
+    """
     result: dict[str, Any] = copy.deepcopy(dict(document))
     for keys, value in overrides:
         table = result
@@ -123,7 +126,13 @@ def apply_overrides(
                     f'--set {name}: "{parent}" is not a table; set "{parent}" itself'
                 )
         table[keys[-1]] = value
-    return _with_batch_inside_swarm(result, {keys for keys, _ in overrides})
+    given = {keys for keys, _ in overrides}
+    for kind, other in (("model", "search"), ("search", "model")):
+        before = result.get(other)
+        for name in [keys[1] for keys in given if len(keys) == 2 and keys[0] == kind]:
+            if isinstance(before, dict) and (other, name) not in given:
+                before.pop(name, None)
+    return _with_batch_inside_swarm(result, given)
 
 
 def located_storage(url: str) -> str:

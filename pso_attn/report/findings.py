@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from pso_attn.report import held_against
-from pso_attn.report.endings import ENDINGS, ending
+from pso_attn.report.endings import ENDINGS, ending, reasons
 from pso_attn.report.inputs import RUNS_DIR, ReportInput
 from pso_attn.report.words import count, number
 from pso_attn.types import Trial
@@ -163,8 +163,7 @@ def _sentence(
     bound = run.is_foreign and any(trial.candidate.violations for trial in trials)
     within = " within its constraints" if bound else ""
     if best is None:
-        errors = Counter(trial.outcome.error for trial in trials if trial.outcome.error)
-        why = "".join(f"; most often: {error}" for error, _ in errors.most_common(1))
+        why = "".join(f"; most often: {error}" for error, _ in reasons(trials)[:1])
         finite = f" with a finite {run.measured}" if completed else ""
         return (
             f"None of {count(len(trials), 'trial')} completed{within}{finite}, so nothing was "

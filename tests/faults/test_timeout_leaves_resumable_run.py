@@ -56,3 +56,14 @@ def test_a_timeout_that_passes_in_a_chunk_ends_the_search_when_the_chunk_has_end
     resumed = CliRunner().invoke(app, ["resume", "r", *where])
     assert resumed.exit_code == 0, resumed.stderr
     assert len(load_run("r", tmp_path / "runs").history) == 2
+
+
+def test_a_search_that_its_time_ends_says_after_how_many_generations(tmp_path: Path) -> None:
+    space, where = tmp_path / "two_depths.toml", ("--runs-dir", str(tmp_path / "runs"))
+    space.write_text(SPACE)
+    ended = CliRunner().invoke(app, ["search", str(space), "--run", "r", "--timeout", "0", *where])
+    assert ended.exit_code == 0, ended.stderr
+    assert "note: the time was over after 0 of 2 generations\n" in ended.stderr
+    whole = CliRunner().invoke(app, ["resume", "r", "--timeout", "1800", *where])
+    assert whole.exit_code == 0, whole.stderr
+    assert "the time was over" not in whole.stderr

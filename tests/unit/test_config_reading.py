@@ -54,6 +54,14 @@ def test_a_flag_beats_set_and_set_beats_the_file_and_the_file_beats_the_default(
     assert read_configuration(str(space), ["run.seed=3"]).seed == 3
 
 
+def test_a_set_knob_is_fixed_or_searched_whatever_the_file_does_with_it() -> None:
+    read = read_configuration("digits", ["model.heads=4", "search.d_model=[16, 32]"])
+    assert (read.model["heads"], "heads" in read.search) == (4, False)
+    assert (read.search["d_model"], "d_model" in read.model) == ([16, 32], False)
+    with pytest.raises(ConfigurationError, match=r'"lr" is fixed in .model. and varied'):
+        read_configuration("digits", ["model.lr=0.1", "search.lr={low=0.1, high=1}"])
+
+
 def test_a_set_value_is_toml_where_it_parses_and_text_where_it_does_not(space: Path) -> None:
     read = read_configuration(
         str(space),

@@ -6,6 +6,7 @@ import pytest
 
 from pso_attn.report import findings as found
 from pso_attn.report import plain_summary
+from pso_attn.report.endings import reasons
 from pso_attn.testing.reporting import sample_confirmation, sample_run
 from pso_attn.types import History, Objective, State
 
@@ -112,6 +113,18 @@ def test_a_search_in_which_nothing_completed_says_so(run):
     assert result.best is None
     assert "None of 32 trials completed" in result.sentence
     assert "most often: diverged" in result.sentence
+
+
+def test_failures_that_differ_by_their_step_are_of_one_reason(run):
+    errors = [f"diverged: the score at step {step} is no number" for step in (4, 22)]
+    trials = [
+        replace(trial, outcome=replace(trial.outcome, error=error))
+        for trial, error in zip(
+            run.history.trials[:4], [*errors, "mine raised", None], strict=True
+        )
+    ]
+    assert reasons(trials) == [("diverged: the score is no number", 2), ("mine raised", 1)]
+    assert reasons(trials[:1]) == [(errors[0], 1)]
 
 
 def test_a_run_without_generations_is_empty(run):
