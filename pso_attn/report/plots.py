@@ -85,10 +85,10 @@ def learning_curves(
         dot = "o" if len(points) < _FEW else ""
         label = f"{name} (trial {marked[name]})"
         axis.plot(points[:, 0], points[:, 1], color=_MARKED[name], lw=2.4, marker=dot, label=label)
+    scale.apply(axis)  # before its limits are kept: those of a linear axis may be below 0
     axis.autoscale_view()
     axis.autoscale(not axis.lines)  # a failed curve may explode; it stretches no axis
     _bundle(axis, [points for ended, points in lines.values() if ended == "failed"], "failed")
-    scale.apply(axis)
     for step in rungs:
         _rung(axis, step)
     ink.dress(axis, "training step", axis_name(split, objective))

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pso_attn.report import build_report, ink
+from pso_attn.report import build_report, ink, plots
 from pso_attn.space import Knob
 from pso_attn.testing.reporting import sample_confirmation, sample_run
 from pso_attn.types import History, Objective, State
@@ -245,3 +245,14 @@ def test_an_axis_shows_what_most_values_need():
     assert ink.scale_for([*near, 9.0], keep=[9.0]).high is None
     assert not ink.scale_for([*near, 1e6], keep=[1e6]).shows(1e6)
     assert ink.scale_for([]) == ink.Scale()
+
+
+def test_curves_over_many_decades_fill_their_logarithmic_axis():
+    values = [2e6, 2e9, 1e7, 3e11, 3e6, 1e10]
+    curves = pd.DataFrame({"trial": [0, 0, 1, 1, 2, 2], "step": [8, 15] * 3, "value": values})
+    curves["ending"] = ["pruned"] * 4 + ["failed"] * 2
+    loss, scale = Objective("loss", "minimize"), ink.scale_for(values)
+    (axis,) = plots.learning_curves(curves, loss, [15], {"defaults": 0}, scale).axes
+    low, high = axis.get_ylim()
+    assert axis.get_yscale() == "log"
+    assert 1e5 < low < 2e6 < 3e11 < high < 3e12
