@@ -70,10 +70,11 @@ def _parts(fitness: "Fitness") -> list[slice]:
     from pso_attn.tasks.forecast_task import ForecastTask
 
     examples, horizon = len(fitness.split("test")), fitness.task.info.horizon
+    most = min(PARTS, examples)
     if not isinstance(fitness.task, ForecastTask):
-        return [slice(part, None, min(PARTS, examples)) for part in range(min(PARTS, examples))]
+        return [slice(part, None, most) for part in range(most)]
     asked, parts = fitness.task.asked["test"], [slice(0, examples)]
-    for count in range(2, min(PARTS, examples) + 1):
+    for count in range(2, most + 1):
         borders = [part * examples // count for part in range(count + 1)]
         ends = [*asked[borders[1:-1]], inf]
         kept = [

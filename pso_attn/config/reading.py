@@ -127,11 +127,11 @@ def apply_overrides(
                 )
         table[keys[-1]] = value
     given = {keys for keys, _ in overrides}
-    for kind, other in (("model", "search"), ("search", "model")):
+    for kind, name in (keys for keys in given if len(keys) == 2):
+        other = {"model": "search", "search": "model"}.get(kind, "")
         before = result.get(other)
-        for name in [keys[1] for keys in given if len(keys) == 2 and keys[0] == kind]:
-            if isinstance(before, dict) and (other, name) not in given:
-                before.pop(name, None)
+        if isinstance(before, dict) and (other, name) not in given:
+            before.pop(name, None)
     return _with_batch_inside_swarm(result, given)
 
 

@@ -355,25 +355,27 @@ def test_modules_share_a_batch_whatever_numbers_they_are_trained_in(task: Task) 
     assert training.reason is None
 
 
-def test_a_try_that_memory_does_not_hold_is_not_taken_for_a_module_that_cannot_be_batched(
-    task: Task, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def _full(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No step of a module fits into memory."""
+
     def full(*_: Any) -> Any:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr("pso_attn.evaluate.module_stack.ModuleStack.differentiate", full)
+
+
+@pytest.mark.usefixtures("_full")
+def test_a_try_that_memory_does_not_hold_is_not_taken_for_a_module_that_cannot_be_batched(
+    task: Task,
+) -> None:
     members = [ModuleMember.of({"width": 8}, seed) for seed in range(4)]
     with pytest.raises(torch.OutOfMemoryError):
         ModuleTraining(OwnFactory(net, "mine", task), members, STEPS, CPU)
 
 
-def test_a_module_that_does_not_fit_alone_fails_and_says_how_much_it_needed(
-    task: Task, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(*_: Any) -> Any:
-        raise torch.OutOfMemoryError("CUDA out of memory")
-
-    monkeypatch.setattr("pso_attn.evaluate.module_stack.ModuleStack.differentiate", full)
+@pytest.mark.usefixtures("_full")
+def test_a_module_that_does_not_fit_alone_fails_and_says_how_much_it_needed(task: Task) -> None:
     found = outcomes(task, lambda s, i: Net(s["width"]), [8, 4096])
     needed = [round(one.metrics["memory_bytes"] / 2**20) for one in found]
     assert needed[0] < needed[1]
