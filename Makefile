@@ -7,7 +7,8 @@ BIN := .venv/bin
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	@echo "installing into .venv; this takes a minute or two"
-	$(BIN)/pip install --quiet $(PIP_ARGS) -c constraints.txt -e ".[dev]"
+	$(if $(TORCH_ARGS),$(BIN)/pip install --quiet $$(grep ^torch== constraints.txt) $(TORCH_ARGS))
+	$(BIN)/pip install --quiet -c constraints.txt -e ".[dev]"
 	touch .venv/installed
 
 demo: .venv/installed  ## search, confirm and report on real data

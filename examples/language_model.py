@@ -37,7 +37,7 @@ pso_attn("train", "language", "--steps", "300")
 pso_attn("export", "language", "--out", "language-model")
 
 sys.path.insert(0, "language-model")
-from load import load_model  # noqa: E402  made just now; it needs torch and safetensors alone
+from load import load_model  # noqa: E402  made just now; it needs nothing of pso-attn
 
 model = load_model()
 learned = json.loads(Path("language-model/preprocessing.json").read_text(encoding="utf-8"))

@@ -41,15 +41,13 @@ def compare(
     space: SpaceFile,
     samplers: Annotated[
         str,
-        typer.Option(
-            metavar="A,B,…", help="The others are held against the first; or module:Class."
-        ),
+        typer.Option(metavar="A,B,…", help="By name or module:Class; the first is the reference."),
     ],
     seeds: Annotated[
         int, typer.Option(min=1, metavar="N", help="Searches for each sampler, paired by seed.")
     ] = 6,
     run: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The folder of its runs; SPACE-compare.")
+        str | None, typer.Option(metavar="NAME", help="Folder of its runs; default SPACE-compare.")
     ] = None,
     particles: Particles = None,
     batch: Batch = None,

@@ -22,12 +22,14 @@ def train(
     ] = None,
     settings: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Train these, TOML or JSON, in place of the winner."),
+        typer.Option(metavar="FILE", help="Train these, TOML or JSON as `best --json` prints."),
     ] = None,
     patience: Annotated[
         int | None,
         typer.Option(
-            min=1, metavar="N", help="Scorings, of 40, without a better one; default 10."
+            min=1,
+            metavar="N",
+            help="Stop after N of 40 scorings without a better one; default 10.",
         ),
     ] = None,
     device: Device = None,
@@ -129,7 +131,9 @@ def export(
 @guarded
 def predict(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="What `export` wrote.")],
-    data: Annotated[str, typer.Argument(metavar="FILE", help="New rows, as the task's own.")],
+    data: Annotated[
+        str, typer.Argument(metavar="FILE", help="New rows, like the training file's.")
+    ],
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write them there, as CSV.")
     ] = None,

@@ -40,7 +40,7 @@ Executor = Annotated[
 ]
 Workers = Annotated[
     int | None,
-    typer.Option(min=1, metavar="N", help="How many chunks train at once, not in this process."),
+    typer.Option(min=1, metavar="N", help="How many workers, for processes and ray."),
 ]
 RayAddress = Annotated[
     str | None, typer.Option(metavar="HOST:PORT", help="The Ray cluster, for --executor ray.")

@@ -22,7 +22,6 @@ from pso_attn.cli.options import (
     Precision,
     Quiet,
     RayAddress,
-    Run,
     RunsDir,
     Sets,
     SpaceFile,
@@ -44,7 +43,10 @@ NOTHING_COMPLETED = 3
 @guarded
 def search(
     space: SpaceFile,
-    run: Annotated[str | None, typer.Option(metavar="NAME", help="The run's name.")] = None,
+    run: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="The run's name; default SPACE, or SPACE-2 …"),
+    ] = None,
     sampler: Annotated[
         str | None, typer.Option(metavar="NAME", help="See `pso-attn samplers`; or module:Class.")
     ] = None,
@@ -64,7 +66,7 @@ def search(
     ray_address: RayAddress = None,
     chunk_timeout: ChunkTimeout = None,
     storage: Annotated[
-        str | None, typer.Option(metavar="URL", help="An Optuna storage, not the run's journal.")
+        str | None, typer.Option(metavar="URL", help="A database in place of the run's journal.")
     ] = None,
     runs_dir: RunsDir = RUNS,
     warm_start: Annotated[
@@ -117,7 +119,9 @@ def search(
 
 @guarded
 def resume(
-    run: Run,
+    run: Annotated[
+        str, typer.Argument(metavar="RUN", help="A run's name, its folder, or URL#NAME.")
+    ],
     generations: Annotated[
         int | None, typer.Option(min=1, metavar="TOTAL", help="Batches in all.")
     ] = None,

@@ -40,7 +40,8 @@ def resolve_device(name: str) -> torch.device:
             "use --device cpu, or install a CUDA build of PyTorch"
         )
     if index and int(index) >= count:
-        raise DeviceError(f"device {name} was asked for, but there are {count}, from cuda:0")
+        there = "cuda:0 alone" if count == 1 else f"cuda:0 to cuda:{count - 1}"
+        raise DeviceError(f"device {name} was asked for, but there is {there}; choose of those")
     return torch.device("cuda", int(index)) if index else torch.device("cuda")
 
 

@@ -52,7 +52,7 @@ def swarm(pictures: Mapping[str, Picture]) -> str:
 
 def left_out(run: ReportInput) -> str:
     """Return the section that says what other reports have and this one has no use for."""
-    said = "Nothing is trained while weights are searched, so there are no learning curves."
+    said = "Weights are scored and not trained from a start, so there are no learning curves."
     if not run.space.coordinates:
         said = (
             "No setting was searched, so there is none that mattered, and none beside the "

@@ -89,13 +89,17 @@ class RunFolder:
                 f"{shlex.quote(str(path))}"
             )
         if os.path.exists(path) and str(run) not in ("", ".", ".."):
-            raise RunError(f"{path} is not a run: it has no {CONFIGURATION}")
+            raise RunError(
+                f"{path} is not a run: it has no {CONFIGURATION}; name a run's folder, or a run "
+                "and its --runs-dir"
+            )
         file, mark, _ = str(run).partition("#")
         is_path = Path(file).suffix or len(Path(file).parts) > 1
         if mark and is_path and not os.path.exists(file):
             raise RunError(f"{file} does not exist; a study is named by URL#NAME or FILE#NAME")
         names = [folder.name for folder in cls.list(runs_dir)]
-        raise RunError(f'there is no run "{run}" in {runs_dir}{nearest(str(run), names)}')
+        hint = nearest(str(run), names) or "; --runs-dir names another folder"
+        raise RunError(f'there is no run "{run}" in {runs_dir}{hint}')
 
     @classmethod
     def list(cls, runs_dir: Path) -> "tuple[RunFolder, ...]":

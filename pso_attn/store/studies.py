@@ -67,7 +67,7 @@ def check_study(
     storage = connection.storage
     schema = storage.get_study_user_attrs(study_id).get(SCHEMA_KEY)
     if schema is None and storage.get_n_trials(study_id):
-        raise RunError(f"the study {name} in {connection.where} is not a run of pso-attn")
+        raise _foreign(connection, name)
     if schema is not None and schema > SCHEMA:
         raise RunError(
             f"run {name} was written by a later version (schema {schema}, this one reads "
@@ -105,6 +105,14 @@ def already_exists(connection: Connection, name: str) -> RunError:
     )
 
 
+def _foreign(connection: Connection, name: str) -> RunError:
+    """Return the error for a study that somebody else began."""
+    return RunError(
+        f"the study {name} in {connection.where} is not a run of pso-attn; `pso-attn report URL#NAME` "
+        "reads any study"
+    )
+
+
 def read_configuration(url: str, name: str) -> dict[str, Any]:
     """Return the resolved configuration of a run on a database, from any machine.
 
@@ -118,7 +126,7 @@ def read_configuration(url: str, name: str) -> dict[str, Any]:
     finally:
         connection.close()
     if CONFIGURATION not in attributes:
-        raise RunError(f"the study {name} in {connection.where} is not a run of pso-attn")
+        raise _foreign(connection, name)
     configuration: dict[str, Any] = attributes[CONFIGURATION]
     return configuration
 

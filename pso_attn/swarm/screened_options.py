@@ -57,7 +57,7 @@ def read_screened_options(given: Mapping[str, Any]) -> ScreenedOptions:
 
 def _elsewhere(name: str, known: list[str]) -> str:
     if name in {field.name for field in fields(ClassicOptions)}:
-        return '; it is one of sampler = "pso-classic"'
+        return "; it is one of pso-classic's, which --sampler pso-classic chooses"
     return nearest(name, known)
 
 

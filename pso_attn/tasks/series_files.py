@@ -129,7 +129,10 @@ def _from_steps(table: Table, layout: SeriesLayout, aside: set[str]) -> SeriesDa
     names = table.require(layout.series, "columns.series")
     if names.isna().any():
         row = int(np.flatnonzero(names.isna().to_numpy())[0])
-        raise DataError(f'{table.source}: column "{layout.series}" is empty in row {row + 1}')
+        raise DataError(
+            f'{table.source}: column "{layout.series}" is empty in row {row + 1}; say whose row '
+            "it is"
+        )
     codes, _ = pd.factorize(names)
     order = np.arange(len(codes))
     if layout.time is not None:

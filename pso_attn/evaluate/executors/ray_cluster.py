@@ -218,7 +218,8 @@ def checked_nodes(device: torch.device) -> int:
             limits.append(said)
     if not limits:
         raise ConfigurationError(
-            f"no node of the Ray cluster answers within {NODE_ANSWERS_WITHIN_S:g} s"
+            f"no node of the Ray cluster answers within {NODE_ANSWERS_WITHIN_S:g} s; `ray status` "
+            "says what it is doing"
         )
     return int(min(limits))
 
