@@ -151,12 +151,22 @@ def ratios(work: Work, repeats: int, device: torch.device, way: Way = EAGER) -> 
 
     swarm.advance(WARM_UP)
     one_by_one(WARM_UP)
+    if device.type == "cuda":
+        check_recorded(swarm.is_recorded, way.swarm_graphs, "the swarm")
+        for training in alone:
+            check_recorded(getattr(training, "is_recorded", False), way.peer_graphs, "a peer")
     found = []
     for repeat in range(repeats):
         until = WARM_UP + (repeat + 1) * STEPS
         batched = seconds(swarm.advance, device, until)
         found.append(seconds(one_by_one, device, until) / batched)
     return found
+
+
+def check_recorded(found: bool, wanted: bool, whose: str) -> None:
+    """Stop where steps are replayed and should not be, or the other way round."""
+    if found != wanted:
+        raise SystemExit(f"steps of {whose} are {'' if found else 'not '}recorded as a CUDA graph")
 
 
 def _peer(way: Way) -> type[AloneTraining]:

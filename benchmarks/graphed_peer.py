@@ -10,6 +10,7 @@ from pso_attn.evaluate.alone import AloneTraining
 from pso_attn.evaluate.device import one_thread
 from pso_attn.evaluate.graphs import Step, StepGraph, at
 from pso_attn.evaluate.member import Member
+from pso_attn.evaluate.precision import autocast, products_in
 from pso_attn.tasks.task import Task
 
 
@@ -38,19 +39,28 @@ class GraphedTraining(AloneTraining):
     def advance(self, until: int) -> None:
         """Train up to step `until`."""
         self.model.train()
-        for step in range(self.step, until):
-            if self._graph is None:
-                self.train_step(step)
-            else:
-                self._graph.advance(self.train_step)
+        with products_in(self.member.recipe.precision, self._rate.device):
+            for step in range(self.step, until):
+                if self._graph is None:
+                    self.train_step(step)
+                else:
+                    self._graph.advance(self.train_step)
         self.step = until
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether steps are replayed."""
+        return self._graph is not None and self._graph.is_recorded
 
     def train_step(self, step: Step) -> None:
         """Train one step, whose number may lie on the device."""
         rows = self._order.at(step)[0]
         inputs = self._train.inputs.index_select(0, rows)
         targets = self._train.targets.index_select(0, rows)
-        loss = self.task.loss(self.model(inputs)[None], targets[None])[0]
+        with autocast(self.member.recipe.precision, inputs.device):
+            logits = self.model(inputs)
+        logits = logits.to(self._parameters[0].dtype)
+        loss = self.task.loss(logits[None], targets[None])[0]
         self.optimiser.zero_grad()
         torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(self._parameters, self.member.recipe.clip_norm)

@@ -55,6 +55,11 @@ class StepGraph:
         self._warm, self._refused, self.can_record = 0, False, True
         self._graph: torch.cuda.CUDAGraph | None = None
 
+    @property
+    def is_recorded(self) -> bool:
+        """Whether steps are replayed."""
+        return self._graph is not None
+
     def advance(self, train: Callable[[Step], None]) -> None:
         """Train one step. train: does it, of the number that it is handed; always the same one.
 
@@ -97,6 +102,9 @@ class StepGraph:
             reason = error.__context__ or error
             self._refused, self.can_record = True, is_out_of_memory(reason)
             _warn(str(reason).partition("\n")[0])
+            # its traceback holds this frame, and so what is trained and its activations
+            del reason
+            graph.reset()
         else:
             self._graph = graph
 
@@ -105,7 +113,9 @@ class StepGraph:
 def _shared(device: torch.device) -> tuple[torch.cuda.Stream, Any]:
     """Return the stream and the memory of all records on a device.
 
-    No replay needs what another has left there, and a record that fails may give nothing back.
+    No replay needs what another has left there, and a record that fails may give nothing back: at
+    2.13 one that CUDA itself has ended keeps the pool's memory for good. Who drops a graph takes
+    cuBLAS's workspaces from all others of the stream, so those should not be replayed any more.
     """
     return torch.cuda.Stream(device), torch.cuda.graph_pool_handle()
 

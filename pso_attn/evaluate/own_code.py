@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pso_attn.errors import ConfigurationError, PsoAttnError, is_interrupt
+from pso_attn.errors import ConfigurationError, PsoAttnError, is_interrupt, nearest
 from pso_attn.evaluate.device import is_out_of_memory
 from pso_attn.tasks.task import Task
 
@@ -83,15 +83,28 @@ def in_one_sentence(name: str) -> Iterator[None]:
 
 
 def task_loss(task: Task, logits: Tensor, targets: Tensor) -> Tensor:
-    """Return what `Task.loss` gives; OwnCodeError where a task of a user's own raises."""
+    """Return what `Task.loss` gives, (N,); OwnCodeError where a task of a user's own fails."""
     with _asked(task):
-        return task.loss(logits, targets)
+        losses = task.loss(logits, targets)
+        if not _is_one_each(losses, logits):
+            raise OwnCodeError(_misshapen("loss", task, losses, logits))
+        return losses
 
 
 def task_score(task: Task, logits: Tensor, targets: Tensor) -> dict[str, Tensor]:
-    """Return what `Task.score` gives; OwnCodeError where a task of a user's own raises."""
+    """Return what `Task.score` gives, (N,) each; OwnCodeError where one of a user's own fails."""
     with _asked(task):
-        return task.score(logits, targets)
+        scores = task.score(logits, targets)
+        for name in getattr(task, "metrics", ()):
+            if name not in scores:
+                raise OwnCodeError(
+                    f'{_called(task)} gives no "{name}" as a score, though its metrics name it'
+                    f"{nearest(name, scores)}"
+                )
+        for name, value in scores.items():
+            if not _is_one_each(value, logits):
+                raise OwnCodeError(_misshapen(f'score "{name}"', task, value, logits))
+        return scores
 
 
 def is_of_own_code(error: Exception) -> bool:
@@ -123,12 +136,31 @@ def read_number(value: Any) -> float | None:
     return float(value) if is_number else None
 
 
+def is_ours(task: Task) -> bool:
+    """Tell whether a task is one of this package's."""
+    return type(task).__module__.partition(".")[0] == __name__.partition(".")[0]
+
+
+def _is_one_each(values: Any, logits: Tensor) -> bool:
+    return isinstance(values, Tensor) and values.shape == logits.shape[:1]
+
+
+def _misshapen(what: str, task: Task, values: Any, logits: Tensor) -> str:
+    is_tensor = isinstance(values, Tensor)
+    came = f"the shape {tuple(values.shape)}" if is_tensor else f"a {type(values).__name__}"
+    return (
+        f"{_called(task)} gives {came} as {what}; expected a tensor of shape "
+        f"{tuple(logits.shape[:1])}, one value for each training"
+    )
+
+
+def _called(task: Task) -> str:
+    return f"task {getattr(task, 'name', type(task).__name__)}"
+
+
 def _asked(task: Task) -> contextlib.AbstractContextManager[None]:
     """Return a block to ask a task in; one of this package's raises what nobody foresaw."""
-    kind = type(task)
-    is_ours = kind.__module__.partition(".")[0] == __name__.partition(".")[0]
-    name = getattr(task, "name", kind.__name__)
-    return contextlib.nullcontext() if is_ours else in_one_sentence(f"task {name}")
+    return contextlib.nullcontext() if is_ours(task) else in_one_sentence(_called(task))
 
 
 def _is_ours(filename: str) -> bool:

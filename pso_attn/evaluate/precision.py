@@ -49,7 +49,9 @@ def check_precision(precision: str, device: torch.device) -> None:
 def products_in(precision: str, device: torch.device) -> Iterator[None]:
     """Let float32 products round to tf32 within the block where asked, and nowhere else.
 
-    By default PyTorch lets cuDNN's do so everywhere, its LSTM's among them.
+    By default PyTorch lets cuDNN's do so everywhere, its LSTM's among them. Nor does cuDNN attend
+    within the block: with a mask its gradients may be NaN (PyTorch's issue 196678), and it plans
+    anew, on the host, for each number of heads.
     """
     if device.type != "cuda":
         yield
@@ -59,6 +61,7 @@ def products_in(precision: str, device: torch.device) -> Iterator[None]:
     _CUDNN.allow_tf32 = is_asked
     for kind in _KINDS:
         setattr(kind, _NEWER, "tf32" if is_asked else "ieee")
+    torch.backends.cuda.enable_cudnn_sdp(False)
     try:
         yield
     finally:
@@ -75,6 +78,8 @@ def _rounding() -> list[Callable[[], object]]:
     with suppress(RuntimeError):
         products = torch.get_float32_matmul_precision()
     found: list[Callable[[], object]] = [partial(torch.set_float32_matmul_precision, products)]
+    attends = torch.backends.cuda.cudnn_sdp_enabled()
+    found.append(partial(torch.backends.cuda.enable_cudnn_sdp, attends))
     newer = [*_KINDS, _ON_A_CPU.matmul] if _KINDS else []
     for owner, name in [(_CUDNN, "allow_tf32"), *((kind, _NEWER) for kind in newer)]:
         with suppress(RuntimeError):

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from math import isfinite
-from weakref import WeakKeyDictionary, WeakValueDictionary
+from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from pso_attn.evaluate.graphs import Step, StepGraph, at, put
 from pso_attn.evaluate.member import Member
 from pso_attn.evaluate.optimiser import SwarmAdamW
 from pso_attn.evaluate.order import DataOrder
-from pso_attn.evaluate.own_code import task_loss
+from pso_attn.evaluate.own_code import is_ours, task_loss
 from pso_attn.evaluate.precision import autocast, check_precision, products_in
 from pso_attn.evaluate.room import check_machine
 from pso_attn.evaluate.scoring import by_particle, score_split
@@ -25,6 +25,7 @@ from pso_attn.models.storage import gathered
 from pso_attn.tasks.task import Split, Task
 
 DATA_SHARE = 0.25  # of a CUDA device's memory, for one split
+_UNRECORDED = WeakSet[Split]()  # data of somebody's tasks whose loss no CUDA graph holds
 _PLACED = WeakKeyDictionary[Split, WeakValueDictionary[tuple[torch.device, torch.dtype], Split]]()
 
 
@@ -72,7 +73,8 @@ class SwarmTraining:
         batch = placed[0].recipe.batch_size
         self._order = DataOrder(seeds, len(self._train), steps, batch, device)
         self._losses = torch.zeros(steps, len(placed), dtype=dtype, device=device)
-        self.records = not self.swarm.waits  # whether steps on a CUDA device become a graph
+        # whether steps on a CUDA device become a graph
+        self.records = not self.swarm.waits and task.train not in _UNRECORDED
         self._graph: StepGraph | None = None  # of the present layout
 
     @one_thread()
@@ -89,8 +91,10 @@ class SwarmTraining:
                     self._graph.advance(self.train_step)
                 if on_step is not None:
                     on_step(step + 1)
-        if self._graph is not None:
-            self.records = self._graph.can_record
+        if self._graph is not None and not self._graph.can_record:
+            self.records = False
+            if not is_ours(self.task):
+                _UNRECORDED.add(self.task.train)
         self.step = until
 
     def train_step(self, step: Step) -> None:
@@ -120,6 +124,11 @@ class SwarmTraining:
             )
         data = self._splits[split]
         return by_particle(score_split(self.swarm, self.task, data))
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether steps are replayed from a CUDA graph by now."""
+        return self._graph is not None and self._graph.is_recorded
 
     def first_bad_steps(self) -> list[int | None]:
         """Return for each row the first step, from 1, whose training loss was not finite."""

@@ -121,9 +121,13 @@ class Task(Protocol):
 
 def _moved(tensor: Tensor, device: torch.device | str) -> Tensor:
     """Return a tensor of the same values, strides and offset on `device`."""
-    if tensor.device == torch.device(device):
+    target, here = torch.device(device), tensor.device
+    if here.type == target.type == "cuda" and target.index is None:
+        target = torch.device("cuda", torch.cuda.current_device())
+    if here == target:
         return tensor
-    memory = torch.empty(0, dtype=tensor.dtype).set_(tensor.untyped_storage())
-    pinned = torch.device(device).type == "cuda"
+    memory = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
+    memory.set_(tensor.untyped_storage())
+    pinned = target.type == "cuda" and tensor.device.type == "cpu"
     there = memory.pin_memory().to(device, non_blocking=True) if pinned else memory.to(device)
     return there.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())

@@ -20,13 +20,14 @@ def _beside(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_beside")
-def test_the_graphed_peer_trains_as_the_plain_one_does() -> None:
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_the_graphed_peer_trains_as_the_plain_one_does(precision: str) -> None:
     from batched_training import Work, make_members, make_task
     from graphed_peer import GraphedTraining
 
     from pso_attn.evaluate.alone import AloneTraining
 
-    work = Work(4, 6, 8, 1, 4)
+    work = replace(Work(4, 6, 8, 1, 4), precision=precision)
     task = make_task(work)
     for member in make_members(work, task):
         trained = []

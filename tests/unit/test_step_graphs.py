@@ -1,7 +1,9 @@
 """Which steps are recorded, replayed or trained as they are, told by a stand-in for CUDA."""
 
+import gc
 import itertools
 import logging
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
@@ -13,7 +15,7 @@ import torch
 from pso_attn.evaluate import graphs
 from pso_attn.evaluate.graphs import WARM_UP, Step, StepGraph
 from pso_attn.evaluate.member import read_member
-from pso_attn.evaluate.own_code import OwnCodeError
+from pso_attn.evaluate.own_code import OwnCodeError, is_ours
 from pso_attn.evaluate.training import SwarmTraining
 from pso_attn.tasks import make_task
 
@@ -80,6 +82,9 @@ class Recorder:
 class Graph:
     def __init__(self) -> None:
         self.work: list[Callable[[], Any]] = []
+
+    def reset(self) -> None:
+        self.work.clear()
 
     def replay(self) -> None:
         for work in self.work:
@@ -150,6 +155,30 @@ def test_a_step_that_cannot_be_recorded_is_trained_as_it_is_after_one_warning(
     assert warning.endswith("without a CUDA graph, so more slowly: operation not permitted")
 
 
+def test_a_refused_record_keeps_nothing_of_what_is_trained(cuda: Recorder) -> None:
+    """Activations that stay would be in the way of the same step, trained as it is."""
+
+    class Trained:
+        def step(self, step: Step) -> None:
+            activations = torch.zeros(3)
+            held.append(weakref.ref(activations))
+            if cuda.work is not None:
+                cuda.work.append(activations.sum)
+                raise torch.OutOfMemoryError("CUDA out of memory")
+
+    held, graph, trained = list[Any](), begun(cuda, 0), Trained()
+    held.append(weakref.ref(trained))
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(4):
+            graph.advance(trained.step)
+        del trained
+        assert [there for reference in held if (there := reference()) is not None] == []
+    finally:
+        gc.enable()
+
+
 def test_all_records_of_a_device_share_a_stream_and_memory(cuda: Recorder) -> None:
     for _ in range(3):
         graph = begun(cuda, 0)
@@ -209,10 +238,14 @@ def test_what_a_step_that_raises_has_begun_is_waited_for(cuda: Recorder) -> None
 
 
 @pytest.mark.parametrize("can_record", [True, False])
+@pytest.mark.parametrize("own", [True, False], ids=["own", "ours"])
 def test_later_layouts_of_a_training_are_recorded_unless_its_step_cannot_be(
-    can_record: bool,
+    own: bool, can_record: bool
 ) -> None:
-    task = make_task("digits")
+    """Nor are later trainings of a task of one's own, whose loss it is."""
+    task: Any = make_task("digits")
+    if own:
+        task = SimpleNamespace(name="own", info=task.info, train=task.train, loss=task.loss)
     members = [read_member({"d_model": 8, "layers": 1}, seed, task) for seed in range(2)]
     training = SwarmTraining(task, members, 4, CPU)
     assert training.records
@@ -221,3 +254,4 @@ def test_later_layouts_of_a_training_are_recorded_unless_its_step_cannot_be(
     training.advance(2)
     training.keep([1])
     assert training.records == can_record
+    assert SwarmTraining(task, members, 4, CPU).records == (can_record or is_ours(task))

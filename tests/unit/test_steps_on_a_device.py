@@ -397,7 +397,9 @@ def test_products_on_cuda_round_as_asked_and_afterwards_as_before(theirs: str) -
         for precision, expected in (("float32", "ieee"), ("tf32", "tf32"), ("bf16", "ieee")):
             with products_in(precision, torch.device("cuda")):
                 assert {kind.fp32_precision for kind in kinds} == {expected}
+                assert not torch.backends.cuda.cudnn_sdp_enabled()
             assert {kind.fp32_precision for kind in kinds} == {theirs}
+            assert torch.backends.cuda.cudnn_sdp_enabled()
     finally:
         for kind, earlier in zip(kinds, before, strict=True):
             kind.fp32_precision = earlier

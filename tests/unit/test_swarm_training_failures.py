@@ -15,6 +15,7 @@ from pso_attn.attention import MECHANISMS
 from pso_attn.evaluate import TRAINING_KNOBS, SwarmEvaluator, train_swarm
 from pso_attn.evaluate.chunk import ChunkResult, train_chunk
 from pso_attn.evaluate.member import Member, read_member
+from pso_attn.evaluate.own_code import OwnCodeError, task_loss, task_score
 from pso_attn.evaluate.rungs import scored_steps
 from pso_attn.evaluate.tiles import TiledTraining
 from pso_attn.evaluate.training import SwarmTraining
@@ -268,6 +269,40 @@ def test_a_task_of_ones_own_that_takes_no_nan_fails_the_diverging_particle_alone
     assert [one.state is State.COMPLETE for one in found] == [True, False, True]
     said = "task digits raised ValueError: Input contains NaN. (test_swarm_training_failures.py, "
     assert str(found[1].error).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("method", "given", "told"),
+    [
+        ("loss", lambda n: torch.tensor(0.5), "task digits gives the shape () as loss; expected"),
+        (
+            "loss",
+            lambda n: 0.5,
+            "task digits gives a float as loss; expected a tensor of shape (2,),",
+        ),
+        (
+            "score",
+            lambda n: {"loss": torch.zeros(n), "acuracy": torch.zeros(n)},
+            'task digits gives no "accuracy" as a score, though its metrics name it; did you mean',
+        ),
+        (
+            "score",
+            lambda n: {"loss": torch.zeros(n), "accuracy": 0.5},
+            'task digits gives a float as score "accuracy"; expected a tensor of shape (2,), one',
+        ),
+    ],
+)
+def test_an_answer_of_a_task_of_ones_own_that_is_not_one_for_each_is_named(
+    method: str, given: Any, told: str
+) -> None:
+    """A single loss would be shared out: each would get half of its gradient."""
+    task = Strict()
+    setattr(task, method, lambda logits, targets: given(len(logits)))
+    ask = {"loss": task_loss, "score": task_score}[method]
+    with pytest.raises(OwnCodeError, match=re.escape(told)):
+        ask(task, torch.zeros(2, 3, 10), torch.zeros(1, 3, dtype=torch.int64))
+    found = evaluated(task, [OUTER, {**OUTER, "dropout": 0.2}], ((0, 1),))
+    assert all(told.partition(";")[0] in str(one.error) for one in found)
 
 
 def test_an_lstm_that_no_machine_holds_fails_alone_and_says_what_it_needed(task: Task) -> None:
