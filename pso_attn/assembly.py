@@ -113,7 +113,7 @@ def _made(made: Callable[..., Any], name: str, options: Mapping[str, Any]) -> An
             return call(made, name, options)
     except PsoAttnError:
         raise
-    except Exception as error:  # a user's class may raise anything
+    except (Exception, SystemExit) as error:  # a user's class may raise anything
         raise ConfigurationError(why(name, error)) from error
 
 
@@ -126,11 +126,14 @@ def _check_factory(factory: "OwnFactory", configuration: Configuration) -> tuple
     others = rng.random((OWN_TRIED - 1, space.dimension))
     refusals = []
     for position in (space.starts[0], *others):
+        settings = space.settings(space.decode(position))
         try:
-            factory.cost(space.settings(space.decode(position)))
+            factory.cost(settings)
         except ConfigurationError as error:
             refusals.append(str(error))
         else:
+            with naming(configuration.source):
+                factory.make(settings, 0)  # a second one, which may share what it should not
             return (f"the defaults cannot be trained: {refusals[0]}",) if refusals else ()
     raise ConfigurationError(f"{configuration.source}: {refusals[0]}")
 

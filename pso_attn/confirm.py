@@ -273,13 +273,20 @@ def ahead(
 
 def _baselines(task: Any) -> tuple[Mapping[str, Mapping[str, float]], str]:
     """Return what simple methods reach, or nothing and why: no training is lost for it."""
+    from pso_attn.evaluate.own_code import read_number, why
+
     try:
-        return task.baselines(), ""
-    except Exception as error:  # a task of one's own may raise anything
+        read: dict[str, dict[str, float]] = {}
+        for method, scores in task.baselines().items():
+            for metric, value in scores.items():
+                number = read_number(value)
+                if number is None:
+                    raise TypeError(f'"{metric}" of {method} is no number')
+                read.setdefault(str(method), {})[str(metric)] = number
+        return read, ""
+    except (Exception, SystemExit) as error:  # a task of one's own may raise anything
         if is_interrupt(error):
             raise
-        from pso_attn.evaluate.own_code import why
-
         return {}, f" Simple methods are not beside it: {why('the baselines', error)}."
 
 

@@ -99,13 +99,20 @@ def exported_files(
         "info": asdict(task.info),
         "inputs": task.preprocessing(),
     }
+    try:
+        described = json.dumps(preprocessing, indent=2) + "\n"
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(
+            f"what preprocessing() of task {task.name} gives cannot be written as JSON: {error}; "
+            "give numbers, texts, lists and dicts, as by tolist()"
+        ) from error
     told = {**sample, "expected": torch.tensor(expected, dtype=torch.float64)}
     return expected, {
         "model.safetensors": as_safetensors(model.state_dict()),
         "model.py": _source(family.read, plain).encode(),
         "load.py": files("pso_attn.models").joinpath("load.py").read_bytes(),
         "settings.toml": tomli_w.dumps(_without_gaps(settings, task.info)).encode(),
-        "preprocessing.json": (json.dumps(preprocessing, indent=2) + "\n").encode(),
+        "preprocessing.json": described.encode(),
         "sample.safetensors": as_safetensors(told),
     }
 
@@ -117,7 +124,8 @@ def _without_gaps(settings: Settings, info: TaskInfo) -> dict[str, Any]:
     """
     family = family_of(settings)
     own = {knob.name: knob.default for knob in family.knobs if knob.default is not None}
-    own |= {**family.defaults(family.read(settings, info), info), "rank": 1}  # 0 where it has none
+    follow = family.defaults(family.read(settings, info), info)
+    own |= {**follow, "rank": 1, "softcap": inf}  # a rank is 0 where there is none
     return {name: _filled(value, own.get(name, inf)) for name, value in settings.items()}
 
 

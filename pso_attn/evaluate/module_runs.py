@@ -8,7 +8,7 @@ import torch
 
 from pso_attn.evaluate.module_training import ModuleMember, ModuleTraining
 from pso_attn.evaluate.own_factory import OwnFactory
-from pso_attn.evaluate.rehearsal import STEPS, told, whole_seconds
+from pso_attn.evaluate.rehearsal import STEPS, enough_memory, told, whole_seconds
 from pso_attn.evaluate.swarm_runs import Scored
 from pso_attn.evaluate.training import divergence
 from pso_attn.types import Budget, Generation, Settings
@@ -48,7 +48,8 @@ def rehearse_modules(
 ) -> dict[str, Any]:
     """Return what was measured on the chunks of a planned generation, as `rehearse` does.
 
-    batching_gain: of modules that are alike in one batch, over all of them one by one.
+    batching_gain: of modules that are alike in one batch, over all of them one by one. Raises
+    DeviceError where a chunk does not fit into memory.
     """
     by_trial = {candidate.trial: candidate for candidate in generation.candidates}
     batched = alone = 0.0
@@ -56,13 +57,19 @@ def rehearse_modules(
     for chunk in generation.chunks:
         candidates = [by_trial[trial] for trial in chunk]
         members = [ModuleMember.of(c.settings, seed) for c in candidates for seed in c.seeds]
-        training = ModuleTraining(factory, members, STEPS, device)
-        plans.append(str(training))
-        ways = [training]
-        if any(len(rows) > 1 for rows in training.groups):
-            ways.append(ModuleTraining(factory, members, STEPS, device, False))
-        seconds = whole_seconds(ways, budget, device)
+        each = [factory.cost(member.settings)["memory_bytes"] for member in members]
+        needed = (
+            f"{len(each)} trainings of a chunk need about {sum(each) / 2**20:.0f} MiB together; "
+            "give a smaller budget.batch, batch_size or module, or use a device with more memory"
+        )
+        with enough_memory(device, needed):
+            training = ModuleTraining(factory, members, STEPS, device)
+            plans.append(str(training))
+            ways = [training]
+            if any(len(rows) > 1 for rows in training.groups):
+                ways.append(ModuleTraining(factory, members, STEPS, device, False))
+            seconds = whole_seconds(ways, budget, device)
         batched += seconds[0]
         alone += seconds[-1]
-        memory.append([factory.cost(member.settings)["memory_bytes"] for member in members])
+        memory.append(each)
     return told(batched, alone, plans, memory, [sum(row) for row in memory], budget)

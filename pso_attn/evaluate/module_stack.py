@@ -150,7 +150,8 @@ class ModuleStack:
     def restore(self, state: Mapping[str, Tensor], step: int) -> None:
         """Go on as after `step` steps that left `state`, to the same floats."""
         for name, tensor in self.state.items():
-            tensor.copy_(state[name])
+            if not torch.equal(tensor, state[name]):  # else what modules share would seem changed
+                tensor.copy_(state[name])
         self.step = step
 
     def true_parameters(self, row: int) -> dict[str, Tensor]:

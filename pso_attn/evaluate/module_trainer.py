@@ -52,7 +52,10 @@ class ModuleTrainer:
 
     def failed(self, candidate: Candidate, error: Exception) -> Outcome:
         """Return the outcome of a candidate whose module raised, or did not fit."""
-        costs = self.factory.cost(candidate.settings)
+        try:
+            costs = self.factory.cost(candidate.settings)
+        except ConfigurationError as refusal:  # no module was made here, whatever was elsewhere
+            return failed(candidate, str(refusal))
         if is_out_of_memory(error):
             said = f"one particle alone does not fit into memory: {self.room(candidate)}"
             return failed(candidate, f"{said} are needed on {self.device} ({error})", costs)

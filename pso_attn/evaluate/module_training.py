@@ -51,7 +51,11 @@ class ModuleTraining:
         self._factory, self._device = factory, device
         task = factory.task
         self._splits = {"train": on_device(task.train, device, torch.float32)}
-        modules = [factory.make(member.settings, member.seed).to(device) for member in members]
+        if device.type != "cpu":
+            for one in members:  # looked at once, before any is moved: so what they share is known
+                factory.cost(one.settings)
+        with factory.running():
+            modules = [factory.make(one.settings, one.seed, device) for one in members]
 
         def make(chosen: Sequence[nn.Module], rows: Sequence[int]) -> ModuleStack:
             own = [members[row] for row in rows]

@@ -4,6 +4,7 @@ Before anything trains, each module is looked at: whether it can be made, what i
 examples, and what that costs. What is wrong is one sentence.
 """
 
+import copy
 import json
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -12,7 +13,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.parameter import UninitializedParameter
+from torch.nn.parameter import is_lazy
 from torch.utils.flop_counter import FlopCounterMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
@@ -26,8 +27,8 @@ from pso_attn.tasks.task import Task
 from pso_attn.types import Settings
 
 _CHANGES_NO_MODULE = {knob.name for knob in KNOBS} - {"batch_size"}  # which changes its memory
-LOOKED_AT = 2  # examples; one alone has no variance for a batch norm
-_RETURNED = WeakTensorKeyDictionary()  # trained parameters, as long as they live
+LOOKED_AT = 2  # examples; one alone has no variance for a batch norm, and may lose its axis
+_RETURNED = WeakTensorKeyDictionary()  # living tensors: None where trained, else how they were
 
 
 class OwnFactory:
@@ -38,11 +39,15 @@ class OwnFactory:
         self.function, self.name, self.task = function, name, task
         self._known: dict[str, dict[str, int] | str] = {}  # costs, or why there are none
 
-    def make(self, settings: Settings, seed: int) -> nn.Module:
-        """Return the module of these settings, started from a seed, on the CPU.
+    def make(self, settings: Settings, seed: int, device: torch.device | None = None) -> nn.Module:
+        """Return the module of these settings, started from a seed on the CPU.
+
+        device: where it is to lie then. `Module.to` moves in place, so for another device what
+        came before is copied: what comes after would find it there.
 
         Raises ConfigurationError where the factory raises, returns no module, one without float32
-        parameters to train, or parameters of a module before, which may have been trained since.
+        parameters to train, or those of a module before, which may have been trained since. What
+        nobody trains may be shared, as long as nobody changes it.
         """
         try:
             with own_code(seed, torch.device("cpu")):
@@ -56,7 +61,7 @@ class OwnFactory:
         trained = [p for p in module.parameters() if p.requires_grad]
         if not trained:
             raise ConfigurationError(f"{self.name} returned a module without parameters to train")
-        if any(isinstance(p, UninitializedParameter) for p in trained):
+        if any(map(is_lazy, state_of(module).values())):
             raise ConfigurationError(
                 f"{self.name} returned a lazy module, whose parameters have no shape yet; call it "
                 "once with some inputs before you return it"
@@ -67,13 +72,26 @@ class OwnFactory:
                 f"{self.name} returned parameters of {', '.join(sorted(others))}; expected "
                 "torch.float32, and precision is a knob of the training"
             )
-        if any(p in _RETURNED for p in trained):
+        if any(_RETURNED.get(p, "") is None for p in trained):
             raise ConfigurationError(
                 f"{self.name} returned parameters that it returned before; make a new module each "
                 "time, as with copy.deepcopy"
             )
-        _RETURNED.update((p, True) for p in trained)
-        return module
+        shared = False
+        for name, tensor in state_of(module).items():
+            now = None if tensor.requires_grad else _state(tensor)
+            if now is not None and tensor in _RETURNED:
+                shared = True
+                if _RETURNED[tensor] != now:
+                    raise ConfigurationError(
+                        f'{self.name} returned a module whose "{name}" is that of one before, '
+                        "which has changed it since, as a batch norm does; copy that part each "
+                        "time, as with copy.deepcopy"
+                    )
+            _RETURNED[tensor] = now
+        if device is None or device.type == "cpu":
+            return module
+        return (apart(module) if shared else module).to(device)
 
     def running(self) -> AbstractContextManager[None]:
         """Return a block in which what a module raises is said in one sentence."""
@@ -83,8 +101,8 @@ class OwnFactory:
         """Return `parameters`, `flops` and `memory_bytes`, as `models.model_cost` does.
 
         flops: as PyTorch counts them of the forward pass, and twice as many for the backward.
-        memory_bytes: weights, gradients, two moments, and what autograd keeps for a batch, or
-        scoring takes where that is more.
+        memory_bytes: weights, gradients, two moments, what is not trained, and what autograd keeps
+        for a batch, or scoring takes where that is more.
         Raises ConfigurationError where the settings give no module that fits the task.
         """
         recipe = read_recipe(settings)
@@ -120,7 +138,9 @@ class OwnFactory:
 
     def _measured(self, settings: Settings) -> dict[str, int]:
         module, device = self.make(settings, 0), torch.device("cpu")
-        inputs = self.task.train.inputs[:LOOKED_AT].clone()  # of its own: its size is counted
+        more = self.task.train.inputs[: 2 * LOOKED_AT]
+        more = more.float() if more.is_floating_point() else more  # as it is trained on
+        inputs = more[:LOOKED_AT].clone()  # of its own: its size is counted
         kept: dict[int, int] = {}
 
         def pack(tensor: torch.Tensor) -> torch.Tensor:
@@ -137,7 +157,7 @@ class OwnFactory:
                 logits = module(inputs)
             with own_code(0, device), torch.no_grad():
                 module.eval()
-                one, two = (height_bytes(partial(module, inputs[:rows])) for rows in (1, 2))
+                few, many = (height_bytes(partial(module, some)) for some in (inputs, more))
         except (Exception, SystemExit) as error:  # a user's module may raise anything
             raise ConfigurationError(why(f"{self.name}'s module", error)) from error
         self.check_shape(logits, len(inputs))
@@ -146,17 +166,32 @@ class OwnFactory:
                 f"{self.name}'s module gives answers that none of its parameters can be trained "
                 "by; leave out what cuts their gradient off, such as detach or no_grad"
             )
-        trained = [p for p in module.parameters() if p.requires_grad]
-        for parameter in module.parameters():
-            kept.pop(parameter.untyped_storage().data_ptr(), None)
-        parameters = sum(p.numel() for p in trained)
+        state = state_of(module).values()
+        for tensor in state:
+            kept.pop(tensor.untyped_storage().data_ptr(), None)
+        parameters = sum(tensor.numel() for tensor in state if tensor.requires_grad)
+        held = sum(tensor.nbytes for tensor in state if not tensor.requires_grad)
         trained_on = read_recipe(settings).batch_size * sum(kept.values()) // len(inputs)
-        scored = one + (SCORED_TOGETHER - 1) * max(0, two - one)  # weights made anew come once
+        each = max(0, many - few) / LOOKED_AT  # weights that are made anew come once
+        scored = few + int((SCORED_TOGETHER - LOOKED_AT) * each)
         return {
             "parameters": parameters,
             "flops": 3 * counter.get_total_flops() // len(inputs),
-            "memory_bytes": HELD * BYTES * parameters + max(trained_on, scored),
+            "memory_bytes": HELD * BYTES * parameters + held + max(trained_on, scored),
         }
+
+
+def apart(module: nn.Module) -> nn.Module:
+    """Return a copy of a module, but for the parameters that it trains: copies lack hooks."""
+    trained = [p for p in module.parameters() if p.requires_grad]
+    return copy.deepcopy(module, {id(p): p for p in trained})
+
+
+def _state(tensor: torch.Tensor) -> tuple[int, str]:
+    """Return what tells whether a tensor changes: batch norms' changes count for nothing."""
+    changes = 0 if tensor.is_inference() else tensor._version
+    is_small = not isinstance(tensor, nn.Parameter) and not tensor.is_complex()
+    return changes, str(float(tensor.detach().double().sum())) if is_small else ""
 
 
 def state_of(module: nn.Module) -> Mapping[str, torch.Tensor]:

@@ -36,11 +36,11 @@ class OwnObjective:
         try:
             with own_code(trials[0].seed, self.device):
                 answers = self.function(*asked)
-        except SystemExit as error:
-            raise OwnCodeError(f"{self.name} called sys.exit({error.code})") from error
-        except Exception:
+        except (Exception, SystemExit) as error:
             if all(trial.run.is_told for trial in trials):  # some leave by an exception
                 return [None] * len(trials)
+            if isinstance(error, SystemExit):
+                raise OwnCodeError(f"{self.name} called sys.exit({error.code})") from error
             raise
         if not self.batched:
             return [answers]

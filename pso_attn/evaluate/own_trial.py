@@ -57,8 +57,9 @@ class Ladder:
         passed = [r for r in (*self._rungs, self.steps) if run.reached < r <= step]
         run.curve[passed[-1] if passed else step] = value
         run.reached = step
-        if passed and passed[-1] < self.steps:
-            self._decide(passed[-1])
+        for rung in passed:
+            if rung < self.steps:
+                self._decide(rung)
 
     def leaves(self, run: Run) -> bool:
         """Tell whether a training's candidate leaves."""

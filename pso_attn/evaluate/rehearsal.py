@@ -1,7 +1,8 @@
 """A few steps of the first generation, to tell what the whole search will take."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from math import ceil
 from statistics import median
@@ -43,22 +44,30 @@ def rehearse(
     search_seconds: all generations at full length, so at most; early leaving saves some of it.
     Raises DeviceError where a chunk does not fit into memory.
     """
-    try:
+    particles = (own for chunk in _members(generation, task) for own in chunk)
+    trained = (task.info, budget.steps, len(task.validation))
+    largest = max(particles, key=lambda own: chunk_bytes(own, *trained))
+    seeds, fewer = "", ""
+    if len(largest) > 1:
+        seeds, fewer = f" for its {len(largest)} seeds", "give fewer budget.seeds, "
+    needed = (
+        "the largest particle of the first generation needs "
+        f"{in_words(largest, *trained)}{seeds}; narrow the space's batch_size, "
+        f"width, layers or steps, {fewer}or use a device with more memory"
+    )
+    with enough_memory(device, needed):
         return _rehearsed(generation, task, budget, device, workers)
+
+
+@contextmanager
+def enough_memory(device: torch.device, needed: str) -> Iterator[None]:
+    """Raise DeviceError where memory runs out within the block. needed: how much, what to do."""
+    try:
+        yield
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        particles = (own for chunk in _members(generation, task) for own in chunk)
-        trained = (task.info, budget.steps, len(task.validation))
-        largest = max(particles, key=lambda own: chunk_bytes(own, *trained))
-        seeds, fewer = "", ""
-        if len(largest) > 1:
-            seeds, fewer = f" for its {len(largest)} seeds", "give fewer budget.seeds, "
-        raise DeviceError(
-            f"memory ran out on {device}: the largest particle of the first generation needs "
-            f"{in_words(largest, *trained)}{seeds}; narrow the space's batch_size, "
-            f"width, layers or steps, {fewer}or use a device with more memory"
-        ) from error
+        raise DeviceError(f"memory ran out on {device}: {needed}") from error
 
 
 def _rehearsed(

@@ -108,8 +108,8 @@ def already_exists(connection: Connection, name: str) -> RunError:
 def _foreign(connection: Connection, name: str) -> RunError:
     """Return the error for a study that somebody else began."""
     return RunError(
-        f"the study {name} in {connection.where} is not a run of pso-attn; `pso-attn report URL#NAME` "
-        "reads any study"
+        f"the study {name} in {connection.where} is not a run of pso-attn; "
+        "`pso-attn report URL#NAME` reads any study"
     )
 
 

@@ -61,6 +61,11 @@ class Nothing:
     pass
 
 
+class Leaving:
+    def __init__(self):
+        raise SystemExit(0)
+
+
 class Sampler(RandomSearch):
     def propose(self, space, history):
         print("asked for a proposal")
@@ -143,6 +148,9 @@ def test_a_task_that_is_none_is_one_sentence(mine: str) -> None:
     search = cli("search", "digits", *TINY, "--set", f"task={mine}:Nothing")
     assert search.exit_code == 2
     assert 'has no "name"; see pso_attn.tasks.Task' in search.stderr
+    search = cli("search", "digits", *TINY, "--set", f"task={mine}:Leaving")
+    assert search.exit_code == 2
+    assert f"{mine}:Leaving raised SystemExit: 0" in search.stderr
 
 
 def test_the_dashboards_extra_is_named_where_it_is_missing(

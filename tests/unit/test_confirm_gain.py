@@ -1,7 +1,11 @@
+import json
+import sys
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from pso_attn.confirm import _baselines, _of_whole, ahead, finalists, measure_gain, verdict
 from pso_attn.report.words import plus_minus
@@ -197,3 +201,25 @@ def test_a_task_whose_simple_methods_raise_loses_no_training() -> None:
     assert said.startswith(
         " Simple methods are not beside it: the baselines raised ValueError: no such"
     )
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"ridge": {"loss": torch.tensor([1.0, 2.0])}}, 'TypeError: "loss" of ridge is no number'),
+        ({"ridge": None}, "AttributeError"),
+        (None, "AttributeError"),
+    ],
+)
+def test_simple_methods_of_no_numbers_lose_no_training(given: Any, told: str) -> None:
+    found, said = _baselines(SimpleNamespace(baselines=lambda: given))
+    assert found == {}
+    assert said.startswith(f" Simple methods are not beside it: the baselines raised {told}")
+
+
+def test_simple_methods_may_give_scalars_of_torch_and_numpy_and_may_not_end_the_program() -> None:
+    given = {"ridge": {"loss": np.float32(0.5), "mae": torch.tensor(2.0)}}
+    found, _ = _baselines(SimpleNamespace(baselines=lambda: given))
+    assert json.loads(json.dumps(found)) == {"ridge": {"loss": 0.5, "mae": 2.0}}
+    found, said = _baselines(SimpleNamespace(baselines=lambda: sys.exit(0)))
+    assert (found, "SystemExit" in said) == ({}, True)

@@ -18,6 +18,8 @@ from pso_attn.config import Execution, execution_from, read_configuration
 from pso_attn.errors import ConfigurationError, DeviceError
 from pso_attn.evaluate import ObjectiveTrainer, OwnObjective
 from pso_attn.evaluate.executors import ProcessExecutor, make_executor
+from pso_attn.evaluate.executors.portable import pickled, portable
+from pso_attn.evaluate.full_length import FullLengthTrainer
 from pso_attn.evaluate.jobs import Trained, attempt
 from pso_attn.evaluate.packing import shared_out
 from pso_attn.testing.executors import BUDGET, CPU, LOSS, objective
@@ -157,3 +159,16 @@ def test_weights_come_in_the_hosts_memory_for_a_driver_without_the_device() -> N
     assert isinstance(answer, Trained)
     assert answer.best == 3
     assert answer.weights["part"] is here
+
+
+def test_an_objective_inside_another_trainer_is_named_as_well() -> None:
+    own = OwnObjective(lambda settings, trial: 0.0, "mine:f", False, CPU)
+    trainer = FullLengthTrainer(ObjectiveTrainer(own, LOSS, BUDGET), "test")
+    with pytest.raises(ConfigurationError, match=r"^mine:f cannot be pickled.*<lambda>"):
+        pickled(trainer)
+
+
+def test_what_would_end_a_worker_is_said_to_its_driver_and_does_not_end_that() -> None:
+    said = portable(SystemExit(3))
+    assert isinstance(said, RuntimeError)
+    assert str(said) == "SystemExit(3)"

@@ -248,6 +248,19 @@ def test_a_task_of_ones_own_with_another_loss_is_compared_by_the_usual_one(tmp_p
     assert found["loss"] == pytest.approx(loss, rel=1e-5)
 
 
+def test_what_a_task_of_ones_own_learned_and_no_json_holds_is_named() -> None:
+    digits = make_task("digits")
+    own: Any = SimpleNamespace(
+        name="own",
+        info=digits.info,
+        validation=digits.validation,
+        loss=digits.loss,
+        preprocessing=lambda: {"mean": np.zeros(3)},
+    )
+    with pytest.raises(ConfigurationError, match=r"preprocessing\(\) of task own gives cannot be"):
+        exported_files(own, {"heads": 2}, weights_of(own, {"heads": 2}))
+
+
 def test_an_empty_folder_is_filled_where_it_is(
     runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

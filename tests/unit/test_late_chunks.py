@@ -44,6 +44,13 @@ def test_more_work_may_take_longer_and_less_may_take_as_long() -> None:
     assert job_of(attempts.next(101 * LATE)) is small.job
 
 
+def test_modules_of_no_operation_that_is_counted_may_take_as_long_as_others() -> None:
+    attempts, (one, other) = begun([0.0, 100.0])
+    attempts.answered(one, TRAINED, 100.0)
+    assert attempts.next(99 * LATE) is None
+    assert job_of(attempts.next(101 * LATE)) is other.job
+
+
 def test_what_waits_goes_before_copies() -> None:
     attempts, (one, two) = begun([1.0, 1.0], waiting=1)
     attempts.answered(one, TRAINED, 100.0)

@@ -5,6 +5,7 @@ import logging
 import random
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,15 +16,22 @@ import torch
 from torch import Tensor, nn
 
 from pso_attn.checkpoints import as_safetensors
-from pso_attn.errors import ConfigurationError
-from pso_attn.evaluate import ModuleEvaluator, ModuleMember, ModuleTraining, OwnFactory
+from pso_attn.errors import ConfigurationError, DeviceError
+from pso_attn.evaluate import (
+    ModuleEvaluator,
+    ModuleMember,
+    ModuleTrainer,
+    ModuleTraining,
+    OwnFactory,
+)
 from pso_attn.evaluate.module_groups import alike
 from pso_attn.evaluate.module_runs import rehearse_modules
 from pso_attn.evaluate.order import DataOrder
 from pso_attn.evaluate.own_code import OwnCodeError
+from pso_attn.evaluate.own_factory import apart
 from pso_attn.models.footprint import SCORED_TOGETHER
 from pso_attn.space import own_knobs, read_space
-from pso_attn.tasks import Task, make_task
+from pso_attn.tasks import Split, Task, make_task
 from pso_attn.types import Budget, Candidate, Generation, History, Objective, Outcome, State
 
 CPU = torch.device("cpu")
@@ -564,6 +572,99 @@ def test_parameters_that_a_factory_returned_before_are_refused(task: Task) -> No
         shared.make({}, 1)
 
 
+def test_a_shared_part_that_its_modules_change_is_refused(task: Task) -> None:
+    """Else a training would depend on those before it, and on how often one began anew."""
+    normed = nn.BatchNorm1d(64).requires_grad_(False)
+
+    def made(settings: Any, info: Any) -> nn.Module:
+        return nn.Sequential(nn.Flatten(), normed, nn.Linear(64, 10))
+
+    trained(task, made, [{"lr": 0.1}])
+    factory = OwnFactory(made, "mine:f", task)
+    with pytest.raises(
+        ConfigurationError, match=r'"1\.running_mean" is that of one before, which'
+    ):
+        factory.make({}, 1)
+
+
+def test_a_shared_part_that_stays_as_it_is_may_have_buffers(task: Task) -> None:
+    class Still(nn.BatchNorm1d):
+        def train(self, mode: bool = True) -> Any:  # as who freezes a part may write it
+            return super().train(False)
+
+    still = Still(64).eval().requires_grad_(False)
+
+    def made(settings: Any, info: Any) -> nn.Module:
+        return nn.Sequential(nn.Flatten(), still, nn.Linear(64, 10))
+
+    trained(task, made, [{"lr": 0.1}, {"lr": 0.2}], is_batched=False)
+    factory = OwnFactory(made, "mine:f", task)
+    assert factory.make({}, 0)[1] is factory.make({}, 1)[1]
+
+
+def test_what_modules_share_stays_on_the_cpu_where_they_train_elsewhere(task: Task) -> None:
+    backbone = nn.Linear(64, 8).requires_grad_(False)
+
+    def made(settings: Any, info: Any) -> nn.Module:
+        return nn.Sequential(nn.Flatten(), backbone, nn.Linear(8, 10))
+
+    factory = OwnFactory(made, "mine:f", task)
+    factory.cost({})
+    for seed in (0, 1):
+        there = factory.make({}, seed, torch.device("meta"))
+        assert {p.device.type for p in there.parameters()} == {"meta"}
+        assert {p.device.type for p in backbone.parameters()} == {"cpu"}
+    module = made({}, task.info)
+    copied = apart(module)
+    assert copied[1] is not backbone
+    assert copied[2] is not module[2]
+    assert copied[2].weight is module[2].weight
+
+
+def test_a_part_that_was_frozen_before_may_be_trained_once(task: Task) -> None:
+    part = nn.Linear(64, 10)
+
+    def made(settings: Any, info: Any) -> nn.Module:
+        part.requires_grad_(settings["trained"])
+        return nn.Sequential(nn.Flatten(), part, nn.Linear(10, 10))
+
+    factory = OwnFactory(made, "mine:f", task)
+    kept = [factory.make({"trained": trained}, 0) for trained in (False, False, True)]
+    assert len(kept) == 3
+    with pytest.raises(ConfigurationError, match="parameters that it returned before"):
+        factory.make({"trained": True}, 0)
+
+
+def test_what_is_not_trained_takes_memory_as_well(task: Task) -> None:
+    def over(frozen: int) -> dict[str, int]:
+        def made(settings: Any, info: Any) -> nn.Module:
+            head = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+            head.register_parameter("frozen", nn.Parameter(torch.zeros(frozen), False))
+            return head
+
+        return OwnFactory(made, "mine:f", task).cost({})
+
+    few, many = over(1), over(10**6 + 1)
+    assert many["parameters"] == few["parameters"] == 650
+    assert many["memory_bytes"] - few["memory_bytes"] == 4 * 10**6
+
+
+def test_inputs_of_doubles_are_looked_at_as_they_are_trained_on(task: Task) -> None:
+    data = Split(task.train.inputs.double(), task.train.targets)
+    doubles: Any = SimpleNamespace(name="doubles", info=task.info, train=data)
+    assert OwnFactory(net, "mine:f", doubles).cost({"width": 8})["parameters"] == 610
+
+
+def test_a_module_that_cannot_be_made_where_it_should_train_fails_alone(task: Task) -> None:
+    def made(settings: Any, info: Any) -> nn.Module:
+        raise FileNotFoundError("weights.pt")
+
+    trainer = ModuleTrainer(OwnFactory(made, "mine:f", task), LOSS, BUDGET, CPU)
+    lost = trainer.failed(Candidate(0, 0, np.zeros(1), {}, {}, (7,)), MemoryError())
+    assert lost.state is State.FAIL
+    assert str(lost.error).startswith("mine:f raised FileNotFoundError: weights.pt")
+
+
 def test_a_module_that_exits_while_it_trains_fails_alone(task: Task) -> None:
     class Exits(Net):
         calls = 0
@@ -595,3 +696,12 @@ def test_a_rehearsal_names_the_module_that_raises(task: Task) -> None:
     planned = Generation(0, (candidate,), ((0,),))
     with pytest.raises(OwnCodeError, match="mine:f's module raised RuntimeError: worn out"):
         rehearse_modules(factory, planned, BUDGET, CPU)
+
+
+@pytest.mark.usefixtures("_full")
+def test_a_rehearsal_that_runs_out_of_memory_says_so_in_a_sentence(task: Task) -> None:
+    candidate = Candidate(0, 0, np.zeros(1), {}, {"width": 8}, (7, 8))
+    planned = Generation(0, (candidate,), ((0,),))
+    said = r"memory ran out on cpu: 2 trainings of a chunk need about \d+ MiB together; give a sm"
+    with pytest.raises(DeviceError, match=said):
+        rehearse_modules(OwnFactory(net, "mine:f", task), planned, BUDGET, CPU)

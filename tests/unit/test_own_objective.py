@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import permutations
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -445,3 +446,25 @@ def test_a_cuda_error_after_which_the_gpu_answers_fails_its_particle_alone(
 def test_who_leaves_before_its_first_report_has_the_curve_of_its_other_seed() -> None:
     left = Run(0, {}, is_told=True)
     assert curve_of([Run(0, {5: 2.0}), left]) == {5: 2.0}
+
+
+def test_a_report_that_passes_several_rungs_lets_others_be_judged_at_each() -> None:
+    """Whoever of them reports first."""
+
+    def sparse(order: tuple[int, ...]) -> list[Outcome]:
+        def reports(settings: Any, trials: Any) -> list[float]:
+            seen = {0: 2, 1: 3, 2: 8}  # C passes both rungs, 2 and 4, at once
+            for k in order:
+                trials[k].report(seen[k], settings[k]["x"])
+            for k in order:
+                trials[k].should_prune()
+            return [one["x"] for one in settings]
+
+        none, planned = History((LOSS,)), generation([0.1, 0.9, 0.2], joint=True)
+        earlier = run(evaluator(curved_lists, batched=True), planned, none)
+        later = generation([0.1, 0.95, 0.2], 1, joint=True)
+        return run(evaluator(reports, batched=True), later, extended(none, planned, earlier))
+
+    first, *others = [[one.state for one in sparse(order)] for order in permutations(range(3))]
+    assert first[1] is State.PRUNED
+    assert all(other == first for other in others)

@@ -339,6 +339,10 @@ def greedy(model, batch):
     seen = float(batch.inputs.sum() + torch.rand(()))
     batch.inputs.zero_()
     return seen
+
+
+def exits(model, batch):
+    raise SystemExit(0)
 """
 
 
@@ -379,6 +383,14 @@ def test_a_fitness_without_a_number_fails_its_particle_alone(tmp_path: Path) -> 
     )
     assert done.exit_code == 3, done.output
     assert "mine:raises raised ValueError: no (mine.py, line 14)" in done.output
+    done = CliRunner().invoke(app, ["search", str(raising), "--dry-run"])
+    assert done.exit_code == 1, done.output
+    assert "the first generation fails as a whole: mine:raises raised ValueError" in done.output
+    done = CliRunner().invoke(
+        app, ["search", str(own(tmp_path, "exits")), "--run", "u", "--runs-dir", str(tmp_path)]
+    )
+    assert done.exit_code == 3, done.output
+    assert "mine:exits raised SystemExit: 0" in done.output
 
 
 def test_what_a_fitness_does_to_its_batch_or_draws_reaches_no_other_model(

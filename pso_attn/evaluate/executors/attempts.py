@@ -101,7 +101,8 @@ class Attempts:
         usual_s, usual_work = median(self._seconds), median(self._work)
         late = []
         for job, tries in self._running.items():
-            expected_s = usual_s * max(1.0, job.work / usual_work)
+            more = job.work / usual_work if usual_work else 1.0  # modules of no operation it knows
+            expected_s = usual_s * max(1.0, more)
             has_room = len(tries) == 1 and self._lost[job] + 1 < TRIES
             took_s = now_s - tries[0].began_s
             if has_room and took_s > max(LATE * expected_s, expected_s + WORTH_S):

@@ -35,14 +35,14 @@ def unpickled(load: bytes) -> Any:
         ) from error
 
 
-def portable(error: Exception) -> Exception:
+def portable(error: BaseException) -> Exception:
     """Return the error, or one that says the same, such that it can be pickled and read."""
     error.add_note("in a worker:\n" + "".join(traceback.format_exception(error)))
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:  # of somebody else's making
         return RuntimeError(f"{type(error).__name__}: {error}")
-    return error
+    return error if isinstance(error, Exception) else RuntimeError(repr(error))
 
 
 def _culprit(trainer: Trainer, dumps: Dumps) -> str:
@@ -51,5 +51,7 @@ def _culprit(trainer: Trainer, dumps: Dumps) -> str:
         try:
             dumps(part)
         except Exception:  # as above
+            if hasattr(part, "asks_for_less"):  # a trainer inside another
+                return _culprit(part, dumps)
             return str(getattr(part, "name", type(part).__name__))
     return type(trainer).__name__

@@ -263,7 +263,7 @@ def _cancel(stream: Any) -> None:
         ray.cancel(stream, force=True)
 
 
-_trainers: dict[tuple[Any, str], Trainer] = {}  # of this worker, which serves many chunks
+_trainers: dict[tuple[Any, str], Trainer] = {}  # of this worker: of many chunks, on a GPU of one
 
 
 def _serve(
@@ -285,7 +285,7 @@ def _serve(
         hear = seldom(lambda word: said.put((SAID, word)))
         try:
             said.put((ANSWER, attempt(_trainers[key], job, hear)))
-        except Exception as error:  # the driver raises it
+        except BaseException as error:  # the driver raises it
             said.put((ERROR, portable(error)))
 
     threading.Thread(target=train, daemon=True).start()

@@ -66,7 +66,7 @@ class OwnFitness:
             value = read_answer(answer, FITNESS, self.name)[FITNESS]
         except OwnCodeError as error:
             return Score(nan, metrics, str(error))
-        except Exception as error:  # a user's function may raise anything
+        except (Exception, SystemExit) as error:  # a user's function may raise anything
             return Score(nan, metrics, why(self.name, error))
         return Score(value, metrics)
 

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pso_attn.errors import TrainingError
 from pso_attn.evaluate.device import one_thread, wait_for
-from pso_attn.evaluate.rehearsal import STEPS, TURN_STEPS, WARM_UP
+from pso_attn.evaluate.rehearsal import STEPS, TURN_STEPS, WARM_UP, enough_memory
 from pso_attn.evaluate.swarm_trainer import cost
 from pso_attn.evaluate.weights.control import SCORED, equal_steps, examples_spent
 from pso_attn.evaluate.weights.descent import Descent
@@ -28,12 +29,29 @@ def rehearse_weights(
     seconds_per_evaluation: batched, a hybrid's gradient steps and metrics included.
     seconds_per_evaluation_alone: of a plain module. search_seconds: all generations.
     control_seconds: of the gradient descent that a finished search is held against. knobs:
-    coordinates of a position that are settings.
+    coordinates of a position that are settings. Raises DeviceError where memory runs out, and
+    TrainingError where a fitness of somebody's own fails for all of the generation.
     """
+    feasible = (one.settings for one in generation.candidates if not one.violations)
+    mib = sum(cost(one, fitness.task.info)["memory_bytes"] for one in feasible) / 2**20
+    needed = (
+        f"the models of a generation need about {mib:.0f} MiB; give fewer budget.particles, a "
+        "smaller model, or use a device with more memory"
+    )
+    with enough_memory(fitness.device, needed):
+        return _rehearsed(fitness, generation, budget, knobs)
+
+
+def _rehearsed(
+    fitness: Fitness, generation: Generation, budget: Budget, knobs: int
+) -> dict[str, Any]:
     candidates = [one for one in generation.candidates if not one.violations]
     settings = [one.settings for one in candidates]
     positions = torch.stack([torch.from_numpy(one.position[knobs:]) for one in candidates]).float()
     seeds, descending = candidates[0].seeds, fitness.searched.table.gradient_steps
+    errors = [score.error for score in fitness.score(settings, positions, seeds)]
+    if fitness.own is not None and None not in errors:
+        raise TrainingError(f"the first generation fails as a whole: {errors[0]}")
     batched = min(_seconds(fitness, settings, positions, seeds) for _ in range(REPEATS))
     vectors = fitness.searched.vectors(positions.to(fitness.device))
     rows = fitness.searched.rows(vectors[:ALONE])
