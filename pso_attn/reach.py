@@ -9,6 +9,7 @@ import numpy as np
 
 from pso_attn.errors import ConfigurationError
 from pso_attn.evaluate import check_batch, cost
+from pso_attn.evaluate.optimiser import read_recipe
 from pso_attn.models import TaskInfo
 from pso_attn.seeding import generator
 from pso_attn.space import Coordinate, Space
@@ -16,6 +17,7 @@ from pso_attn.types import Array, Settings
 
 TRIED = 64  # settings, the defaults and others at random, that a value is tried beside
 MOST_CORNERS, BESIDE = 256, 4  # of the knobs that refusals name; how often each is tried
+BY_DISTANCE = ("decay", "window_tokens", "dilation", "block_tokens", "adaptive_span")
 AT_AN_END = 0.5  # of the other knobs
 FOLLOWED = {"head_dim": "heads"}  # what a knob that nobody names follows from
 
@@ -48,6 +50,7 @@ def check_reach(space: Space, task: Any, fixed: Collection[str], where: str) -> 
     _check_starts(space, task, where)
     return (
         *_spans(space, task.info),
+        *_by_order(space, fixed, task.info),
         *_failing_defaults(space, task),
         *_gaps(space, task, others),
     )
@@ -57,7 +60,7 @@ def why_refused(settings: Settings, task: Any) -> str | None:
     """Return why settings cannot be trained on the task, in one sentence, or None."""
     try:
         cost(settings, task.info)
-        check_batch(settings.get("batch_size", 1), len(task.train))
+        check_batch(read_recipe(settings).batch_size, len(task.train))
     except ConfigurationError as error:
         return str(error)
     return None
@@ -196,10 +199,20 @@ def _check_span(space: Space, coordinate: Coordinate, info: TaskInfo, where: str
     """Raise ConfigurationError for a range in which all values do the same."""
     name, last = coordinate.path[0], _last_telling(space, coordinate.path[0], info)
     if last is not None and coordinate.scale.values[0] >= last:  # type: ignore[operator]  # numbers
+        has_less = last > (coordinate.knob.minimum or 0)
+        way_out = f"begin below {last}" if has_less else "leave it out"
         raise ConfigurationError(
             f"{where}: search.{name} begins at {coordinate.scale.values[0]}, and for sequences of "
-            f"{info.length} tokens all values from {last} on do the same; begin below {last}"
+            f"{info.length} tokens all values from {last} on do the same; {way_out}"
         )
+
+
+def _by_order(space: Space, fixed: Collection[str], info: TaskInfo) -> Iterator[str]:
+    """Yield which knobs of distance are set for a table, whose columns have no order."""
+    named = {coordinate.path[0] for coordinate in space.coordinates}.union(fixed)
+    for name in BY_DISTANCE:
+        if info.weighted and name in named:
+            yield f"{name}: counts a table's columns in the order of the file, which says nothing"
 
 
 def _spans(space: Space, info: TaskInfo) -> Iterator[str]:

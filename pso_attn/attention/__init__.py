@@ -44,7 +44,8 @@ KNOBS = (
         "mechanism",
         "categorical",
         "how tokens attend: softmax over pairs, over the k best, sparse or with heads that mix; "
-        "linear in T; through r projected rows of all or of each far block; fading retention",
+        "linear in T; through r projected rows of all tokens (low_rank, not for causal tasks) or "
+        "of each far block; fading retention (for causal tasks alone)",
         choices=tuple(MECHANISMS),
         default="softmax",
         per=("model", "layer"),

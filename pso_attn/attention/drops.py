@@ -27,7 +27,8 @@ KNOBS = (
     Knob(
         "head_dropout",
         "float",
-        "probability with which a whole head is dropped from an example in training",
+        "probability with which a whole head is dropped from an example in training; those left "
+        "count for it, and with one head nothing is",
         low=0.0,
         high=0.5,
         minimum=0.0,

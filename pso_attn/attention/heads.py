@@ -6,7 +6,8 @@ KNOBS = (
     Knob(
         "heads",
         "ordered",
-        "attention heads, each with its own query, key and value maps",
+        "attention heads, each with its own query map, and with its own keys and values unless "
+        "kv_heads are fewer",
         choices=(1, 2, 4, 8, 16),
         default=4,
         minimum=1,

@@ -14,7 +14,8 @@ KNOBS = (
         "positions",
         "categorical",
         "how tokens know their place: learned or sinusoidal vectors added to the embedding, "
-        "queries and keys turned by their place (rotary), or not at all",
+        "queries and keys turned by their place (rotary: where pairs are compared and in "
+        "retention, heads of even width), or not at all",
         choices=("learned", "sinusoidal", "rotary", "none"),
         default="learned",
         neutral="none",

@@ -16,12 +16,14 @@ from pso_attn.attention.learned import Learned
 from pso_attn.space.knob import Knob
 
 COLDEST = 1e-3  # of temperatures, where they are learned by token as well
+UNCAPPED = 1e9  # as good as no softcap: float32 has no digits left for s / c
 
 KNOBS = (
     Knob(
         "temperature",
         "float",
-        "divides the attention scores: below 1 sharper, above 1 flatter",
+        "divides products of queries and keys, before a cap and before distance counts: below 1 "
+        "sharper, above 1 flatter",
         low=0.25,
         high=4.0,
         log=True,
@@ -36,17 +38,17 @@ KNOBS = (
     Knob(
         "learned_temperature",
         "bool",
-        "each head learns its temperature, from that start, unless each token does",
+        "each head learns its temperature, which begins at `temperature`",
         default=False,
         neutral=False,
-        when={"mechanism": COMPARING},
+        when={"mechanism": COMPARING, "adaptive_temperature": (False,)},
         per=("model", "layer"),
         source="Lee et al. 2021, arXiv 2112.13492, learnable temperature scaling",
     ),
     Knob(
         "adaptive_temperature",
         "bool",
-        "each token sets its temperature, softplus(w·x + b), learned from that start",
+        "each token sets its temperature, softplus(w·x + b), which begins at `temperature`",
         default=False,
         neutral=False,
         when={"mechanism": COMPARING},
@@ -71,7 +73,7 @@ KNOBS = (
         high=100.0,
         log=True,
         minimum=1e-3,
-        maximum=1e9,  # far beyond, float32 has no digits left for s / c
+        maximum=UNCAPPED,
         limit="far above all scores",
         when={"mechanism": COMPARING},
         per=("model", "layer"),

@@ -31,7 +31,8 @@ KNOBS = (
     Knob(
         "window_tokens",
         "int",
-        "a token attends to those at most this far away, itself included; by default to all",
+        "a token attends to those at most this far away, itself included; by default to all "
+        "(where heads mix, what each brings to the mix)",
         low=1,
         high=64,
         log=True,
@@ -151,6 +152,8 @@ def read_sight(given: Given, mechanism: str, heads: int, length: int) -> Sight:
     if mechanism not in PAIRING:
         return Sight((0.0,) * heads, None, (1,) * heads, ())
     windows = given.each("window_tokens", heads)
+    if set(windows) != {None}:  # a head without one sees all
+        windows = tuple(length - 1 if window is None else window for window in windows)
     size = given.one("block_tokens")
     return Sight(
         decay=given.each("decay", heads, 0.0),

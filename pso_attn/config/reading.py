@@ -127,10 +127,11 @@ def apply_overrides(
                 )
         table[keys[-1]] = value
     given = {keys for keys, _ in overrides}
-    for kind, name in (keys for keys in given if len(keys) == 2):
+    named = {keys[:2] for keys in given if len(keys) > 1}
+    for kind, name in named:
         other = {"model": "search", "search": "model"}.get(kind, "")
         before = result.get(other)
-        if isinstance(before, dict) and (other, name) not in given:
+        if isinstance(before, dict) and (other, name) not in named:
             before.pop(name, None)
     return _with_batch_inside_swarm(result, given)
 

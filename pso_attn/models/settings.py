@@ -10,6 +10,7 @@ from pso_attn.attention.band import EXPLICIT_KEYS, KEPT_KEYS
 from pso_attn.attention.block_low_rank import far_and_near
 from pso_attn.attention.kinds import PAIRING
 from pso_attn.attention.linear import BLOCK_TOKENS
+from pso_attn.attention.sharpness import UNCAPPED
 from pso_attn.attention.sight import blocks_seen
 from pso_attn.errors import ConfigurationError
 from pso_attn.models.footprint import footprint
@@ -192,6 +193,7 @@ def transformer_defaults(settings: TransformerSettings, info: TaskInfo) -> dict[
         "top_k": [layer.top_k for layer in layers],
         "block_tokens": [layer.block or info.length for layer in layers],
         "window_tokens": [_one(list(layer.sight.window_tokens or [widest])) for layer in layers],
+        "softcap": [min(layer.sharpness.softcap, UNCAPPED) for layer in layers],
     }
     return {name: _one(values) for name, values in by_layer.items()}
 
@@ -218,7 +220,9 @@ def _scores_held(layer: LayerSettings, length: int, keys: int, info: TaskInfo) -
         explicit = seen if seen <= EXPLICIT_KEYS else 0
         held = layer.heads * length * explicit if layer.is_long else whole
         is_kept = not layer.is_long or explicit <= KEPT_KEYS * layer.head_dim
-        return (2 * whole if dropped else held * is_kept), 2 * held
+        is_fused = layer.near and not explicit  # which keeps keys and values of neighbours
+        blocks = (2 * seen // layer.near - 2) * length * layer.inner_dim if is_fused else 0
+        return (2 * whole if dropped else held * is_kept + blocks), 2 * held
     kept = 1 + dropped + (layer.mechanism == "talking_heads")
     unbounded = 2 if layer.is_plain else 3
     return kept * whole, {"sparse": 4, "retention": 2}.get(layer.mechanism, unbounded) * whole

@@ -154,7 +154,9 @@ def _conditions(
         stated[name] = merged_when(knobs[name], given, knobs, label)
         possible[name] = scale_of(range_.knob).values
         for key in stated[name]:
-            if key in ranges and ranges[key].per == "head":
+            differs = key in ranges and ranges[key].per == "head"
+            held = values.get(key)
+            if differs or (isinstance(held, list) and any(isinstance(one, list) for one in held)):
                 raise ConfigurationError(
                     f"{label}.when names {key}, which differs between heads; give {key} one value "
                     "for each layer at most"

@@ -62,7 +62,27 @@ CAUSAL: list[dict[str, Any]] = [
         "attention_dropout": [0.3, 0.0],
     },
 ]
+TURNED = {"heads": 2, "head_dim": 4, "positions": "rotary", "learned_temperature": True}
+EVERYTHING = {  # that is done to the scores of pairs
+    **TURNED,
+    "kv_heads": 1,
+    "qk_norm": True,
+    "temperature": [[0.5, 2.0], [1.3, 0.8]],
+    "softcap": 0.8,
+    "decay": 0.6,
+    "window_tokens": [[2, 3], [1, 2]],
+    "dilation": [[1, 2], [1, 1]],
+    "adaptive_span": True,
+    "sink": "learned",
+    "attention_dropout": 0.2,
+    "head_dropout": 0.2,
+}
 CAUSAL += [
+    EVERYTHING,
+    {**EVERYTHING, "learned_temperature": False, "adaptive_temperature": True, "block_tokens": 3},
+    {**EVERYTHING, "mechanism": "top_k", "top_k": 2},
+    {**EVERYTHING, "mechanism": "sparse", "sink": "zero"},
+    {**EVERYTHING, "mechanism": "talking_heads"},
     {"mechanism": "block_low_rank", "heads": 2, "attention_dropout": 0.2, "sink": "zero"},
     {"mechanism": "block_low_rank", "heads": 2, "kv_heads": 1, "sink": "learned", "softcap": 0.4},
     {"mechanism": "block_low_rank", "heads": 2, "qk_norm": True, "temperature": 0.6},
@@ -84,7 +104,6 @@ CAUSAL += [
     {"mechanism": "top_k", "heads": 2, "top_k": 2, "adaptive_span": True, "temperature": 0.7},
     {"mechanism": ["talking_heads", "softmax"], "heads": 2, "adaptive_span": True},
 ]
-TURNED = {"heads": 2, "head_dim": 4, "positions": "rotary", "learned_temperature": True}
 CUT = {"heads": 2, "dilation": 2, "block_tokens": 3, "qk_norm": True, "adaptive_temperature": True}
 CAUSAL += [
     {**TURNED, "mechanism": "top_k", "top_k": 2, "temperature": 0.6},
@@ -176,6 +195,7 @@ def check_against_scalars(
     """Check the logits and gradients of a swarm of such particles."""
     settings = placed(particles, info)
     swarm, inputs, drawn = started(settings, info)
+    move_from_start(swarm)
     found = swarm.forward(inputs, drawn if train else None)
     pull = pulls(found)
     swarm.storage.differentiate((found * pull).sum())
@@ -194,7 +214,11 @@ def check_against_scalars(
         )
         assert distance(found[row], truth) <= TOLERANCE
         gradients = true_gradients(swarm, row)
-        expected = torch.autograd.grad((truth * pull[row]).sum(), list(weights.values()))
+        expected = torch.autograd.grad(
+            (truth * pull[row]).sum(),
+            list(weights.values()),
+            materialize_grads=True,  # a span so short that a token sees itself alone has none
+        )
         scale = max(float(reference.abs().max()) for reference in expected)
         for name, reference in zip(weights, expected, strict=True):
             assert distance(gradients[name], reference, scale) <= TOLERANCE, (own, name)
@@ -319,6 +343,15 @@ def started(
     else:
         inputs = torch.randn(*shape, info.features or 0, generator=rng, dtype=torch.float64)
     return swarm, inputs, keys(np.array(seeds), 2, swarm.sites)[1]
+
+
+def move_from_start(swarm: SwarmTransformer) -> None:
+    """Move all parameters: some start where what they do cannot be seen, at 0 or alike."""
+    rng = torch.Generator().manual_seed(7)
+    for row in range(len(swarm.settings)):
+        own = swarm.storage.true_parameters(row)
+        noise = {n: torch.randn(p.shape, generator=rng, dtype=p.dtype) for n, p in own.items()}
+        swarm.storage.take(row, {name: p + 0.3 * noise[name] for name, p in own.items()})
 
 
 def masks_of(own: Mapping[str, Any], info: TaskInfo, key: Tensor) -> Masks:

@@ -431,3 +431,10 @@ def test_float32_is_torch_as_it_comes() -> None:
         assert not torch.is_autocast_enabled("cpu")
     with autocast("bf16", x.device):
         assert (x @ x).dtype == torch.bfloat16
+
+
+def test_a_head_without_a_window_sees_all_beside_one_that_has_one() -> None:
+    stated = {"d_model": 16, "heads": 2, "window_tokens": [[None, 3]]}
+    assert read_layer(stated, 0, LENGTH, True).sight.window_tokens == (LENGTH - 1, 3)
+    none = {**stated, "window_tokens": [[None, None]]}
+    assert read_layer(none, 0, LENGTH, True).sight.window_tokens is None

@@ -92,6 +92,40 @@ def test_blocks_without_a_token_take_no_weight() -> None:
     torch.testing.assert_close(short, long)
 
 
+@pytest.mark.parametrize(
+    ("mechanism", "causal"),
+    [
+        *[(mechanism, False) for mechanism in MECHANISMS],
+        *[
+            (mechanism, True)
+            for mechanism in (*MECHANISMS, "retention")
+            if mechanism != "low_rank"
+        ],
+    ],
+)
+def test_a_padded_example_is_the_same_one_cut_short(mechanism: str, causal: bool) -> None:
+    own = {"mechanism": mechanism, "positions": "none", "rank": 2, "top_k": 3, "block_tokens": 3}
+    more = {"per_token": True, "causal": causal}
+    short, long = (swarm(info(length, **more), **own) for length in (5, 12))
+    with torch.no_grad():
+        noise = torch.Generator().manual_seed(0)
+        long.storage.weights += 0.2 * torch.randn(long.storage.weights.shape, generator=noise)
+    sizes = {name: p.shape for name, p in short.storage.true_parameters(0).items()}
+
+    def cut(parameters: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        assert parameters.keys() == sizes.keys()
+        return {n: p[tuple(map(slice, sizes[n]))] for n, p in parameters.items()}
+
+    short.storage.take(0, cut(long.storage.true_parameters(0)))
+    found = []
+    for one, length in ((short, 5), (long, 12)):
+        logits = one.forward(inputs(12, 5)[..., :length])[..., :5, :]
+        one.storage.differentiate(logits.square().sum())
+        one.storage.weights = one.storage.gradients
+        found.append({"logits": logits, **cut(one.storage.true_parameters(0))})
+    torch.testing.assert_close(found[0], found[1], atol=1e-4, rtol=1e-4)
+
+
 @pytest.mark.parametrize("mechanism", MECHANISMS)
 @pytest.mark.parametrize("more", [{}, {"per_token": True}, {"per_token": True, "horizon": 3}])
 def test_a_plain_model_does_the_same_with_padding(mechanism: str, more: dict[str, Any]) -> None:

@@ -58,6 +58,8 @@ def test_a_set_knob_is_fixed_or_searched_whatever_the_file_does_with_it() -> Non
     read = read_configuration("digits", ["model.heads=4", "search.d_model=[16, 32]"])
     assert (read.model["heads"], "heads" in read.search) == (4, False)
     assert (read.search["d_model"], "d_model" in read.model) == ([16, 32], False)
+    read = read_configuration("digits", ["search.d_model.low=16", "search.d_model.high=32"])
+    assert (read.search["d_model"], "d_model" in read.model) == ({"low": 16, "high": 32}, False)
     with pytest.raises(ConfigurationError, match=r'"lr" is fixed in .model. and varied'):
         read_configuration("digits", ["model.lr=0.1", "search.lr={low=0.1, high=1}"])
 

@@ -1,6 +1,7 @@
 """What a space shows as the default of a knob that follows from the task is what models read."""
 
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -62,3 +63,26 @@ def test_a_knob_of_one_mechanism_among_several_starts_as_that_mechanism_would_ha
     plain = {**fixed, "mechanism": acting}
     read = (read_layer(own, 0, task.info.length, task.info.causal) for own in (settings, plain))
     assert len({(own.group, own.top_k) for own in read}) == 1
+
+
+@pytest.mark.parametrize(
+    ("own", "taken"), [({}, 100.0), ({"low": 0.1, "high": 1.0}, 1.0), ({"choices": [2, 50]}, 50)]
+)
+def test_where_a_cap_is_searched_the_first_particle_has_the_one_nearest_to_none(
+    own: dict[str, Any], taken: float
+) -> None:
+    task = make_task("digits")
+    space = read_space({"softcap": own}, {}, declared_knobs(), derive=partial(derived, task))
+    assert space.settings(space.decode(space.starts[0]))["softcap"] == taken
+
+
+def test_a_temperature_by_head_is_not_searched_where_each_token_has_its_own() -> None:
+    """Else one training would have two names."""
+    both = {"learned_temperature": {}, "adaptive_temperature": {}}
+    space = read_space(both, {}, declared_knobs())
+    columns = [coordinate.name for coordinate in space.coordinates]
+    for adaptive in (0.0, 1.0):
+        position = space.starts[0].copy()
+        position[columns.index("adaptive_temperature")] = adaptive
+        found = space.settings(space.decode(position))
+        assert ("learned_temperature" in found) == (not found["adaptive_temperature"])

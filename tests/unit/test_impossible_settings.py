@@ -5,6 +5,7 @@ import re
 import tomllib
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from pso_attn.cli.app import app
 from pso_attn.config import configuration_from
 from pso_attn.errors import ConfigurationError, PsoAttnError
 from pso_attn.parts import Parts
-from pso_attn.reach import check_reach
+from pso_attn.reach import check_reach, why_refused
 from pso_attn.tasks.task import Split
 
 TEXT = """
@@ -326,6 +327,35 @@ def test_a_part_of_a_range_that_is_of_no_use_is_noted(search: str, notes: list[s
     found = parts(written(search=search)).space.notes
     assert len(found) == len(notes), found
     assert all(note in one for note, one in zip(notes, found, strict=True))
+
+
+def test_knobs_of_distance_on_a_table_are_noted() -> None:
+    text = written("decay = 1.0", "window_tokens = { low = 1, high = 9 }", task="table")
+    found = " ".join(parts(text).space.notes)
+    for name in ("decay", "window_tokens"):
+        assert f"{name}: counts a table's columns in the order of the file, which says" in found
+    assert "columns" not in " ".join(parts(written("decay = 1.0")).space.notes)
+
+
+def test_a_range_of_a_sequence_of_one_token_has_no_lower_end_to_be_told() -> None:
+    made = parts(written(search="top_k = { low = 1, high = 8 }", model='mechanism = "top_k"'))
+    one: Any = SimpleNamespace(info=replace(made.task.info, length=1), train=made.task.train)
+    with pytest.raises(ConfigurationError, match="all values from 1 on do the same; leave it out"):
+        check_reach(made.space, one, {"mechanism"}, "my.toml")
+
+
+def test_a_condition_on_what_differs_between_heads_is_refused_where_it_is_fixed_as_well() -> None:
+    search = "window_tokens = { low = 1, high = 9, when = { decay = [1.0] } }"
+    with pytest.raises(ConfigurationError, match="names decay, which differs between heads"):
+        parts(written("layers = 1\nheads = 2\ndecay = [[0.0, 1.0]]", search))
+
+
+def test_a_batch_that_nobody_named_may_not_exceed_the_examples_either() -> None:
+    task = parts(written()).task
+    few = replace(task, train=Split(task.train.inputs[:20], task.train.targets[:20]))
+    said = "batch_size = 32 exceeds the 20 training examples"
+    assert said in str(why_refused({"heads": 2}, few))
+    assert why_refused({"heads": 2, "batch_size": 20}, few) is None
 
 
 @pytest.mark.parametrize("flags", [[], ["--dry-run"], ["--quiet"], ["--json"]])

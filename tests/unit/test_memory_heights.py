@@ -40,6 +40,7 @@ SHAPES += [  # of text of 128 tokens, where a plain softmax holds no scores
         {},
         {"window_tokens": 8},
         {"window_tokens": 30},
+        {"window_tokens": 60},
         {"softcap": 5.0},
         {"mechanism": "linear"},
         {"mechanism": "sparse"},

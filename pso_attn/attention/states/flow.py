@@ -4,8 +4,8 @@
     u_i = Σ_j softmax_j(S_ij) s_j,  v = Σ_i softmax_i(max_j S_ij) h_i
     g_i = W [h_i; u_i; h_i ⊙ u_i; h_i ⊙ v]
 
-h_i: encoder states; s_j: decoder states. Seo et al. 2016, section 2, eqs. 1-4, with a linear map
-to the width of a state. There both sequences are given; here the decoder writes its own, so at
+h_i: encoder states; s_j: decoder states. Seo et al. 2016, section 2: eqs. 1 and 2, with a linear
+map to the width of a state. There both sequences are given; here the decoder writes its own, so at
 step t only its states before t count, and at the first, where there are none, u and v are zero.
 The decoder's attention is then over the g_i.
 """
@@ -24,7 +24,7 @@ KNOBS = (
         "ones, and what they see is fused into them",
         default=False,
         neutral=False,
-        source="Seo et al. 2016 (BiDAF), arXiv 1611.01603, section 2, eqs. 1-4",
+        source="Seo et al. 2016 (BiDAF), arXiv 1611.01603, section 2, eqs. 1 and 2",
     ),
 )
 

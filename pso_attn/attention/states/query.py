@@ -7,7 +7,8 @@ KNOBS = (
     Knob(
         "query",
         "categorical",
-        "what states are compared with: the last state, or a vector that is learned",
+        "what states are compared with: the last state, or a vector that is learned; in a decoder "
+        "its own state always",
         choices=("last", "learned"),
         default="last",
         when={"score": QUERYING},
