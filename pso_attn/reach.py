@@ -210,8 +210,8 @@ def _check_span(space: Space, coordinate: Coordinate, info: TaskInfo, where: str
 def _by_order(space: Space, fixed: Collection[str], info: TaskInfo) -> Iterator[str]:
     """Yield which knobs of distance are set for a table, whose columns have no order."""
     named = {coordinate.path[0] for coordinate in space.coordinates}.union(fixed)
-    for name in BY_DISTANCE:
-        if info.weighted and name in named:
+    for name in BY_DISTANCE if info.weighted else ():
+        if name in named:
             yield f"{name}: counts a table's columns in the order of the file, which says nothing"
 
 

@@ -61,7 +61,8 @@ class OwnFactory:
         trained = [p for p in module.parameters() if p.requires_grad]
         if not trained:
             raise ConfigurationError(f"{self.name} returned a module without parameters to train")
-        if any(map(is_lazy, state_of(module).values())):
+        state = state_of(module)
+        if any(map(is_lazy, state.values())):
             raise ConfigurationError(
                 f"{self.name} returned a lazy module, whose parameters have no shape yet; call it "
                 "once with some inputs before you return it"
@@ -78,7 +79,7 @@ class OwnFactory:
                 "time, as with copy.deepcopy"
             )
         shared = False
-        for name, tensor in state_of(module).items():
+        for name, tensor in state.items():
             now = None if tensor.requires_grad else _state(tensor)
             if now is not None and tensor in _RETURNED:
                 shared = True

@@ -216,13 +216,14 @@ def _scores_held(layer: LayerSettings, length: int, keys: int, info: TaskInfo) -
         return held, 2 * held
     whole, dropped = layer.heads * length * keys, bool(layer.drops.weights)
     if layer.is_plain and not info.padded:
-        seen = blocks_seen(causal) * layer.near
+        blocks = blocks_seen(causal)
+        seen = blocks * layer.near
         explicit = seen if seen <= EXPLICIT_KEYS else 0
         held = layer.heads * length * explicit if layer.is_long else whole
         is_kept = not layer.is_long or explicit <= KEPT_KEYS * layer.head_dim
-        is_fused = layer.near and not explicit  # which keeps keys and values of neighbours
-        blocks = (2 * seen // layer.near - 2) * length * layer.inner_dim if is_fused else 0
-        return (2 * whole if dropped else held * is_kept + blocks), 2 * held
+        is_fused = bool(layer.near) and not explicit  # which keeps keys and values of neighbours
+        copies = 2 * (blocks - 1) * length * layer.inner_dim * is_fused
+        return (2 * whole if dropped else held * is_kept + copies), 2 * held
     kept = 1 + dropped + (layer.mechanism == "talking_heads")
     unbounded = 2 if layer.is_plain else 3
     return kept * whole, {"sparse": 4, "retention": 2}.get(layer.mechanism, unbounded) * whole

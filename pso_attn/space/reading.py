@@ -115,7 +115,7 @@ def _held_values(
 
 def _held_list(knob: Knob, rows: list[Any], held: Mapping[str, Any], label: str) -> list[Any]:
     """Return a fixed list, one entry for each layer, or a list of heads for each."""
-    per_head = any(isinstance(row, list) for row in rows)
+    per_head = _differs_by_head(rows)
     if per_head and "head" not in knob.per:
         raise ConfigurationError(
             f"{label} varies by layer, not by head; give one value for each layer"
@@ -136,6 +136,11 @@ def _held_list(knob: Knob, rows: list[Any], held: Mapping[str, Any], label: str)
     return rows
 
 
+def _differs_by_head(value: Any) -> bool:
+    """Tell whether a fixed value has a list of heads for some layer."""
+    return isinstance(value, list) and any(isinstance(row, list) for row in value)
+
+
 def _conditions(
     search: Mapping[str, Any],
     ranges: Mapping[str, Range],
@@ -154,9 +159,8 @@ def _conditions(
         stated[name] = merged_when(knobs[name], given, knobs, label)
         possible[name] = scale_of(range_.knob).values
         for key in stated[name]:
-            differs = key in ranges and ranges[key].per == "head"
-            held = values.get(key)
-            if differs or (isinstance(held, list) and any(isinstance(one, list) for one in held)):
+            is_searched_so = key in ranges and ranges[key].per == "head"
+            if is_searched_so or _differs_by_head(values.get(key)):
                 raise ConfigurationError(
                     f"{label}.when names {key}, which differs between heads; give {key} one value "
                     "for each layer at most"

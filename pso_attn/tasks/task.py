@@ -126,8 +126,8 @@ def _moved(tensor: Tensor, device: torch.device | str) -> Tensor:
         target = torch.device("cuda", torch.cuda.current_device())
     if here == target:
         return tensor
-    memory = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
+    memory = torch.empty(0, dtype=tensor.dtype, device=here)
     memory.set_(tensor.untyped_storage())
-    pinned = target.type == "cuda" and tensor.device.type == "cpu"
+    pinned = target.type == "cuda" and here.type == "cpu"
     there = memory.pin_memory().to(device, non_blocking=True) if pinned else memory.to(device)
     return there.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())

@@ -32,42 +32,35 @@ def rehearse_weights(
     coordinates of a position that are settings. Raises DeviceError where memory runs out, and
     TrainingError where a fitness of somebody's own fails for all of the generation.
     """
-    feasible = (one.settings for one in generation.candidates if not one.violations)
-    mib = sum(cost(one, fitness.task.info)["memory_bytes"] for one in feasible) / 2**20
-    needed = (
-        f"the models of a generation need about {mib:.0f} MiB; give fewer budget.particles, a "
-        "smaller model, or use a device with more memory"
-    )
-    with enough_memory(fitness.device, needed):
-        return _rehearsed(fitness, generation, budget, knobs)
-
-
-def _rehearsed(
-    fitness: Fitness, generation: Generation, budget: Budget, knobs: int
-) -> dict[str, Any]:
     candidates = [one for one in generation.candidates if not one.violations]
     settings = [one.settings for one in candidates]
     positions = torch.stack([torch.from_numpy(one.position[knobs:]) for one in candidates]).float()
     seeds, descending = candidates[0].seeds, fitness.searched.table.gradient_steps
-    errors = [score.error for score in fitness.score(settings, positions, seeds)]
-    if fitness.own is not None and None not in errors:
-        raise TrainingError(f"the first generation fails as a whole: {errors[0]}")
-    batched = min(_seconds(fitness, settings, positions, seeds) for _ in range(REPEATS))
-    vectors = fitness.searched.vectors(positions.to(fitness.device))
-    rows = fitness.searched.rows(vectors[:ALONE])
-    alone = min(_alone_seconds(fitness, settings, rows, seeds) for _ in range(REPEATS))
-    if descending:
-        batched += descending * _step_seconds(fitness, settings, vectors)
-        alone += descending * _step_seconds(fitness, settings[:1], vectors[:1])
-    costs = [cost(one, fitness.task.info) for one in settings]
+    memory_bytes = sum(cost(one, fitness.task.info)["memory_bytes"] for one in settings)
+    needed = (
+        f"the models of a generation need about {memory_bytes / 2**20:.0f} MiB; give fewer "
+        "budget.particles, a smaller model, or use a device with more memory"
+    )
+    with enough_memory(fitness.device, needed):
+        errors = [score.error for score in fitness.score(settings, positions, seeds)]
+        if fitness.own is not None and None not in errors:
+            raise TrainingError(f"the first generation fails as a whole: {errors[0]}")
+        batched = min(_seconds(fitness, settings, positions, seeds) for _ in range(REPEATS))
+        vectors = fitness.searched.vectors(positions.to(fitness.device))
+        rows = fitness.searched.rows(vectors[:ALONE])
+        alone = min(_alone_seconds(fitness, settings, rows, seeds) for _ in range(REPEATS))
+        if descending:
+            batched += descending * _step_seconds(fitness, settings, vectors)
+            alone += descending * _step_seconds(fitness, settings[:1], vectors[:1])
+        control = _control_seconds(fitness, settings[0], budget, seeds)
     return {
         "evaluations_per_generation": len(candidates),
         "seconds_per_evaluation": batched / len(candidates),
         "seconds_per_evaluation_alone": alone,
         "batching_gain": alone * len(candidates) / batched,
-        "memory_bytes_per_chunk": sum(one["memory_bytes"] for one in costs),
+        "memory_bytes_per_chunk": memory_bytes,
         "search_seconds": batched * budget.generations,
-        "control_seconds": _control_seconds(fitness, settings[0], budget, seeds),
+        "control_seconds": control,
     }
 
 
