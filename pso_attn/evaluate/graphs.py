@@ -4,6 +4,7 @@ At the sizes of a swarm a GPU waits for launches, not for arithmetic. A recorded
 told its number, so it reads it from a tensor on the device, which it raises by one at its end.
 """
 
+import gc
 import logging
 from collections.abc import Callable
 from contextlib import suppress
@@ -107,6 +108,8 @@ class StepGraph:
             graph.reset()
         else:
             self._graph = graph
+        if self._refused:
+            gc.collect()  # PyTorch leaves rings of frames, which hold as much
 
 
 @cache

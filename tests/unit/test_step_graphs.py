@@ -179,6 +179,30 @@ def test_a_refused_record_keeps_nothing_of_what_is_trained(cuda: Recorder) -> No
         gc.enable()
 
 
+def test_rings_of_frames_that_a_refused_record_leaves_are_collected(cuda: Recorder) -> None:
+    """As PyTorch leaves them: an error that a frame of its own traceback holds."""
+
+    class Activations:
+        pass
+
+    def train(step: Step) -> None:
+        activations = Activations()
+        if cuda.work is not None:
+            held.append(weakref.ref(activations))
+            error = RuntimeError("operation not permitted")
+            raise error
+
+    held, graph = list[Any](), begun(cuda, 0)
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(3):
+            graph.advance(train)
+        assert [reference() for reference in held] == [None]
+    finally:
+        gc.enable()
+
+
 def test_all_records_of_a_device_share_a_stream_and_memory(cuda: Recorder) -> None:
     for _ in range(3):
         graph = begun(cuda, 0)
