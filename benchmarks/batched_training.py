@@ -9,8 +9,7 @@ A figure is the peer's time / the swarm's: above 1, the swarm is faster. One int
 because two made everything slower at these sizes. Printed: median, least and greatest.
 
 On a CUDA device three figures for each size: the swarm's steps as a CUDA graph against the peer as
-it is, both as they are, and both as graphs. --large adds language models that fill a GPU. None of
-these has been measured on a GPU yet.
+it is, both as they are, and both as graphs. --large adds language models that fill a GPU.
 """
 
 import argparse
@@ -37,14 +36,14 @@ from pso_attn.models import TaskInfo
 from pso_attn.tasks.classification import cross_entropy
 from pso_attn.tasks.task import Split
 
-STEPS, WARM_UP = 8, graphs.WARM_UP
+WARM_UP = graphs.WARM_UP
 
 
 @dataclass(frozen=True)
 class Work:
     """A size: batch, tokens, width, layers, particles; a language model or a classifier.
 
-    precision: numbers that products are taken in.
+    steps: that are timed at once. precision: numbers that products are taken in.
     """
 
     batch: int
@@ -53,6 +52,7 @@ class Work:
     layers: int
     particles: int
     is_language_model: bool = False
+    steps: int = 8
     precision: str = "float32"
 
 
@@ -63,12 +63,20 @@ WORKS = {
     "lm-8": Work(16, 64, 64, 2, 8, is_language_model=True),
 }
 
-LARGE = {
-    "large-128": Work(32, 256, 128, 2, 16, is_language_model=True),
-    "large-256": Work(16, 512, 256, 4, 8, is_language_model=True),
-    "large-512": Work(8, 1024, 512, 4, 4, is_language_model=True),
-    "large-1024": Work(4, 2048, 1024, 4, 2, is_language_model=True),
+ON_A_GPU = {
+    "nano-64": WORKS["nano-64"],
+    "micro-64": Work(16, 16, 32, 2, 64, steps=4),
+    "tiny-64": Work(32, 16, 32, 2, 64, steps=4),
+    "lm-8": WORKS["lm-8"],
 }
+
+LARGE = {
+    "large-128": Work(32, 256, 128, 2, 16, is_language_model=True, steps=4),
+    "large-256": Work(16, 512, 256, 4, 8, is_language_model=True, steps=2),
+    "large-512": Work(8, 1024, 512, 4, 4, is_language_model=True, steps=2),
+    "large-1024": Work(4, 2048, 1024, 4, 2, is_language_model=True, steps=2),
+}
+ALL = {**WORKS, **ON_A_GPU, **LARGE}
 FUSED_FROM = 256  # tokens: there nobody drops attention weights, so that fused kernels serve both
 
 
@@ -140,7 +148,7 @@ def seconds(run: Callable[[int], None], device: torch.device, steps: int) -> flo
 def ratios(work: Work, repeats: int, device: torch.device, way: Way = EAGER) -> list[float]:
     """Return peer / swarm for each repetition; both train the same members, in turns."""
     task = make_task(work)
-    members, total = make_members(work, task), WARM_UP + repeats * STEPS
+    members, total = make_members(work, task), WARM_UP + repeats * work.steps
     swarm = SwarmTraining(task, members, total, device)
     swarm.records = way.swarm_graphs
     alone = [_peer(way)(task, member, total, device) for member in members]
@@ -157,7 +165,7 @@ def ratios(work: Work, repeats: int, device: torch.device, way: Way = EAGER) -> 
             check_recorded(getattr(training, "is_recorded", False), way.peer_graphs, "a peer")
     found = []
     for repeat in range(repeats):
-        until = WARM_UP + (repeat + 1) * STEPS
+        until = WARM_UP + (repeat + 1) * work.steps
         batched = seconds(swarm.advance, device, until)
         found.append(seconds(one_by_one, device, until) / batched)
     return found
@@ -214,16 +222,16 @@ NOTHING = {
 
 def add_choices(parser: argparse.ArgumentParser) -> None:
     """Let sizes be chosen, and the numbers that they are trained in."""
-    parser.add_argument("--works", nargs="+", choices=[*WORKS, *LARGE], help="these sizes alone")
+    parser.add_argument("--works", nargs="+", choices=list(ALL), help="these sizes alone")
     parser.add_argument("--large", action="store_true", help="sizes that fill a GPU as well")
     parser.add_argument("--precision", choices=PRECISION[0].choices, default="float32")
 
 
 def chosen(options: argparse.Namespace) -> dict[str, Work]:
-    """Return the sizes that were asked for, by name."""
-    names = options.works or [*WORKS, *(LARGE if options.large else ())]
-    works = {**WORKS, **LARGE}
-    return {name: replace(works[name], precision=options.precision) for name in names}
+    """Return the sizes that were asked for, by name; by default those of the device."""
+    usual = ON_A_GPU if torch.device(options.device).type == "cuda" else WORKS
+    names = options.works or [*usual, *(LARGE if options.large else ())]
+    return {name: replace(ALL[name], precision=options.precision) for name in names}
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from batched_training import STEPS, WARM_UP, seconds  # which lies beside this file
+from batched_training import WARM_UP, seconds  # which lies beside this file
 
 from pso_attn.evaluate.alone import AloneTraining
 from pso_attn.evaluate.member import Member, read_member
@@ -28,7 +28,7 @@ from pso_attn.models import TaskInfo
 from pso_attn.tasks.classification import cross_entropy
 from pso_attn.tasks.task import Split
 
-WAYS = ("batched", "one_by_one")
+WAYS, STEPS = ("batched", "one_by_one"), 8
 
 
 @dataclass(frozen=True)

@@ -20,18 +20,16 @@ from planned_training import Processes
 
 from pso_attn.evaluate.training import SwarmTraining
 
-STEPS = 8
-
 
 def ratios(work: Work, count: int, repeats: int, device: torch.device) -> list[float]:
     """Return processes / swarm for each repetition; both train the same members, in turns."""
-    task, total = make_task(work), WARM_UP + repeats * STEPS
+    task, total = make_task(work), WARM_UP + repeats * work.steps
     swarm, found = SwarmTraining(task, make_members(work, task), total, device), []
     with Processes(work, count, total, device) as processes:
         swarm.advance(WARM_UP)
         processes.advance(WARM_UP)
         for repeat in range(repeats):
-            until = WARM_UP + (repeat + 1) * STEPS
+            until = WARM_UP + (repeat + 1) * work.steps
             batched = seconds(swarm.advance, device, until)
             start = time.perf_counter()
             processes.advance(until)
