@@ -87,15 +87,26 @@ class Sight:
     dilation: tuple[int, ...]
     blocks: tuple[int, ...]
 
+    @property
+    def slopes(self) -> torch.Tensor:
+        """By how much scores fall a token, float64 (H,).
+
+        m_h = 2^(−8 (h + 1) / H), h from 0 (Press et al. 2021, section 3), scaled by the knob.
+        """
+        heads = len(self.decay)
+        h = torch.arange(heads, dtype=torch.float64)
+        return 2.0 ** (-8 * (h + 1) / heads) * torch.tensor(self.decay, dtype=torch.float64)
+
+    def block_of(self, length: int) -> torch.Tensor:
+        """Return the number of each token's block, int64 (T,)."""
+        return torch.repeat_interleave(torch.tensor(self.blocks or (length,)))
+
     def bias(self, length: int, causal: bool) -> torch.Tensor:
         """Return what is added to the scores, float64 (H, T, T): −m |i − j|, −inf where not seen.
 
         It is (1, T, T) where no head sees or weighs anything otherwise than another.
-
-        Slopes m_h = 2^(−8 (h + 1) / H), h from 0 (Press et al. 2021, section 3), scaled by the
-        knob.
         """
-        heads, windows = len(self.decay), self.window_tokens or (length,) * len(self.decay)
+        windows = self.window_tokens or (length,) * len(self.decay)
         seen = [
             (min(w, length), min(d, length)) for w, d in zip(windows, self.dilation, strict=True)
         ]
@@ -105,14 +116,11 @@ class Sight:
         position = torch.arange(length, dtype=torch.int32)
         ahead = position[None, :] - position[:, None]  # j − i
         unseen = (ahead.abs() % dilation > 0) | (ahead.abs() > window)  # (H, T, T)
-        if self.blocks:
-            block = torch.repeat_interleave(torch.tensor(self.blocks))
-            unseen |= block[None, :] != block[:, None]
+        block = self.block_of(length)
+        unseen |= block[None, :] != block[:, None]
         if causal:
             unseen |= ahead > 0
-        h = torch.arange(heads, dtype=torch.float64)
-        slope = 2.0 ** (-8 * (h + 1) / heads) * torch.tensor(self.decay, dtype=torch.float64)
-        bias = -slope[: len(seen), None, None] * ahead.abs()
+        bias = -self.slopes[: len(seen), None, None] * ahead.abs()
         return bias.masked_fill_(unseen, float("-inf"))
 
     def is_whole(self, length: int) -> bool:

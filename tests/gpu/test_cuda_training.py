@@ -1,7 +1,7 @@
 """A swarm on a CUDA device: the floats of a CPU, recorded steps, lower precision, no memory left.
 
 Twins on a CPU, in tests/unit: test_steps_on_a_device, test_step_graphs, test_memory_guard,
-test_planner, test_fused_softmax, test_full_training, test_lstm_neutral and
+test_planner, test_fused_softmax, test_flexible_softmax, test_full_training, test_lstm_neutral and
 test_swarm_training_compaction.
 """
 
@@ -16,6 +16,7 @@ import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from pso_attn.attention.flexible import FLEX_TOKENS, compiled
 from pso_attn.attention.layer import FUSED_TOKENS
 from pso_attn.attention.scores import Scores
 from pso_attn.attention.softmax import Softmax
@@ -24,9 +25,10 @@ from pso_attn.evaluate.member import read_member
 from pso_attn.evaluate.planner import Planner
 from pso_attn.evaluate.precision import autocast, products_in
 from pso_attn.evaluate.training import SwarmTraining
-from pso_attn.models import MODEL_KNOBS
+from pso_attn.models import MODEL_KNOBS, TaskInfo
 from pso_attn.space import read_space
 from pso_attn.tasks import Split, Task, make_task
+from pso_attn.tasks.classification import cross_entropy
 from pso_attn.testing.mechanisms import make_layer, scaled
 from pso_attn.types import Budget, Event, History, Objective, Outcome, Proposal, Replan, State
 
@@ -205,15 +207,20 @@ def test_fused_attention_is_explicit_attention(causal: bool, width: int) -> None
 
 
 @pytest.mark.parametrize("causal", [False, True])
-def test_attention_in_bf16_is_explicit_attention_but_for_rounding(causal: bool) -> None:
+@pytest.mark.parametrize(
+    "length", [FUSED_TOKENS + 64, FLEX_TOKENS + 44], ids=["fused", "compiled"]
+)
+@pytest.mark.parametrize("width", [24, 32])
+def test_attention_in_bf16_is_explicit_attention_but_for_rounding(
+    width: int, length: int, causal: bool
+) -> None:
     """At a length, and with scores so far down, for which cuDNN's gradients are NaN."""
-    length, width = FUSED_TOKENS + 64, 32
     members = [
         make_layer("softmax", heads=2, head_dim=width, length=length, causal=causal, **knobs)
-        for knobs in ({"decay": 4.0}, {"window_tokens": 5}, {})
+        for knobs in ({"decay": 4.0}, {"dilation": 3}, {"block_tokens": 50}, {})
     ]
     like = torch.zeros((), device=CUDA)
-    shape = (3, 4, 2, length, width)
+    shape = (len(members), 4, 2, length, width)
     q, k, v = (torch.randn(shape, device=CUDA) for _ in range(3))
     q[..., 0], k[..., 0] = 1.0, -128.0 * width**0.5  # of all keys alike: no weight changes
     for x in (q, k, v):
@@ -222,13 +229,53 @@ def test_attention_in_bf16_is_explicit_attention_but_for_rounding(causal: bool) 
     pull = torch.randn(shape, device=CUDA)
     with products_in("bf16", CUDA):
         with autocast("bf16", CUDA):
-            found = kernel(scaled(kernel, q), k, v, None)
+            found = kernel(scaled(kernel, q), k, v.bfloat16(), None)
         rounded = torch.autograd.grad(found, (q, k, v), pull.to(found.dtype))
     exact = scores(scaled(scores, q), k, {}).softmax(-1) @ v
     expected = torch.autograd.grad(exact, (q, k, v), pull)
     assert all(gradient.isfinite().all() for gradient in rounded)
     for one, other in ((found, exact), *zip(rounded[1:], expected[1:], strict=True)):
         torch.testing.assert_close(one.float(), other, rtol=0.05, atol=0.1)
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("tf32", 3e-3), ("bf16", 3e-2)])
+def test_long_sequences_of_lower_precision_are_recorded_with_a_compiled_kernel(
+    precision: str, tolerance: float
+) -> None:
+    """Whatever layout rungs leave, of heads of several shapes."""
+    task = words(FLEX_TOKENS)
+    own = [{"heads": h, "decay": d} for h in (1, 2, 4) for d in (0.0, 1.0, 2.0)]
+    own += [{"heads": 2, "window_tokens": 9}, {"heads": 2, "window_tokens": 200}]
+    exact, rounded = (
+        SwarmTraining(
+            task,
+            [
+                read_member({**OUTER, "d_model": 64, **knobs, "precision": numbers}, 3, task)
+                for knobs in own
+            ],
+            STEPS,
+            CUDA,
+        )
+        for numbers in ("float32", precision)
+    )
+    for training in (exact, rounded):
+        training.advance(7)
+        training.keep([0, 1, 4, 7, 9, 10])
+        training.advance(13)
+        training.keep([1, 2, 4])
+        training.advance(STEPS)
+    assert rounded.is_recorded
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    assert all(compiled(rounded._losses.device, width, dtype) for width in (16, 32, 64))
+    torch.testing.assert_close(rounded._losses, exact._losses, rtol=tolerance, atol=0)
+
+
+def words(length: int) -> Any:
+    """Return a task that continues random words."""
+    info = TaskInfo(64, None, length, 64, causal=True, per_token=True)
+    drawn = torch.randint(0, 64, (64, length + 1), generator=torch.Generator().manual_seed(0))
+    split = Split(drawn[:, :-1], drawn[:, 1:])
+    return SimpleNamespace(name="words", info=info, train=split, loss=cross_entropy)
 
 
 def test_a_chunk_for_which_memory_runs_out_is_halved_and_gives_the_same(task: Task) -> None:
@@ -249,7 +296,8 @@ def test_a_chunk_for_which_memory_runs_out_is_halved_and_gives_the_same(task: Ta
     assert [outcome.trial for outcome in found] == [outcome.trial for outcome in expected]
     for one, other in zip(found, expected, strict=True):
         assert one.state is State.COMPLETE
-        assert one.values == pytest.approx(other.values, rel=TOLERANCE)
+        # cuBLAS takes other kernels for fewer particles
+        assert one.values == pytest.approx(other.values, rel=10 * TOLERANCE)
 
 
 def device_bytes() -> int:
