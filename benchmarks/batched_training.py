@@ -262,7 +262,7 @@ def main() -> None:
     if device.type == "cpu" and not options.works:
         from planned_training import worst  # which builds on this file
 
-        medians["planner-worst"] = round(worst(5, lambda _: None), 3)
+        medians["planner-worst"] = round(worst(7, lambda _: None), 3)
         if not options.json:
             print(f"planner, worst of a grid of 12: {medians['planner-worst']:.2f}")
     counts = operations(WORKS["nano-64"])

@@ -38,7 +38,7 @@ GRID = {
 }
 STEPS, WARM_UP = 4, 1  # timed at least, untimed before
 SEARCH_STEPS, GENERATIONS = 300, 10  # of the search that is planned
-SECONDS = 0.1  # that the planned way trains at least
+SECONDS = 0.07  # that the planned way trains at least
 CPU = torch.device("cpu")
 
 

@@ -3,29 +3,44 @@
 Dong et al. 2024, arXiv 2412.05496. How far a head sees and how its scores fall is computed from
 the distance within the kernel, so that nothing of T × T is read, and blocks of pairs that nobody
 sees are passed over. On CUDA alone, since on a CPU it has no gradient; and for products in bf16 or
-tf32 alone, since in float32 the other kernels are quicker: docs/log.md, 2026-11-27.
+tf32 alone, since in float32 the other kernels are quicker: ARCHITECTURE.md has the figures.
+
+A kernel is compiled for its shapes, which takes seconds, and who is in a batch changes them. So
+the heads of all particles go to it MANY by MANY, the last filled up with heads that see nothing
+and cost little: what is compiled once serves every layout of a search.
 """
 
 import logging
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache, cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
+from torch.nn.functional import pad
 
 from pso_attn.attention.layer import LayerSettings
-from pso_attn.attention.plain import MOST_HEADS, filled_up
+from pso_attn.errors import is_interrupt
 
-FLEX_TOKENS = 256  # T from which seconds of compiling are won back: docs/log.md, 2026-11-27
-NARROWEST = 16  # columns of a head that it takes; it wants a power of two
-VARIANTS = 64  # kernels that a process may compile: for heads' widths, and who sees how
-EXAMPLE = 128  # tokens of what is compiled first
+FLEX_TOKENS = 256  # T from which seconds of compiling can be won back
+FEW, MANY = 8, 32  # heads that a kernel attends for, the first where there are no more
+NARROWEST, ROW_BYTES = 16, 256  # columns of a head, a power of two; bytes of a row, for which
+# a core has memory
+VARIANTS = 64  # kernels of a process: by width, numbers, batch, and what is seen
+MASK_BYTES = 2**28  # that making a mask takes beside it, at PAIR_BYTES for each pair of tokens
+PAIR_BYTES = 18
 Attend = Callable[..., Any]
+_known = dict[tuple[Any, ...], bool]()  # which kinds of kernels this process could compile
 
 _log = logging.getLogger(__name__)
+
+
+def may_compile(length: int, device: torch.device) -> bool:
+    """Tell whether sequences of T tokens may be attended to by a kernel that is compiled."""
+    return device.type == "cuda" and length >= FLEX_TOKENS
 
 
 class Flexible:
@@ -36,52 +51,127 @@ class Flexible:
     ) -> None:
         """Prepare what each head sees, on the device. length: T."""
         self._heads, self._length, self._causal = members[0].heads, length, causal
+        count = len(members) * self._heads
+        self._at_once = FEW if count <= FEW else MANY
+        self._missing = -count % self._at_once
         sights = [member.sight for member in members]
 
-        def each(values: Sequence[Sequence[int]]) -> Tensor:  # (P · H,)
-            return torch.tensor(values, dtype=torch.int32, device=device).flatten()
+        def grouped(values: Tensor, missing: float) -> Tensor:  # (groups, G, …) of (P · H, …)
+            filling = values.new_full((self._missing, *values.shape[1:]), missing)
+            whole = torch.cat([values, filling]).to(device)
+            return whole.view(-1, self._at_once, *values.shape[1:])
 
-        slopes = torch.cat([sight.slopes for sight in sights])
-        self._falls = _falls(slopes.to(device, torch.float32))
-        everything = (length,) * self._heads
-        windows = [sight.window_tokens or everything for sight in sights]
-        self._window = each([[min(w, length) for w in row] for row in windows])
-        steps = [[min(step, length) for step in sight.dilation] for sight in sights]
-        self._step = each(steps) if max(map(max, steps)) > 1 else None
+        windows = [sight.window_tokens or (length,) * self._heads for sight in sights]
+        seen = torch.tensor(windows).flatten().clamp_(max=length)
+        steps = torch.tensor([sight.dilation for sight in sights]).flatten().clamp_(max=length)
         blocks = torch.stack([sight.block_of(length) for sight in sights])  # (P, T)
-        self._block = blocks.int().to(device) if bool(blocks.any()) else None
+        each = blocks.repeat_interleave(self._heads, 0)
+        self._slope = grouped(torch.cat([sight.slopes for sight in sights]).float(), 0.0)
+        self._window = grouped(seen.int(), -1)
+        self._step = grouped(steps.int(), 1) if bool((steps > 1).any()) else None
+        self._block = grouped(each.int(), 0) if bool(blocks.any()) else None
 
-    def kernel(self, v: Tensor) -> Attend | None:
-        """Return the compiled kernel, None where values v are better attended to by another."""
-        is_rounded = v.dtype == torch.bfloat16 or torch.backends.cuda.matmul.allow_tf32
-        is_for_it = is_rounded and len(self._window) <= MOST_HEADS
-        return compiled(v.device, _filled(v.shape[-1]), v.dtype) if is_for_it else None
-
-    def __call__(self, attend: Attend, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def __call__(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor | None:
         """Return softmax(s) v (P, B, H, T, d) of q, scaled, k and v of that shape.
 
-        attend: `flex_attention`, compiled or not.
+        None where another kernel is quicker, or this one cannot be compiled, after a warning.
         """
-        width, filled = v.shape[-1], _filled(v.shape[-1])
-        q, k, v = (
-            filled_up(x.to(v.dtype).transpose(0, 1).flatten(1, 2), filled) for x in (q, k, v)
-        )  # (B, P · H, T, ·)
-        out = attend(q, k, v, score_mod=self._falls, block_mask=self._seen, scale=1.0)
-        apart: Tensor = out[..., :width].unflatten(1, (-1, self._heads)).transpose(0, 1)
+        is_rounded = v.dtype == torch.bfloat16 or torch.backends.cuda.matmul.allow_tf32
+        filled = _filled(v.shape[-1])
+        if not is_rounded or filled * v.element_size() > ROW_BYTES:
+            return None
+        uses = self._causal, self._step is None, self._block is None, torch.is_grad_enabled()
+        shape = v.shape[1], self._at_once, self._length, filled
+        kind = (v.device, v.dtype, *uses, *shape)
+        if kind in _known:
+            return self.by(compiled(), q, k, v) if _known[kind] else None
+        try:
+            with _compiling():
+                if torch.is_grad_enabled():
+                    self._differentiate(v.new_zeros(shape))
+                found = self.by(compiled(), q, k, v)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # whatever a compiler, or the lack of one, raises
+            if is_interrupt(error):
+                raise KeyboardInterrupt from error
+            _known[kind] = False
+            _warn(_reason(error))
+            return None
+        _known[kind] = True
+        return found
+
+    def _differentiate(self, like: Tensor) -> None:
+        """Compile the gradient as well, for one group: else a step would, and fail by it."""
+        operands = [
+            like.transpose(0, 1).contiguous().transpose(0, 1).requires_grad_() for _ in range(3)
+        ]
+        falls, seen = self._falls[0], self._seen[0]
+        values = compiled()(*operands, score_mod=falls, block_mask=seen, scale=1.0)
+        torch.autograd.grad(values.sum(), operands)
+
+    def by(self, attend: Attend, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Return the same. attend: `flex_attention`, compiled or not.
+
+        Each group is (B, G, T, ·), whose strides say nothing of how many there are.
+        """
+        width = v.shape[-1]
+        filling = (0, _filled(width) - width, 0, 0, 0, 0, 0, self._missing)
+        groups = (
+            pad(x.to(v.dtype).transpose(1, 2).flatten(0, 1), filling)
+            .contiguous()
+            .unflatten(0, (-1, self._at_once))
+            .transpose(1, 2)
+            for x in (q, k, v)
+        )
+        each = zip(*groups, self._falls, self._seen, strict=True)
+        found = torch.stack(
+            [
+                attend(*operands, score_mod=falls, block_mask=seen, scale=1.0)
+                for *operands, falls, seen in each
+            ]
+        )
+        heads = found.transpose(1, 2).flatten(0, 1)[: v.shape[0] * self._heads, ..., :width]
+        apart: Tensor = heads.unflatten(0, (-1, self._heads)).transpose(1, 2)
         return apart
 
     @cached_property
-    def _seen(self) -> BlockMask:
-        """Which blocks of pairs somebody sees; made at the first call, as few layouts need it."""
-        sees = _sees(self._window, self._step, self._block, self._heads, self._causal)
-        return _blocks(sees, len(self._window), self._length, self._window.device)
+    def _falls(self) -> list[Callable[..., Tensor]]:
+        return [_falling(slope) for slope in self._slope]
+
+    @cached_property
+    def _seen(self) -> list[BlockMask]:
+        """Which blocks of pairs each group sees; made at the first call, as few need it."""
+        return [
+            self._mask(window, _rows(self._step, n), _rows(self._block, n))
+            for n, window in enumerate(self._window)
+        ]
+
+    def _mask(self, window: Tensor, step: Tensor | None, block: Tensor | None) -> BlockMask:
+        """Return the blocks that one group sees, found for a few heads at a time."""
+        length, causal, device = self._length, self._causal, str(window.device)
+        at_once = max(1, MASK_BYTES // (PAIR_BYTES * length**2))
+        parts = []
+        for first in range(0, len(window), at_once):
+            few = slice(first, first + at_once)
+            sees = _seeing(window[few], _rows(step, few), _rows(block, few), causal)
+            heads = len(window[few])
+            parts.append(create_block_mask(sees, None, heads, length, length, device=device))
+        tables = ("kv_num_blocks", "kv_indices", "full_kv_num_blocks", "full_kv_indices")
+        some, where, full, where_full = (
+            torch.cat([getattr(part, name) for part in parts], 1) for name in tables
+        )
+        sees, size = _seeing(window, step, block, causal), parts[0].BLOCK_SIZE
+        return BlockMask.from_kv_blocks(
+            some, where, full, where_full, size, sees, seq_lengths=(length, length)
+        )
 
 
-def _filled(width: int) -> int:
-    return max(NARROWEST, 1 << (width - 1).bit_length())
+def _rows(table: Tensor | None, which: int | slice) -> Tensor | None:
+    return None if table is None else table[which]
 
 
-def _falls(slope: Tensor) -> Callable[..., Tensor]:
+def _falling(slope: Tensor) -> Callable[..., Tensor]:
     """Return what a score becomes, of slopes of each head."""
 
     def falls(score: Tensor, b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
@@ -90,10 +180,10 @@ def _falls(slope: Tensor) -> Callable[..., Tensor]:
     return falls
 
 
-def _sees(
-    window: Tensor, step: Tensor | None, block: Tensor | None, heads: int, causal: bool
+def _seeing(
+    window: Tensor, step: Tensor | None, block: Tensor | None, causal: bool
 ) -> Callable[..., Tensor]:
-    """Return whether a head sees a pair. block: (P, T), of P particles of `heads` each."""
+    """Return whether a head sees a pair; window, step: (heads,). block: (heads, T)."""
 
     def sees(b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
         away = (i - j).abs()
@@ -101,43 +191,42 @@ def _sees(
         if step is not None:
             seen = seen & (away % step[h] == 0)
         if block is not None:
-            seen = seen & (block[h // heads, i] == block[h // heads, j])
+            seen = seen & (block[h, i] == block[h, j])
         return seen & (i >= j) if causal else seen
 
     return sees
 
 
-def _blocks(
-    sees: Callable[..., Tensor], heads: int, length: int, device: torch.device
-) -> BlockMask:
-    return create_block_mask(sees, None, heads, length, length, device=str(device))
+def _filled(width: int) -> int:
+    return max(NARROWEST, 1 << (width - 1).bit_length())
 
 
 @cache
-def compiled(device: torch.device, width: int, dtype: torch.dtype) -> Attend | None:
-    """Return FlexAttention, compiled at its first call of each kind; None where it cannot be.
+def compiled() -> Attend:
+    """Return FlexAttention, compiled at its first call of each shape."""
+    attend: Attend = torch.compile(flex_attention, fullgraph=True, dynamic=False)
+    return attend
 
-    That is tried here, on a small example of as wide heads: a compiler may be missing, or a core
-    have too little memory. A warning says why, once for each width.
+
+@contextmanager
+def _compiling() -> Iterator[None]:
+    """Let as many kernels be compiled as a process needs, without a word of what could be faster.
+
+    The limit goes by its name of torch 2.6, which later ones know as well.
     """
     config: Any = torch._dynamo.config
-    config.recompile_limit = max(VARIANTS, config.recompile_limit)
-    attend: Attend = torch.compile(flex_attention, fullgraph=True)
-    q = torch.zeros(1, 1, EXAMPLE, width, dtype=dtype, device=device, requires_grad=True)
-    everything = torch.full((1,), EXAMPLE, dtype=torch.int32, device=device)
-    seen = _blocks(_sees(everything, None, None, 1, True), 1, EXAMPLE, device)
-    falls = _falls(torch.zeros(1, device=device))
-    try:
-        with warnings.catch_warnings(action="ignore"):  # that float32 could round to tf32
-            out = attend(q, q, q, score_mod=falls, block_mask=seen, scale=1.0)
-            torch.autograd.grad(out.sum(), q)
-    except torch.OutOfMemoryError:
-        raise
-    except Exception as error:  # whatever a compiler, or the lack of one, raises
-        root: BaseException = error
-        while root.__cause__ is not None:
-            root = root.__cause__
-        reason = f"{type(root).__name__}: {str(root).strip().partition(chr(10))[0]}"
-        _log.warning("heads of %d attend without FlexAttention, more slowly: %s", width, reason)
-        return None
-    return attend
+    with config.patch("cache_size_limit", VARIANTS), warnings.catch_warnings(action="ignore"):
+        yield
+
+
+@cache
+def _warn(reason: str) -> None:
+    _log.warning("attention goes without FlexAttention, so more slowly: %s", reason)
+
+
+def _reason(error: BaseException) -> str:
+    """Return the first line of what is at the root of an error."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    line = str(error).strip().partition("\n")[0]
+    return f"{type(error).__name__}: {line}"

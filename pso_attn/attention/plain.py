@@ -64,11 +64,11 @@ def fused(q: Tensor, k: Tensor, v: Tensor, mask: Mask) -> Tensor:
     bias, on_cpu = None, v.device.type == "cpu"
     if mask.bias is not None:
         bias = mask.bias.to(v.dtype)
-        bias = bias if on_cpu else filled_up(bias, ROW_KEYS)[..., : bias.shape[-1]]
+        bias = bias if on_cpu else _filled_up(bias, ROW_KEYS)[..., : bias.shape[-1]]
         bias = bias.expand(particles, 1, heads, -1, -1).transpose(0, 1).flatten(1, 2)
         bias = bias.expand(batch, -1, -1, -1) if on_cpu else bias  # (B or 1, P · H, T, keys)
     if not on_cpu:
-        q, k, v = (filled_up(x, ROW_BYTES // x.element_size()) for x in (q, k, v))
+        q, k, v = (_filled_up(x, ROW_BYTES // x.element_size()) for x in (q, k, v))
     if on_cpu or q.shape[1] <= MOST_HEADS:
         out = _by_kernel(q, k, v, bias, mask.is_causal)
     else:
@@ -86,7 +86,7 @@ def _by_kernel(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, is_causal: 
     return scaled_dot_product_attention(q, k, v, bias, 0.0, is_causal, scale=1.0)
 
 
-def filled_up(x: Tensor, multiple: int) -> Tensor:
+def _filled_up(x: Tensor, multiple: int) -> Tensor:
     """Return x with zeros behind its rows up to a multiple, itself where none are missing."""
     missing = -x.shape[-1] % multiple
     return pad(x, (0, missing)) if missing else x

@@ -6,8 +6,8 @@ Vaswani et al. 2017, arXiv 1706.03762, eq. 1. Only the number of heads and their
 kernel; everything else is data of each particle.
 
 Where scores are products and a constant, long sequences go to PyTorch's own fused kernel, and
-block by block where all that is seen is near: see `plain.py` and `band.py`. In bf16 on a GPU both
-go to a kernel that is compiled for what heads see: see `flexible.py`.
+block by block where all that is seen is near: see `plain.py` and `band.py`. On a GPU both may go
+to a kernel that is compiled for what heads see: see `flexible.py`.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from pso_attn.attention.band import Band
 from pso_attn.attention.drops import Noise
-from pso_attn.attention.flexible import FLEX_TOKENS, Flexible
+from pso_attn.attention.flexible import Flexible, may_compile
 from pso_attn.attention.layer import FUSED_TOKENS, LayerSettings
 from pso_attn.attention.learned import NOTHING, LearnedTensors
 from pso_attn.attention.padding import Padding
@@ -43,8 +43,9 @@ class Softmax:
         self._normalise = WithSink([member.sink for member in members], members[0].heads, like)
         can_fuse = self._scores.are_plain and self._normalise.is_off
         self._mask = self._scores.mask if can_fuse and length >= FUSED_TOKENS else None
-        may_compile = can_fuse and length >= FLEX_TOKENS and like.device.type == "cuda"
-        self._flexible = Flexible(members, length, causal, like.device) if may_compile else None
+        self._flexible = None
+        if can_fuse and may_compile(length, like.device):
+            self._flexible = Flexible(members, length, causal, like.device)
         self._is_plain = can_fuse and like.device.type == "cpu"
         block = max(m.near for m in members) if all(m.near for m in members) else 0
         bias = self._scores.bias if can_fuse and block else None
@@ -62,9 +63,9 @@ class Softmax:
         """Return (P, B, H, T, d) from q, k, v of that shape; `noise` drops attention weights."""
         is_constant = noise is None and padding is None
         if is_constant and self._flexible is not None:
-            attend = self._flexible.kernel(v)
-            if attend is not None:
-                return self._flexible(attend, *self._scores.operands(q, k, learned), v)
+            values = self._flexible(*self._scores.operands(q, k, learned), v)
+            if values is not None:
+                return values
         if is_constant and self._band is not None:
             return self._band(*self._scores.operands(q, k, learned), v)
         if is_constant and self._mask is not None:

@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
+from torch._dynamo.utils import counters
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from pso_attn.attention.flexible import FLEX_TOKENS, compiled
+from pso_attn.attention.flexible import FLEX_TOKENS, Flexible
 from pso_attn.attention.layer import FUSED_TOKENS
 from pso_attn.attention.scores import Scores
 from pso_attn.attention.softmax import Softmax
@@ -54,6 +56,11 @@ KINDS: list[dict[str, Any]] = [
     {"mechanism": "talking_heads", "heads": 2},
 ]
 SHARED: dict[str, Any] = {"heads": 4, "kv_heads": 1}
+LOOKING_BACK: list[dict[str, Any]] = [
+    {"mechanism": "retention", "heads": 2, "positions": "none"},
+    {"heads": 2, "learned_temperature": True, "positions": "sinusoidal", "sink": "zero"},
+    {"heads": 2, "block_tokens": 5},
+]
 LSTM = {"family": "lstm", "hidden": 8, "layers": 2, "bidirectional": True, "batch_size": 16}
 STATES: list[dict[str, Any]] = [
     {"heads": 2, "dropout": 0.1},
@@ -87,8 +94,12 @@ def assert_same(one: SwarmTraining, other: SwarmTraining) -> None:
         assert torch.equal(tensor, other.state[name]), name
 
 
-def test_a_swarm_loses_what_it_loses_on_a_cpu(task: Task) -> None:
-    here, there = (begun(task, device, [*KINDS, SHARED]) for device in (CPU, CUDA))
+@pytest.mark.parametrize("causal", [False, True])
+def test_a_swarm_loses_what_it_loses_on_a_cpu(causal: bool, task: Task) -> None:
+    own = words(12) if causal else task
+    kinds = [*[kind for kind in KINDS if kind.get("mechanism") != "low_rank"], *LOOKING_BACK]
+    kinds = kinds if causal else [*KINDS, SHARED]
+    here, there = (begun(own, device, kinds) for device in (CPU, CUDA))
     here.advance(STEPS)
     there.advance(STEPS)
     assert there.is_recorded
@@ -141,7 +152,7 @@ def test_a_restored_training_goes_on_to_the_same_floats(task: Task) -> None:
 def test_a_loss_that_reads_a_value_trains_as_it_is_after_a_warning(
     task: Task, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def reading(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    def reading(logits: Tensor, targets: Tensor) -> Tensor:
         losses = task.loss(logits, targets)
         return losses if float(losses.detach().sum()) > 0 else losses * 2
 
@@ -207,20 +218,15 @@ def test_fused_attention_is_explicit_attention(causal: bool, width: int) -> None
 
 
 @pytest.mark.parametrize("causal", [False, True])
-@pytest.mark.parametrize(
-    "length", [FUSED_TOKENS + 64, FLEX_TOKENS + 44], ids=["fused", "compiled"]
-)
-@pytest.mark.parametrize("width", [24, 32])
-def test_attention_in_bf16_is_explicit_attention_but_for_rounding(
-    width: int, length: int, causal: bool
-) -> None:
+def test_attention_in_bf16_is_explicit_attention_but_for_rounding(causal: bool) -> None:
     """At a length, and with scores so far down, for which cuDNN's gradients are NaN."""
+    length, width = FUSED_TOKENS + 64, 32
     members = [
         make_layer("softmax", heads=2, head_dim=width, length=length, causal=causal, **knobs)
-        for knobs in ({"decay": 4.0}, {"dilation": 3}, {"block_tokens": 50}, {})
+        for knobs in ({"decay": 4.0}, {"window_tokens": 5}, {})
     ]
     like = torch.zeros((), device=CUDA)
-    shape = (len(members), 4, 2, length, width)
+    shape = (3, 4, 2, length, width)
     q, k, v = (torch.randn(shape, device=CUDA) for _ in range(3))
     q[..., 0], k[..., 0] = 1.0, -128.0 * width**0.5  # of all keys alike: no weight changes
     for x in (q, k, v):
@@ -240,7 +246,7 @@ def test_attention_in_bf16_is_explicit_attention_but_for_rounding(
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("tf32", 3e-3), ("bf16", 3e-2)])
 def test_long_sequences_of_lower_precision_are_recorded_with_a_compiled_kernel(
-    precision: str, tolerance: float
+    precision: str, tolerance: float, compiles: list[int], caplog: pytest.LogCaptureFixture
 ) -> None:
     """Whatever layout rungs leave, of heads of several shapes."""
     task = words(FLEX_TOKENS)
@@ -258,15 +264,20 @@ def test_long_sequences_of_lower_precision_are_recorded_with_a_compiled_kernel(
         )
         for numbers in ("float32", precision)
     )
+    compiled = [counters["stats"]["unique_graphs"]]
     for training in (exact, rounded):
         training.advance(7)
         training.keep([0, 1, 4, 7, 9, 10])
         training.advance(13)
         training.keep([1, 2, 4])
         training.advance(STEPS)
+        compiled.append(counters["stats"]["unique_graphs"])
     assert rounded.is_recorded
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    assert all(compiled(rounded._losses.device, width, dtype) for width in (16, 32, 64))
+    first, none, after = compiled
+    assert none == first, "in float32 other kernels are quicker"
+    assert after <= first + 6, "three widths, of few heads and many"
+    assert set(compiles) == {FLEX_TOKENS}
+    assert "without FlexAttention" not in caplog.text
     torch.testing.assert_close(rounded._losses, exact._losses, rtol=tolerance, atol=0)
 
 
@@ -276,6 +287,54 @@ def words(length: int) -> Any:
     drawn = torch.randint(0, 64, (64, length + 1), generator=torch.Generator().manual_seed(0))
     split = Split(drawn[:, :-1], drawn[:, 1:])
     return SimpleNamespace(name="words", info=info, train=split, loss=cross_entropy)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize(("precision", "tolerance"), [("tf32", 5e-3), ("bf16", 2e-2)])
+@pytest.mark.parametrize(("width", "count"), [(8, 3), (24, 6), (64, 16), (64, 18)])
+def test_a_compiled_kernel_is_explicit_attention_but_for_rounding(
+    width: int, count: int, precision: str, tolerance: float, causal: bool, compiles: list[int]
+) -> None:
+    """For few heads, for many, for as many as a kernel takes, and for more."""
+    length, own = FLEX_TOKENS + 44, [*({"decay": 0.7}, {"window_tokens": (9, 200)}, {})]
+    own += [{"dilation": 3}, {"block_tokens": 50}, {"positions": "rotary", "temperature": 0.7}]
+    own = (own * 3)[:count]
+    members = [
+        make_layer("softmax", heads=2, head_dim=width, length=length, causal=causal, **knobs)
+        for knobs in own
+    ]
+    like = torch.zeros((), device=CUDA)
+    drawn = torch.Generator(CUDA).manual_seed(0)
+    shape = (len(members), 4, 2, length, width)
+    q, k, v, pull = (torch.randn(shape, device=CUDA, generator=drawn) for _ in range(4))
+    for x in (q, k, v):
+        x.requires_grad_()
+    kernel, scores = Softmax(members, length, causal, like), Scores(members, length, causal, like)
+    with products_in(precision, CUDA):
+        with autocast(precision, CUDA):
+            values = v.bfloat16() if precision == "bf16" else v
+            found = kernel(scaled(kernel, q), k, values, None)
+        rounded = [found, *torch.autograd.grad(found, (q, k, v), pull.to(found.dtype))]
+    assert compiles == [length]
+    exact = scores(scaled(scores, q), k, {}).softmax(-1) @ v
+    for one, other in zip(
+        rounded, [exact, *torch.autograd.grad(exact, (q, k, v), pull)], strict=True
+    ):
+        assert float((one.float() - other).norm() / other.norm()) < tolerance
+
+
+@pytest.fixture
+def compiles(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The tokens that compiled kernels were handed, one entry a call."""
+    seen, attend = list[int](), Flexible.by
+
+    def noted(self: Flexible, kernel: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        found = attend(self, kernel, q, k, v)
+        seen.append(q.shape[3])
+        return found
+
+    monkeypatch.setattr(Flexible, "by", noted)
+    return seen
 
 
 def test_a_chunk_for_which_memory_runs_out_is_halved_and_gives_the_same(task: Task) -> None:

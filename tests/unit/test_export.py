@@ -160,7 +160,7 @@ def test_every_mechanism_and_knob_is_rebuilt_without_the_package(
     assert len({round(loss, 5) for loss in expected}) == len(expected)
     for loss, found in zip(expected, checked(*folders), strict=True):
         assert found["expected"] == loss
-        assert found["loss"] == pytest.approx(loss, abs=1e-5 * max(1.0, loss))
+        assert found["loss"] == pytest.approx(loss, abs=1e-5)
 
 
 @pytest.mark.parametrize("name", ["whole", "cut", "words"])
@@ -189,7 +189,7 @@ def test_every_way_to_attend_to_states_is_rebuilt_without_the_package(
         expected.append(loss)
     assert len({round(loss, 5) for loss in expected}) == len(expected)
     for loss, found in zip(expected, checked(*folders), strict=True):
-        assert found["loss"] == pytest.approx(loss, abs=1e-5 * max(1.0, loss))
+        assert found["loss"] == pytest.approx(loss, abs=1e-5)
 
 
 def cut_short(task: Task, length: int) -> Any:

@@ -97,6 +97,40 @@ LARGE = {f"large-{width}": float(width) for width in (128, 256, 512, 1024)}
 BESIDE = {"planner-worst": 1.0, "ops-64": 300}
 
 
+@pytest.mark.usefixtures("_beside")
+def test_on_a_gpu_every_small_size_has_sixty_four_particles() -> None:
+    import argparse
+
+    from batched_training import add_choices, chosen
+
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--device")
+    add_choices(parser)
+    works = chosen(parser.parse_args(["--device", "cuda:0"]))
+    assert {name: work.particles for name, work in works.items() if work.length <= 16} == {
+        name: 64 for name in ("nano-64", "micro-64", "tiny-64")
+    }
+
+
+@pytest.mark.usefixtures("_beside")
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+@pytest.mark.parametrize("window", [None, 16])
+def test_all_ways_to_attend_on_a_gpu_are_one_function(
+    window: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import attention_kernels
+    from torch.nn.attention.flex_attention import flex_attention
+
+    monkeypatch.setattr(attention_kernels, "compiled", lambda: flex_attention)
+    drawn, shape = torch.Generator().manual_seed(0), (8, 1, 4, 150, 32)
+    q, k, v = (torch.randn(shape, generator=drawn) for _ in range(3))
+    ways = attention_kernels.ways(150, window, torch.device("cpu"))
+    assert ways.keys() == {"explicit", "fused", "flex", *(["blocks"] if window else [])}
+    explicit, *others = (attend(q, k, v) for attend in ways.values())
+    for values in others:
+        torch.testing.assert_close(values, explicit, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.usefixtures("_at_once")
 @pytest.mark.parametrize(
     ("script", "found"),

@@ -29,35 +29,64 @@ CAUSAL: list[dict[str, Any]] = [
     {"heads": 2, "lr": 3e-3, "weight_decay": 0.1, "dropout": 0.1, "attention_dropout": 0.1},
     {"heads": 2, "kv_heads": 1, "lr": 1e-3, "temperature": 0.7, "clip_norm": 0.03, "warmup": 0.3},
     {"heads": 4, "head_dim": 5, "kv_heads": 2, "lr": 7e-3, "schedule": "linear", "dropout": 0.3},
-    {"heads": 3, "temperature": [[0.3, 1.9, 1.1], [2.7, 0.9, 0.4]], "beta1": 0.8, "warmup": 0.11},
+    {"heads": 3, "temperature": [[0.3, 1.9, 1.1], [2.7, 0.9, 0.4]], "beta1": 0.8, "dropout": 0.11},
     {"heads": 1, "window_tokens": 3, "attention_dropout": 0.35, "schedule": "constant"},
     {"heads": 3, "positions": "rotary", "rope_base": 50.0, "dropout": 0.1, "lr": 2e-3},
     {"heads": 3, "positions": "rotary", "temperature": 0.8, "attention_dropout": 0.1},
-    {"heads": 2, "positions": "sinusoidal", "warmup": 0.1},
+    {"heads": 2, "positions": "sinusoidal", "warmup": 0.1, "dropout": 0.1},
     {"mechanism": "linear", "heads": 2, "positions": "none", "dropout": 0.2},
     {"heads": 2, "qk_norm": True, "lr": 3e-3, "attention_dropout": 0.1, "sink": "learned"},
-    {"heads": 2, "softcap": 2.0, "sink": ["none", "zero"], "learned_temperature": [True, False]},
+    {
+        "heads": 2,
+        "softcap": 2.0,
+        "sink": ["none", "zero"],
+        "learned_temperature": [True, False],
+        "dropout": 0.2,
+    },
     {"heads": 2, "adaptive_temperature": True, "temperature": 0.6, "dropout": 0.1, "lr": 4e-3},
     {"heads": 3, "adaptive_temperature": [False, True], "qk_norm": [True, False]},
-    {"heads": 2, "learned_temperature": True, "temperature": [[0.5, 2.0], [1.0, 3.0]]},
+    {
+        "heads": 2,
+        "learned_temperature": True,
+        "temperature": [[0.5, 2.0], [1.0, 3.0]],
+        "dropout": 0.1,
+    },
     {"heads": 2, "label_smoothing": 0.2, "start_scale": 0.6, "dropout": 0.1},
     {"heads": 3, "label_smoothing": 0.05, "start_scale": 1.8, "lr": 2e-3},
     {"heads": 2, "dilation": 3, "window_tokens": 7, "lr": 2e-3, "head_dropout": 0.1},
     {"heads": 2, "block_tokens": 5, "dropout": 0.1, "attention_dropout": 0.2},
     {"heads": 4, "head_dropout": 0.4, "attention_dropout": 0.1, "lr": 4e-3},
-    {"heads": 2, "head_dim": 3, "decay": [[0.3, 1.7], [2.9, 0.0]], "beta2": 0.93, "lr": 2e-2},
+    {
+        "heads": 2,
+        "head_dim": 3,
+        "decay": [[0.3, 1.7], [2.9, 0.0]],
+        "beta2": 0.93,
+        "attention_dropout": 0.1,
+    },
     {"mechanism": "linear", "heads": 3, "kv_heads": 1, "head_dropout": 0.15, "clip_norm": 0.2},
     {"mechanism": ["softmax", "linear"], "heads": [4, 2], "attention_dropout": 0.2, "lr": 5e-3},
 ]
 CAUSAL += [
-    {"mechanism": "block_low_rank", "heads": 2, "block_tokens": 3, "rank": 2, "lr": 3e-3},
+    {
+        "mechanism": "block_low_rank",
+        "heads": 2,
+        "block_tokens": 3,
+        "rank": 2,
+        "attention_dropout": 0.1,
+    },
     {"mechanism": "block_low_rank", "heads": 3, "attention_dropout": 0.2, "softcap": 3.0},
     {"mechanism": "top_k", "heads": 2, "attention_dropout": 0.1, "positions": "rotary"},
-    {"mechanism": "top_k", "heads": 2, "top_k": [7, 2], "qk_norm": True, "dilation": 2},
+    {"mechanism": "top_k", "heads": 2, "top_k": [7, 2], "qk_norm": True, "attention_dropout": 0.1},
 ]
 CAUSAL += [
     {"mechanism": "sparse", "heads": 2, "entmax_alpha": 2.0, "attention_dropout": 0.1},
-    {"mechanism": "sparse", "heads": 2, "entmax_alpha": 1.3, "adaptive_temperature": True},
+    {
+        "mechanism": "sparse",
+        "heads": 2,
+        "entmax_alpha": 1.3,
+        "adaptive_temperature": True,
+        "dropout": 0.1,
+    },
     {"mechanism": "talking_heads", "heads": 3, "attention_dropout": 0.1, "decay": 0.5},
 ]
 CAUSAL += [
@@ -85,7 +114,7 @@ LONG: list[dict[str, Any]] = [  # other kernels: fused, by near blocks, and scan
     {"mechanism": "linear", "heads": 2},
     {"mechanism": "retention", "heads": 2, "forgetting": 3.0},
     {"mechanism": "sparse", "heads": 2, "window_tokens": 20},
-    {"mechanism": "block_low_rank", "heads": 2, "block_tokens": 32, "rank": 4},
+    {"mechanism": "block_low_rank", "heads": 2, "block_tokens": 32, "rank": 4, "dropout": 0.1},
 ]
 LONG_BOTH_WAYS = [*LONG[1:4], LONG[5]]  # both kernels under decay, windows and dilation
 READING: dict[str, dict[str, Any]] = {  # LSTMs, by who computes them
@@ -280,6 +309,17 @@ def test_trainings_of_different_batch_sizes_are_what_they_are_alone() -> None:
         _, parameters = trained_together(task, [members[row] for row in chunk])
         for row, found in zip(chunk, parameters, strict=True):
             assert furthest(found, trained_alone(task, members[row])[1]) <= 1e-10
+
+
+def test_every_knob_of_attention_and_training_stands_beside_some_dropout() -> None:
+    """In a transformer, away from what it is by default."""
+    declared = {knob.name: knob for knob in FAMILIES["transformer"].knobs} | TRAINING_KNOBS
+    dropped = set[str]()
+    for own in (*CAUSAL, *LOOKING_BACK, *LOW_RANK):
+        if any(own.get(name) for name in ("dropout", "attention_dropout", "head_dropout")):
+            dropped |= {n for n, x in own.items() if {*flat(x)} - {declared[n].default}}
+    shared = {"layers", "d_model", "feedforward_ratio", "batch_size", "precision"}
+    assert declared.keys() - dropped <= shared
 
 
 def test_no_knob_and_no_label_is_left_out() -> None:
