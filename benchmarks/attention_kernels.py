@@ -96,6 +96,7 @@ def milliseconds(replay: Callable[[], None]) -> float:
 
 def compare(length: int, window: int | None, precision: str, repeats: int) -> str:
     """Return a line of the table."""
+    torch.compiler.reset()  # PyTorch compiles so many kernels of a function, and then no more
     device = torch.device("cuda", torch.cuda.current_device())
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     drawn = torch.Generator(device).manual_seed(0)
