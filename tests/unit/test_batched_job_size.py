@@ -85,7 +85,7 @@ def test_other_kernels_keep_no_more(benchmark: ModuleType, kind: str, causal: bo
     size = benchmark.Work(4, length, 16, 2, 4, is_language_model=causal)
     task, outer = benchmark.make_task(size), {"batch_size": 4, "d_model": 16, "hidden": 16}
     members = [read_member({**outer, **own}, seed, task) for seed, own in enumerate(KINDS[kind])]
-    assert 0.3 < ratio_kept(task, members) <= 1.4
+    assert 0.2 < ratio_kept(task, members) <= 1.4
 
 
 def ratio_kept(task: Any, members: Sequence[Member]) -> float:
