@@ -10,7 +10,8 @@ block by block where all that is seen is near: see `plain.py` and `band.py`. On 
 to a kernel that is compiled for what heads see: see `flexible.py`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -42,14 +43,18 @@ class Softmax:
         self.scale = self._scores.scale
         self._normalise = WithSink([member.sink for member in members], members[0].heads, like)
         can_fuse = self._scores.are_plain and self._normalise.is_off
-        self._mask = self._scores.mask if can_fuse and length >= FUSED_TOKENS else None
-        self._flexible = None
-        if can_fuse and may_compile(length, like.device):
-            self._flexible = Flexible(members, length, causal, like.device)
         self._is_plain = can_fuse and like.device.type == "cpu"
         block = max(m.near for m in members) if all(m.near for m in members) else 0
         bias = self._scores.bias if can_fuse and block else None
-        self._band = None if bias is None else Band(bias, block, causal)
+        # who attends without holding all weights, of operands
+        self._direct: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
+        if bias is not None:
+            self._direct = Band(bias, block, causal)
+        elif can_fuse and length >= FUSED_TOKENS:
+            self._direct = partial(fused, mask=self._scores.mask)
+        self._flexible = None  # who may be quicker at it
+        if self._direct is not None and may_compile(length, like.device):
+            self._flexible = Flexible(members, length, causal, like.device)
 
     def __call__(
         self,
@@ -61,15 +66,10 @@ class Softmax:
         padding: Padding | None = None,
     ) -> Tensor:
         """Return (P, B, H, T, d) from q, k, v of that shape; `noise` drops attention weights."""
-        is_constant = noise is None and padding is None
-        if is_constant and self._flexible is not None:
-            values = self._flexible(*self._scores.operands(q, k, learned), v)
-            if values is not None:
-                return values
-        if is_constant and self._band is not None:
-            return self._band(*self._scores.operands(q, k, learned), v)
-        if is_constant and self._mask is not None:
-            return fused(*self._scores.operands(q, k, learned), v, self._mask)
+        if self._direct is not None and noise is None and padding is None:
+            q, k = self._scores.operands(q, k, learned)
+            values = None if self._flexible is None else self._flexible(q, k, v)
+            return self._direct(q, k, v) if values is None else values
         if self._is_plain and padding is None and not torch.is_autocast_enabled("cpu"):
             return attended(*self._scores.operands(q, k, learned), v, self._scores.bias, noise)
         weights = self._normalise(self._scores(q, k, learned, padding), learned)

@@ -116,6 +116,19 @@ def test_softmax_hands_it_what_it_is_quicker_at(
     assert calls == [FEW], "dropped, short, capped and sunk weights are others'"
 
 
+def test_operands_are_computed_once_where_another_kernel_attends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In float32, as by default, on every step."""
+    calls = list[int]()
+    monkeypatch.setattr(softmax, "may_compile", lambda length, device: True)
+    monkeypatch.setattr(Scores, "operands", counted(calls, Scores.operands))
+    members = [make_layer("softmax", heads=2, head_dim=4, length=LENGTH, positions="rotary")] * 2
+    q, k, v = torch.randn(3, 2, EXAMPLES, 2, LENGTH, 4)
+    Softmax(members, LENGTH, True, torch.zeros(()))(q, k, v, None)
+    assert calls == [1]
+
+
 def test_values_that_another_kernel_attends_to_more_quickly_are_left_to_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
