@@ -49,27 +49,14 @@ class Flexible:
     def __init__(
         self, members: Sequence[LayerSettings], length: int, causal: bool, device: torch.device
     ) -> None:
-        """Prepare what each head sees, on the device. length: T."""
+        """Note what each head sees; tables of it are made at the first call. length: T."""
         self._heads, self._length, self._causal = members[0].heads, length, causal
+        self._device, self._sights = device, [member.sight for member in members]
         count = len(members) * self._heads
         self._at_once = FEW if count <= FEW else MANY
         self._missing = -count % self._at_once
-        sights = [member.sight for member in members]
-
-        def grouped(values: Tensor, missing: float) -> Tensor:  # (groups, G, …) of (P · H, …)
-            filling = values.new_full((self._missing, *values.shape[1:]), missing)
-            whole = torch.cat([values, filling]).to(device)
-            return whole.view(-1, self._at_once, *values.shape[1:])
-
-        windows = [sight.window_tokens or (length,) * self._heads for sight in sights]
-        seen = torch.tensor(windows).flatten().clamp_(max=length)
-        steps = torch.tensor([sight.dilation for sight in sights]).flatten().clamp_(max=length)
-        blocks = torch.stack([sight.block_of(length) for sight in sights])  # (P, T)
-        each = blocks.repeat_interleave(self._heads, 0)
-        self._slope = grouped(torch.cat([sight.slopes for sight in sights]).float(), 0.0)
-        self._window = grouped(seen.int(), -1)
-        self._step = grouped(steps.int(), 1) if bool((steps > 1).any()) else None
-        self._block = grouped(each.int(), 0) if bool(blocks.any()) else None
+        self._has_steps = any(max(sight.dilation) > 1 for sight in self._sights)
+        self._has_blocks = any(sight.blocks for sight in self._sights)
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor | None:
         """Return softmax(s) v (P, B, H, T, d) of q, scaled, k and v of that shape.
@@ -80,7 +67,7 @@ class Flexible:
         filled = _filled(v.shape[-1])
         if not is_rounded or filled * v.element_size() > ROW_BYTES:
             return None
-        uses = self._causal, self._step is None, self._block is None, torch.is_grad_enabled()
+        uses = self._causal, self._has_steps, self._has_blocks, torch.is_grad_enabled()
         shape = v.shape[1], self._at_once, self._length, filled
         kind = (v.device, v.dtype, *uses, *shape)
         if kind in _known:
@@ -135,16 +122,32 @@ class Flexible:
         apart: Tensor = heads.unflatten(0, (-1, self._heads)).transpose(1, 2)
         return apart
 
+    def _grouped(self, values: Tensor, missing: float) -> Tensor:
+        """Return (groups, G, …) of (P · H, …), on the device, filled up."""
+        filling = values.new_full((self._missing, *values.shape[1:]), missing)
+        whole = torch.cat([values, filling]).to(self._device)
+        return whole.view(-1, self._at_once, *values.shape[1:])
+
     @cached_property
     def _falls(self) -> list[Callable[..., Tensor]]:
-        return [_falling(slope) for slope in self._slope]
+        """How the scores of each group fall."""
+        slopes = torch.cat([sight.slopes for sight in self._sights]).float()
+        return [_falling(slope) for slope in self._grouped(slopes, 0.0)]
 
     @cached_property
     def _seen(self) -> list[BlockMask]:
-        """Which blocks of pairs each group sees; made at the first call, as few need it."""
+        """Which blocks of pairs each group sees."""
+        reach = [pair for sight in self._sights for pair in sight.reach(self._length)]
+        far, every = torch.tensor(reach, dtype=torch.int32).T
+        windows, steps, blocks = self._grouped(far, -1), None, None
+        if self._has_steps:
+            steps = self._grouped(every, 1)
+        if self._has_blocks:
+            own = torch.stack([sight.block_of(self._length) for sight in self._sights])
+            blocks = self._grouped(own.int().repeat_interleave(self._heads, 0), 0)
         return [
-            self._mask(window, _rows(self._step, n), _rows(self._block, n))
-            for n, window in enumerate(self._window)
+            self._mask(window, _rows(steps, n), _rows(blocks, n))
+            for n, window in enumerate(windows)
         ]
 
     def _mask(self, window: Tensor, step: Tensor | None, block: Tensor | None) -> BlockMask:

@@ -97,6 +97,13 @@ class Sight:
         h = torch.arange(heads, dtype=torch.float64)
         return 2.0 ** (-8 * (h + 1) / heads) * torch.tensor(self.decay, dtype=torch.float64)
 
+    def reach(self, length: int) -> list[tuple[int, int]]:
+        """Return of each head how far it sees, and every how many-th token; T at most."""
+        windows = self.window_tokens or (length,) * len(self.decay)
+        return [
+            (min(w, length), min(d, length)) for w, d in zip(windows, self.dilation, strict=True)
+        ]
+
     def block_of(self, length: int) -> torch.Tensor:
         """Return the number of each token's block, int64 (T,)."""
         return torch.repeat_interleave(torch.tensor(self.blocks or (length,)))
@@ -106,10 +113,7 @@ class Sight:
 
         It is (1, T, T) where no head sees or weighs anything otherwise than another.
         """
-        windows = self.window_tokens or (length,) * len(self.decay)
-        seen = [
-            (min(w, length), min(d, length)) for w, d in zip(windows, self.dilation, strict=True)
-        ]
+        seen = self.reach(length)
         if not any(self.decay) and len(set(seen)) == 1:
             seen = seen[:1]
         window, dilation = torch.tensor(seen, dtype=torch.int32).T[..., None, None]  # (H, 1, 1)
@@ -142,10 +146,9 @@ class Sight:
 
     def pairs(self, length: int, causal: bool) -> int:
         """Return how many (query, key) pairs all heads see."""
-        windows = self.window_tokens or (length,) * len(self.decay)
         return sum(
             _pairs(window, step, size, causal)
-            for window, step in zip(windows, self.dilation, strict=True)
+            for window, step in self.reach(length)
             for size in self.blocks or (length,)
         )
 
